@@ -104,11 +104,11 @@ def _settings(directory: Path, dsn: str, url: str, *, encrypt: bool) -> dict[str
     kept, key = directory / "kept", directory / "key"
     kept.mkdir(exist_ok=True)
     key.write_text("ab" * 32)
-    shelf: dict[str, Any] = {"s3": {"bucket": _BUCKET}} if url else {"directory": str(kept)}
+    store: dict[str, Any] = {"s3": {"bucket": _BUCKET}} if url else {"directory": str(kept)}
     if encrypt:
-        shelf["encrypt"] = {"key_file": str(key)}
+        store["encrypt"] = {"key_file": str(key)}
     return {
-        "shelves": [{"name": "kept", **shelf}],
+        "stores": [{"name": "kept", **store}],
         "databases": [{"name": "shop", "url": dsn}],
         "aws": {"endpoint_url": url, "access_key_id": "a", "secret_access_key": "b"} if url else {},
     }
@@ -158,23 +158,23 @@ async def _once(file: Path) -> None:
     settings = json.loads(file.read_text())
     snapshots = await Snapshots.connect(TypeAdapter(SnapshotSettings).validate_python(_as_read(settings)))
     making: Any = dump
-    read_back, dumped = making.read_back, 0.0
+    read_archives, dumped = making.read_archives, 0.0
 
     async def timed(*args: Any, **more: Any) -> None:
         nonlocal dumped
         dumped = time.monotonic() - began
-        await read_back(*args, **more)
+        await read_archives(*args, **more)
 
-    making.read_back = timed
-    wanted = dump.Wanted(key="shop/bench", database="shop", jobs=_JOBS, compress=_COMPRESS)
-    await snapshots.make("kept", wanted)
-    await snapshots.shelf("kept").store.clear("shop/bench/")
+    making.read_archives = timed
+    request = dump.SnapshotRequest(key="shop/bench", database="shop", jobs=_JOBS, compress=_COMPRESS)
+    await snapshots.create("kept", request)
+    await snapshots.store("kept").objects.clear("shop/bench/")
     await snapshots.close()
     file.with_name("done.json").write_text(json.dumps({"dumped": dumped}))
 
 
 def _as_read(settings: dict[str, Any]) -> dict[str, Any]:
-    return {"shelves": tuple(settings["shelves"]), "databases": tuple(settings["databases"]), "aws": settings["aws"]}
+    return {"stores": tuple(settings["stores"]), "databases": tuple(settings["databases"]), "aws": settings["aws"]}
 
 
 @contextlib.asynccontextmanager

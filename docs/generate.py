@@ -20,6 +20,7 @@ from responder.app.settings import Config
 from responder.backends.accessible import Accessible
 from responder.backends.alertmanager.matchers import MatcherText
 from responder.backends.host.release import AbsolutePath, Argv, PlainName
+from responder.backends.postgres.migrations.registry import MIGRATION_TOOLS
 from responder.backends.registries import CHECKS, LOG_SOURCES, RESOURCES, AnyCheck, AnyLogSource
 from responder.backends.resource import Resource
 from responder.cli.main import _parser as _responder
@@ -125,12 +126,21 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str, Fiel
     hints = get_type_hints(model, include_extras=True)
     for name, field in model.model_fields.items():
         kind = hints[name]
+        for tool in _under_own_key(kind).values():
+            yield from _fields(tool)
+        if _under_own_key(kind):
+            continue
         yield model, field.alias or name, field, kind
         inner = _model_of(kind)
         if (field.description or "").startswith("Set by the responder"):
             continue  # a part of plans, not of the configuration
         if inner is not None and not issubclass(inner, Accessible | Strategy):
             yield from _fields(inner)
+
+
+def _under_own_key(kind: Any) -> dict[str, type[BaseModel]]:
+    """The models of a field that a mapping takes under their own names, as the migration tools."""
+    return dict(MIGRATION_TOOLS.all()) if MIGRATION_TOOLS in getattr(kind, "__metadata__", ()) else {}
 
 
 def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, str]]:
@@ -142,6 +152,11 @@ def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, st
         if (field.description or "").startswith("Set by the responder"):
             continue  # a part of plans, not of the configuration
         here = f"{path}{key}"
+        for tool_key, tool in _under_own_key(kind).items():
+            yield f"{path}{tool_key}", _type(tool), "none", _summary(tool)
+            yield from (row for row in _rows(tool, f"{path}{tool_key}.") if row[0] != f"{path}{tool_key}.tool")
+        if _under_own_key(kind):
+            continue
         inner = _model_of(kind)
         yield here, _type(kind, field), _default(kind, field, key), _meaning(kind, field, key, inner)
         if inner is not None and not issubclass(inner, Accessible | Strategy):

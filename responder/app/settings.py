@@ -31,7 +31,7 @@ from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from responder.backends.postgres.client import DatabaseSettings, Postgres
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.postgres.snapshots.client import Snapshots, SnapshotSettings
-from responder.backends.postgres.snapshots.store import ShelfSettings
+from responder.backends.postgres.snapshots.store import SnapshotStoreSettings
 from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.backends.sites.cdn_client import Cloudflare, Fastly
 from responder.backends.sites.settings import CdnSettings
@@ -65,7 +65,7 @@ class Config(BaseModel):
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="Connection to the cluster")
     docker: DockerSettings = Field(default=DockerSettings(), description="Connection to the Docker Engine")
     databases: tuple[DatabaseSettings, ...] = Field(default=(), description="Databases that can be rolled back")
-    snapshots: tuple[ShelfSettings, ...] = Field(default=(), description="Stores for database snapshots")
+    snapshots: tuple[SnapshotStoreSettings, ...] = Field(default=(), description="Stores for database snapshots")
     aws: AwsSettings = Field(default=AwsSettings(), description="Connection to S3, CloudFront and other AWS services")
     evidence: EvidenceSettings | None = Field(
         default=None, description="Evidence to store before a rollback; default: none"

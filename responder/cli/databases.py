@@ -1,4 +1,4 @@
-"""`responder schema` and `responder preserved`: what a database is, and what rollbacks of it have kept."""
+"""`responder schema` and `responder preserved`: the fingerprint of a schema, and data that rollbacks preserved."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def add_to(known: Any, common: argparse.ArgumentParser) -> None:
-    """The two commands. They work from the configuration file alone."""
+    """Adds the two commands. They need the configuration file, but no running responder."""
 
-    def add(among: Any, name: str, what: str, example: str, act: Act) -> argparse.ArgumentParser:
+    def add(among: Any, name: str, help_text: str, example: str, act: Act) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = among.add_parser(
             name,
-            help=what,
-            description=what[0].upper() + what[1:] + ".",
+            help=help_text,
+            description=help_text[0].upper() + help_text[1:] + ".",
             epilog=f"example: responder {example}",
             parents=[common],
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -37,31 +37,33 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     add(
         known,
         "schema",
-        "what a database's schema is, to tell with a deployment",
+        "print the fingerprint of a schema, to report with a deployment",
         'deployed database 0046 --artifact "$(responder schema shop)"',
         _schema,
     )
     made = known.add_parser(
-        "preserved", help="what rollbacks have kept: list, restore", description="What rollbacks of a database kept."
+        "preserved",
+        help="data that rollbacks preserved: list, restore",
+        description="Data that rollbacks of a database preserved.",
     )
     made.epilog = "example: responder preserved list shop"
     inner = made.add_subparsers(metavar="COMMAND", required=True)
-    add(inner, "list", "what is kept, and by which rollback", "preserved list shop", _list)
+    add(inner, "list", "list preserved data by rollback", "preserved list shop", _list)
     parser = add(
         inner,
         "restore",
-        "bring back what a rollback has kept, all of it or nothing",
+        "restore all data that a rollback preserved, in one transaction",
         "preserved restore shop 20261123-231500-4f2a9c1b --dry-run",
         _restore,
     )
-    parser.add_argument("id", help="the rollback")
-    parser.add_argument("--overwrite", action="store_true", help="also values that are not NULL any more")
-    parser.add_argument("--dry-run", action="store_true", help="do it, count the rows, and take it back")
+    parser.add_argument("id", help="ID of the rollback")
+    parser.add_argument("--overwrite", action="store_true", help="also replace values that are not NULL")
+    parser.add_argument("--dry-run", action="store_true", help="restore, count the rows, and undo it")
 
 
 async def _run(args: argparse.Namespace, act: Act) -> int:
     from responder.app.loading import load
-    from responder.backends.postgres.schemas import Schemas  # takes time that no other command should
+    from responder.backends.postgres.schemas import Schemas  # slow to import
 
     config = await asyncio.to_thread(load, args.config)
     connections = config.connections()
@@ -74,39 +76,40 @@ async def _run(args: argparse.Namespace, act: Act) -> int:
 async def _schema(args: argparse.Namespace, schemas: Schemas) -> int:
     from responder.backends.postgres.checks import fingerprint
 
-    found = f"schema:{await fingerprint(schemas, args.database)}"
-    print(json.dumps({"schema": found}) if args.output == "json" else found)
+    schema = f"schema:{await fingerprint(schemas, args.database)}"
+    print(json.dumps({"schema": schema}) if args.output == "json" else schema)
     return OK
 
 
 async def _list(args: argparse.Namespace, schemas: Schemas) -> int:
-    kept = await schemas.kept(args.database)
+    records = await schemas.preserved_data(args.database)
     if args.output == "json":
-        print(json.dumps(kept, default=str, indent=2))
+        print(json.dumps(records, default=str, indent=2))
         return OK
     out = console()
-    for entry in kept:
-        columns = f" ({', '.join(entry['columns'])})" if entry["columns"] else ""
-        where = f" in rollback_keep.{entry['keep']}" if entry["keep"] else ""
-        what = f"{entry['what']} of {entry['source']}{columns}{where}"
-        line = f"{entry['at']:%Y-%m-%d %H:%M} UTC {entry['execution']}: {what}"
+    for record in records:
+        columns = f" ({', '.join(record['columns'])})" if record["columns"] else ""
+        table = f" in rollback_keep.{record['copy']}" if record["copy"] else ""
+        description = f"{record['kind']} of {record['source']}{columns}{table}"
+        line = f"{record['at']:%Y-%m-%d %H:%M} UTC {record['execution']}: {description}"
         out.print(line, markup=False, soft_wrap=True)
-    if not kept:
-        out.print("nothing is kept")
+    if not records:
+        out.print("no preserved data")
     return OK
 
 
 async def _restore(args: argparse.Namespace, schemas: Schemas) -> int:
-    done = await schemas.bring_back(args.database, args.id, overwrite=args.overwrite, dry_run=args.dry_run)
+    restored = await schemas.restore_preserved(args.database, args.id, overwrite=args.overwrite, dry_run=args.dry_run)
     if args.output == "json":
-        print(json.dumps(done, default=str, indent=2))
-        return OK if done else NO
+        print(json.dumps(restored, default=str, indent=2))
+        return OK if restored else NO
     out = console()
-    for entry in done:
-        rows = f"{entry['rows']} rows" if entry["rows"] is not None else "nothing that can be put back by itself"
-        by_hand = f": {entry['back']}" if entry["what"] == "view" else ""
-        out.print(f"{entry['what']} of {entry['source']}: {rows}{by_hand}", markup=False, soft_wrap=True)
-    if not args.overwrite and any(entry["what"] == "columns" and entry["rows"] == 0 for entry in done):
-        out.print("values that are not NULL stay as they are, without --overwrite")
-    out.print("nothing was changed" if args.dry_run else "brought back" if done else f"{args.id} has kept nothing")
-    return OK if done else NO
+    for record in restored:
+        rows = f"{record['rows']} rows" if record["rows"] is not None else "cannot be restored automatically"
+        statement = f": {record['restore_sql']}" if record["kind"] == "view" else ""
+        out.print(f"{record['kind']} of {record['source']}: {rows}{statement}", markup=False, soft_wrap=True)
+    if not args.overwrite and any(record["kind"] == "columns" and record["rows"] == 0 for record in restored):
+        out.print("values that are not NULL were left unchanged; pass --overwrite to replace them")
+    outcome = "dry run: nothing was changed" if args.dry_run else "restored"
+    out.print(outcome if restored else f"rollback {args.id} preserved no data")
+    return OK if restored else NO

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from foundation.yaml_document import Mistake
-from responder.backends.postgres.checks import asks
+from responder.backends.postgres.checks import database_of
 from responder.backends.postgres.schema_revision import SchemaRevision
 from responder.backends.postgres.snapshots.resource import Snapshot
 from responder.config.text import meant
@@ -69,6 +69,6 @@ def _databases(service: Service, databases: Sequence[str]) -> Iterator[Mistake]:
     checks = (*service.health_checks, *service.traffic_checks, *(c for s in strategies for c in checks_of(s)))
     resources = [resource for strategy in strategies for resource in resources_of(strategy)]
     named = {resource.database for resource in resources if isinstance(resource, SchemaRevision)}
-    for name in sorted({*named, *map(asks, checks)}):
+    for name in sorted({*named, *map(database_of, checks)}):
         if name and name not in databases:
             yield (), f"no database {name} is configured{meant(name, set(databases))}"

@@ -1,1 +1,4 @@
-"""PostgreSQL: schema revisions, checks, and what a migration destroys."""
+"""PostgreSQL: the client, schema revisions, checks, preserved data and snapshots.
+
+It may import `responder.transport`, `responder.config`, `foundation` and the interfaces in `responder.backends`.
+"""

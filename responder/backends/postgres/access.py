@@ -1,4 +1,4 @@
-"""Whether the role of a database may do what a migration does there."""
+"""Checks whether the role of a database has the privileges that a migration needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _STANDBY = "SELECT pg_is_in_recovery() AS standby, current_user::text AS role"
 
 _MAY_CREATE = "SELECT has_database_privilege(current_database(), 'CREATE') AS may"
 
-_FOREIGN = """
+_NOT_OWNED = """
 SELECT c.oid::regclass::text AS name, r.rolname::text AS owner
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_roles AS r ON r.oid = c.relowner
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
@@ -17,24 +17,24 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND n.nspname NOT LIKE 'pg\\_%' AND
   AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e')
 ORDER BY 1
 """
-"""What belongs to a role that ours is not a member of, and to no extension: ALTER and DROP would be refused."""
+"""Relations that PostgreSQL would not let the role alter or drop. Those of extensions are left out."""
 
-_TOLD = 3
+_LISTED = 3
 
 
 async def role_problems(schemas: Schemas, database: str) -> list[Problem]:
-    """What the role of the database lacks. Raises Refused and Unavailable."""
-    here = f"database {database}"
+    """The privileges that the role of the database lacks. Raises StatementRejected and Unavailable."""
+    title = f"database {database}"
     ((standby, role),) = [tuple(row.values()) for row in await schemas.rows(database, _STANDBY)]
     if standby:
-        return [Problem(here, "is a standby, which takes no changes", "name the primary")]
+        return [Problem(title, "is a standby, which accepts no changes", "configure the primary")]
     found = []
     if not (await schemas.rows(database, _MAY_CREATE))[0]["may"]:
         fix = f"GRANT CREATE ON DATABASE to {role}"
-        found.append(Problem(here, f"{role} may not create the schema rollback_keep", fix))
-    if foreign := await schemas.rows(database, _FOREIGN):
-        names = ", ".join(f"{row['name']} of {row['owner']}" for row in foreign[:_TOLD])
-        more = f" and {len(foreign) - _TOLD} more" if len(foreign) > _TOLD else ""
-        fix = f"make {role} their owner, or a member of the role that is"
-        found.append(Problem(here, f"{role} does not own {names}{more}", fix))
+        found.append(Problem(title, f"{role} may not create the schema rollback_keep", fix))
+    if not_owned := await schemas.rows(database, _NOT_OWNED):
+        names = ", ".join(f"{row['name']} of {row['owner']}" for row in not_owned[:_LISTED])
+        more = f" and {len(not_owned) - _LISTED} more" if len(not_owned) > _LISTED else ""
+        fix = f"make {role} the owner, or a member of the role that is"
+        found.append(Problem(title, f"{role} does not own {names}{more}", fix))
     return found

@@ -1,4 +1,4 @@
-"""The PostgreSQL databases that services keep their data in, each known by a name that plans may show."""
+"""The PostgreSQL databases of services. Plans show their names and never their URLs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from responder.transport.programs import environment as allowed
 def _postgres_url(url: SecretStr) -> SecretStr:
     parts = urlsplit(url.get_secret_value())
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.path.strip("/"):
-        raise ValueError("must be postgresql://user@host:port/database")
+        raise ValueError("not a PostgreSQL URL: expected postgresql://user@host:port/database")
     return url
 
 
-_TELLS_NO_VALUES = ("0A", "2B", "40", "42", "53", "55")
-"""Classes of SQLSTATE whose DETAIL is about objects and sessions; in all others it may be a key or a whole row."""
+_STATES_WITHOUT_VALUES = ("0A", "2B", "40", "42", "53", "55")
+"""Classes of SQLSTATE whose DETAIL names objects and sessions. The DETAIL of all others may contain rows."""
 
 _ENDS = r"^[^\n]*\b(?:HINT|CONTEXT|STATEMENT|ERROR|WARNING|NOTICE):|^\[|^The above exception|\Z"
 _VALUES = re.compile(
@@ -37,39 +37,39 @@ _VALUES = re.compile(
 _BAD_VALUE = re.compile(r'(invalid input|malformed|out of range)([^"\n]*)".*?"(?=[^"]*$)', re.M)
 
 
-def reason(e: BaseException) -> str:
-    """What an error says, without the values of rows that PostgreSQL tells along with some."""
+def error_text(e: BaseException) -> str:
+    """The message of an error without the values of rows that PostgreSQL adds to some."""
     state, message = str(getattr(e, "sqlstate", "") or ""), getattr(e, "message", None)
-    if not state or not message or state.startswith(_TELLS_NO_VALUES):
+    if not state or not message or state.startswith(_STATES_WITHOUT_VALUES):
         return str(e) or type(e).__name__
-    if state.startswith("22"):  # the value that is wrong is in the message itself
+    if state.startswith("22"):  # the message quotes the invalid value
         message = re.sub(r'".*"', '"…"', message, flags=re.S)
     hint = getattr(e, "hint", None)
     return f"{message}\nHINT:  {hint}" if hint else str(message)
 
 
 def without_values(text: str) -> str:
-    """The same for what a program wrote."""
+    """The output of a program without the values of rows that PostgreSQL adds to some messages."""
     return _BAD_VALUE.sub(r'\1\2"…"', _VALUES.sub("", text))
 
 
 class DatabaseSettings(BaseModel):
-    """One database. Reach it directly: locks of a session do not survive a pooler in transaction mode."""
+    """One database. Connect directly: a pooler in transaction mode breaks session locks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$", description="How services name it")
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$", description="Name that services refer to")
     url: Annotated[SecretStr, AfterValidator(_postgres_url)] = Field(
-        description="As postgresql://owner:${PGPASSWORD}@host:5432/shop: a role that may migrate the schema"
+        description="URL such as postgresql://owner:${PGPASSWORD}@host:5432/shop; the role must own the schema"
     )
     password_file: SecretFile | None = Field(
-        default=None, description="File that holds the password, instead of the URL"
+        default=None, description="File with the password, instead of a password in the URL"
     )
-    connect_within: Duration = Field(default=5.0, gt=0, description="Longest wait for a connection")
+    connect_within: Duration = Field(default=5.0, gt=0, description="Timeout of a connection attempt")
     variables: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="What migration tools find in their environment besides libpq's variables; {host}, {port}, {user}, "
-        "{password} and {database} are filled in",
+        description="Environment of migration tools, in addition to libpq's. Placeholders: {host}, {port}, "
+        "{user}, {password} and {database}",
     )
     _password: str = PrivateAttr(default="")
 
@@ -80,26 +80,26 @@ class DatabaseSettings(BaseModel):
             self._password = inline
             return self
         if inline:
-            raise ValueError("the password is in the URL and in password_file: say it once")
+            raise ValueError("both url and password_file contain a password: remove one")
         try:
             self._password = self.password_file.read_text().strip()
         except OSError as e:
-            raise ValueError(f"{self.password_file} cannot be read: {e.strerror}") from None
+            raise ValueError(f"cannot read password_file {self.password_file}: {e.strerror}") from None
         return self
 
     @property
     def password(self) -> str:
+        """The password from the file or the URL; empty if none."""
         return self._password
 
 
-_OF_TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
+_TLS_PARAMETERS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
 class Postgres:
-    """Connections to the configured databases, and what programs such as `pg_dump` need to reach them.
+    """Opens sessions of the configured databases, and prepares the environment of programs such as `pg_dump`.
 
-    What PostgreSQL itself refuses is left to the caller as `asyncpg.PostgresError`'s SQLSTATE; only that it cannot be
-    reached is told here, as `Unavailable`.
+    Raises Unavailable if a database cannot be reached. Other `asyncpg.PostgresError`s reach the caller.
     """
 
     package = "asyncpg"
@@ -112,28 +112,32 @@ class Postgres:
         return cls(settings or ())
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing: sessions close themselves."""
 
     def _settings(self, name: str) -> DatabaseSettings:
         if name not in self._databases:
-            raise StepFailed(f"no database {name!r} is configured")
+            raise StepFailed(
+                f"unknown database {name!r}: expected one of {', '.join(self._databases) or 'none'} from `databases`"
+            )
         return self._databases[name]
 
     def address_of(self, name: str) -> tuple[str, int, str]:
-        """Host, port and database that a name stands for."""
+        """Host, port and database name on the server. Raises StepFailed for an unknown name."""
         parts = urlsplit(self._settings(name).url.get_secret_value())
         return parts.hostname or "", parts.port or 5432, unquote(parts.path.lstrip("/"))
 
     def database_of(self, name: str) -> str:
+        """The name of the database on its server. Raises StepFailed for an unknown name."""
         return self.address_of(name)[2]
 
     @contextlib.asynccontextmanager
     async def session(
         self, name: str, *, application: str = "rollback-responder", database_name: str | None = None, **settings: str
     ) -> AsyncIterator[Any]:
-        """An `asyncpg.Connection`. `settings` are the server's, as `lock_timeout="2s"`. Raises Unavailable.
+        """An `asyncpg.Connection` that closes at the end of the block.
 
-        `database_name` is another database of the same server. A connection that is lost within is `Unavailable` too.
+        `settings` are settings of the server such as `lock_timeout="2s"`. `database_name` selects another database
+        of the same server. Raises Unavailable if the connection fails or is lost within the block.
         """
         import asyncpg
 
@@ -148,14 +152,14 @@ class Postgres:
                 server_settings={"application_name": application, **settings},
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as e:
-            raise Unavailable(f"the database {name} cannot be reached: {reason(e)}") from e
+            raise Unavailable(f"database {name} unreachable: {error_text(e)}") from e
         try:
             yield connection
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as e:
-            ended = str(getattr(e, "sqlstate", None)).startswith(("08", "57P"))  # the wire was cut, the server stopped
-            if not ended and not connection.is_closed():
+            lost = str(getattr(e, "sqlstate", None)).startswith(("08", "57P"))  # connection failure, server shutdown
+            if not lost and not connection.is_closed():
                 raise
-            raise Unavailable(f"the connection to the database {name} was lost: {reason(e)}") from e
+            raise Unavailable(f"connection to database {name} lost: {error_text(e)}") from e
         finally:
             with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await connection.close(timeout=5)
@@ -164,15 +168,15 @@ class Postgres:
     def environment(
         self, name: str, *, application: str = "rollback-responder", database_name: str | None = None, **settings: str
     ) -> Iterator[dict[str, str]]:
-        """Variables of libpq under which any program reaches the database.
+        """Environment variables of libpq with which any program reaches the database.
 
-        No password is in argv or in the environment; the file that holds it lasts as long as the context does.
+        The password is neither in arguments nor in the environment, but in a file that exists until the block ends.
         """
         database = self._settings(name)
         parts = urlsplit(database.url.get_secret_value())
         options = " ".join(f"-c {key}={_escaped(value)}" for key, value in settings.items())
         host, port = parts.hostname or "", str(parts.port or 5432)
-        user, own = unquote(parts.username or ""), unquote(parts.path.lstrip("/"))
+        user, default_name = unquote(parts.username or ""), unquote(parts.path.lstrip("/"))
         query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
         with tempfile.TemporaryDirectory(prefix="rollback-pg-") as directory:
             secret = Path(directory) / "pgpass"
@@ -185,12 +189,12 @@ class Postgres:
                 **allowed(),
                 "PGHOST": host,
                 "PGPORT": port,
-                "PGDATABASE": database_name or own,
+                "PGDATABASE": database_name or default_name,
                 "PGPASSFILE": str(secret),
                 "PGAPPNAME": application,
                 "PGCONNECT_TIMEOUT": str(max(round(database.connect_within), 2)),
                 **({"PGUSER": user} if user else {}),
-                **{f"PG{key.upper()}": unquote(query[key]) for key in _OF_TLS if key in query},
+                **{f"PG{key.upper()}": unquote(query[key]) for key in _TLS_PARAMETERS if key in query},
                 **({"PGOPTIONS": options} if options else {}),
             }
 

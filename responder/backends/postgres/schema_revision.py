@@ -1,110 +1,74 @@
-"""The revision of a database's schema: changed whole or not at all, or else frozen with what is left to do."""
+"""The revision of a schema. A change runs in full or not at all; otherwise it raises Drift with what is left to run."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from foundation.durations import Duration
 from responder.backends.postgres.access import role_problems
 from responder.backends.postgres.checks import fingerprint
-from responder.backends.postgres.migrations import (
-    Alembic,
-    Django,
-    MigrationContext,
-    OwnCommand,
-    Pgroll,
-    SqlFiles,
-    Stage,
-    Tool,
-)
+from responder.backends.postgres.migration_path import MigrationPath
+from responder.backends.postgres.migrations.registry import MIGRATION_TOOLS
+from responder.backends.postgres.migrations.tool import MigrationContext, MigrationStep, MigrationTool
 from responder.backends.postgres.schemas import Schemas
-from responder.backends.postgres.script_runs import Limits, Part
-from responder.backends.postgres.sql import repeatable
+from responder.backends.postgres.script_runner import Limits
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.errors import Drift, StepFailed
 
-_TOOLS = ("alembic", "django", "sql", "command", "pgroll")
-
-
-class Command(BaseModel):
-    """One statement that will be run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sql: str
-    alone: bool = False  # cannot be in a transaction
-    index: str = ""  # that it builds concurrently
-    keeps: bool = False  # ours: it keeps what a later one destroys
-
-
-class Way(BaseModel):
-    """From one revision to another: by statements that are written down here, or by the tool itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    was: str
-    to: str
-    commands: tuple[Command, ...] = ()
-    argv: tuple[str, ...] = ()
-    directory: str = ""
-    loses: str = ""  # what a tool that runs by itself destroys, and where a copy is
-    expects: str = ""  # the fingerprint of the schema that it was planned for
-
-    @property
-    def name(self) -> str:
-        return f"{self.was} → {self.to}"
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """What is between two statements that stand alone is one transaction."""
-        parts: list[Part] = []
-        together: list[str] = []
-        for command in self.commands:
-            if not command.alone:
-                together.append(command.sql)
-                continue
-            if together:
-                parts.append(Part(statements=tuple(together)))
-                together = []
-            parts.append(Part(statements=(repeatable(command.sql),), alone=True, builds_index=command.index))
-        return (*parts, Part(statements=tuple(together))) if together else tuple(parts)
-
 
 class SchemaRevision(Resource[Schemas, JsonValue]):
-    """The revision that a migration tool has brought a database to. A version of the service is one of them."""
+    """The revision of a database, managed by a migration tool. Each version of the service has one."""
 
     resource: Literal["schema_revision"] = "schema_revision"
     database: str = Field(min_length=1, description="Name of one of `databases`")
-    alembic: Alembic | None = Field(default=None, description="Migrations by Alembic")
-    django: Django | None = Field(default=None, description="Migrations by Django")
-    sql: SqlFiles | None = Field(default=None, description="Migrations in plain SQL files")
-    command: OwnCommand | None = Field(default=None, description="Migrations by a command of one's own")
-    pgroll: Pgroll | None = Field(default=None, description="Migrations by pgroll")
+    tool: Annotated[MigrationTool, MIGRATION_TOOLS] = Field(description="The migration tool, under its own key")
     revisions: dict[str, str] = Field(
-        default_factory=dict, description="The revision of a version, where it is not the version itself"
+        default_factory=dict, description="Revision of each version, where it differs from the version"
     )
-    lock_timeout: Duration = Field(default=2.0, gt=0, description="Longest wait for a lock; others queue up behind it")
-    statement_timeout: Duration = Field(default=300.0, gt=0, description="Longest time for one statement")
-    attempts: int = Field(default=10, ge=1, description="Tries of a transaction that did not get its locks")
-    within: Duration = Field(
-        default=900.0, gt=0, description="Longest time for one change of the schema, tries included"
+    lock_timeout: Duration = Field(
+        default=2.0, gt=0, description="Longest wait for a lock; other sessions queue behind it"
     )
-    mark: str = Field(default="", description="Set by the responder: the execution, for sessions and kept data")
-    ways: tuple[Way, ...] = Field(default=(), description="Set by the responder: what it runs, there and back")
+    statement_timeout: Duration = Field(default=300.0, gt=0, description="Timeout of one statement")
+    attempts: int = Field(default=10, ge=1, description="Attempts of a transaction that times out waiting for a lock")
+    within: Duration = Field(default=900.0, gt=0, description="Timeout of one schema change, including all attempts")
+    execution: str = Field(default="", description="Set by the responder: ID of the execution")
+    paths: tuple[MigrationPath, ...] = Field(
+        default=(), description="Set by the responder: the planned migrations, down and up"
+    )
 
-    @model_validator(mode="after")
-    def _has_one_tool(self) -> Self:
-        if sum(getattr(self, name) is not None for name in _TOOLS) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(_TOOLS)}")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _load_tool(cls, fields: Any, info: ValidationInfo) -> Any:
+        """Reads `alembic: {…}` as the tool. Imports only the tool that is named."""
+        if not isinstance(fields, dict) or "tool" in fields:
+            return fields
+        names = [name for name in MIGRATION_TOOLS.names if fields.get(name) is not None]
+        if len(names) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(MIGRATION_TOOLS.names)}")
+        (name,) = names
+        model: Any = MIGRATION_TOOLS.load(name)
+        tool: TypeAdapter[dict[str, MigrationTool]] = TypeAdapter(dict[str, model])
+        by_key = tool.validate_python({name: fields[name]}, context=info.context)  # errors keep the path of the key
+        others = {key: value for key, value in fields.items() if key not in MIGRATION_TOOLS.names}
+        return {**others, "tool": by_key[name]}
 
-    @property
-    def tool(self) -> Tool:
-        tools: tuple[Tool | None, ...] = (self.alembic, self.django, self.sql, self.command, self.pgroll)
-        return next(tool for tool in tools if tool is not None)
+    @model_serializer(mode="wrap")
+    def _dump_tool(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Writes the tool under its own key again."""
+        fields: dict[str, Any] = handler(self)
+        tool = fields.pop("tool", None)
+        return fields if tool is None else {**fields, str(MIGRATION_TOOLS.name_of(self.tool)): tool}
 
     @property
     def timeout(self) -> float:
@@ -116,7 +80,8 @@ class SchemaRevision(Resource[Schemas, JsonValue]):
 
     @property
     def application(self) -> str:
-        return f"rollback:{self.mark}"
+        """The application name of its sessions, by which later attempts find them."""
+        return f"rollback:{self.execution}"
 
     async def read(self, schemas: Schemas) -> JsonValue:
         return await self.tool.revision(schemas, self.database)
@@ -131,111 +96,118 @@ class SchemaRevision(Resource[Schemas, JsonValue]):
         return self.revisions.get(version, version)
 
     async def converged(self, schemas: Schemas, value: JsonValue) -> bool:
-        """Not while a session of ours is still at work, or a script was left half way."""
+        """Whether the revision is set, and neither a session nor an incomplete script of the execution remains."""
         if not self.same(await self.read(schemas), value):
             return False
-        if not self.mark:
+        if not self.execution:
             return True
         return not (
             await schemas.sessions(self.database, self.application)
-            or await schemas.unfinished(self.database, self.mark)
+            or await schemas.unfinished_scripts(self.database, self.execution)
         )
 
-    async def stages(self, schemas: Schemas, variables: dict[str, str], now: str, target: str) -> list[Stage]:
-        """The way back, one revision after the other."""
-        return await self.tool.stages(schemas, self.context(variables), now, target)
+    async def steps(
+        self, schemas: Schemas, variables: dict[str, str], current: str, target: str
+    ) -> list[MigrationStep]:
+        """The steps from the current to the target revision, in order. Raises StepFailed if there are none."""
+        return await self.tool.steps(schemas, self.context(variables), current, target)
 
     def context(self, variables: dict[str, str]) -> MigrationContext:
+        """What the migration tool works with."""
         return MigrationContext(
-            database=self.database, mark=self.mark, limits=self.limits, within=self.within, variables=variables
+            database=self.database,
+            execution=self.execution,
+            limits=self.limits,
+            within=self.within,
+            variables=variables,
         )
 
     async def check_access(self, schemas: Schemas) -> list[Problem]:
         revision = str(await self.read(schemas))
-        version = next((known for known, named in self.revisions.items() if named == revision), revision)
+        version = next((version for version, name in self.revisions.items() if name == revision), revision)
         context = self.context({"version": version, "to_version": version, "artifact": ""})
         return [*await role_problems(schemas, self.database), *await self.tool.problems(schemas, context, revision)]
 
     async def write(self, schemas: Schemas, value: JsonValue, *, expected: JsonValue) -> None:
-        # What an earlier try of ours left in the server may still commit: only without it what is read stays true.
-        await schemas.evict(self.database, self.application)
+        # A session of an earlier attempt may still commit: end it, so that what is read next stays true.
+        await schemas.end_sessions(self.database, self.application)
         self.must_be(found := await self.read(schemas), expected, value)
-        half = await schemas.unfinished(self.database, self.mark)
-        if self.same(found, value) and not half:
+        unfinished = await schemas.unfinished_scripts(self.database, self.execution)
+        if self.same(found, value) and not unfinished:
             return
-        way = next(
-            (
-                candidate
-                for candidate in self.ways
-                if self.same(candidate.was, expected) and self.same(candidate.to, value)
-            ),
-            None,
-        )
-        if way is None or (half and not half[0].startswith(f"{way.name}:")):
-            left = f"; {half[0]} are done" if half else ""
+        path = self._path(expected, value)
+        if path is None or (unfinished and not unfinished[0].startswith(f"{path.name}:")):
+            done = f"; {unfinished[0]} have run" if unfinished else ""
             raise StepFailed(
-                f"there is no way written down from {expected} to {value}{left}: {self._by_hand(str(value))}"
+                f"the plan contains no migration from {expected} to {value}{done}: {self._manual_fix(str(value))}"
             )
         before = await fingerprint(schemas, self.database)
-        if way.expects and not half and before != way.expects:
-            raise Drift(f"the schema of {self.database} was changed since this was planned, and not by a migration")
+        if path.expected_fingerprint and not unfinished and before != path.expected_fingerprint:
+            raise Drift(f"the schema of {self.database} changed after the plan was made, and not by a migration")
         try:
-            await self._go(schemas, way)
+            await self._run(schemas, path)
         except StepFailed as e:
-            raise await self._what_became(schemas, way, before, e) from e
+            raise await self._failure(schemas, path, before, e) from e
         if not self.same(found := await self.read(schemas), value):
-            raise await self._what_became(schemas, way, before, StepFailed(f"the tool ended well, but left {found}"))
+            error = StepFailed(f"the migration tool exited with 0, but the revision is {found}, expected {value}")
+            raise await self._failure(schemas, path, before, error)
 
-    async def _go(self, schemas: Schemas, way: Way) -> None:
-        if way.commands:
-            await schemas.run(self.database, self.mark, way.name, way.parts, self.limits, self.application)
+    def _path(self, before: JsonValue, after: JsonValue) -> MigrationPath | None:
+        matching = (p for p in self.paths if self.same(p.from_revision, before) and self.same(p.to_revision, after))
+        return next(matching, None)
+
+    async def _run(self, schemas: Schemas, path: MigrationPath) -> None:
+        if path.commands:
+            await schemas.run_script(
+                self.database, self.execution, path.name, path.parts, self.limits, self.application
+            )
             return
-        await schemas.tool(
+        await schemas.run_tool(
             self.database,
-            way.argv,
-            mark=self.application,
+            path.argv,
+            application=self.application,
             limits=self.limits,
             within=self.within,
-            cwd=self.context({}).directory(way.directory),
+            cwd=self.context({}).directory(path.directory),
             changes=True,
         )
 
-    async def _what_became(self, schemas: Schemas, way: Way, before: str, why: StepFailed) -> StepFailed:
-        """Says after a failure where the schema is now: as before, or half way, which nobody but a human can judge."""
-        await schemas.evict(self.database, self.application)
-        found, half = await self.read(schemas), await schemas.unfinished(self.database, self.mark)
-        as_before = self.same(found, way.was) and await fingerprint(schemas, self.database) == before
-        if as_before and all(": 0 of " in step for step in half):
-            if half:
-                await schemas.forget(self.database, self.mark)
-            earlier = self._committed_before(way)
-            left = f"{way.name} changed nothing, but {earlier}" if earlier else "nothing was left behind"
-            return StepFailed(f"{why}; {left}: revision {found} and the schema are as before")
-        detail = f"{half[0]} are done" if half else f"the revision is {found}"
-        detail += f"; {way.name} may have destroyed {way.loses}" if way.loses else ""
-        detail += f"; {earlier}" if (earlier := self._committed_before(way)) else ""
-        where = f"the schema of {self.database} is half way from {way.name}: {detail}"
-        return Drift(f"{why}; {where}. {self._by_hand(way.to, way, half)}")
+    async def _failure(self, schemas: Schemas, path: MigrationPath, before: str, error: StepFailed) -> StepFailed:
+        """The error with the state of the schema: StepFailed if it is unchanged, Drift if it is partly migrated."""
+        await schemas.end_sessions(self.database, self.application)
+        found = await self.read(schemas)
+        unfinished = await schemas.unfinished_scripts(self.database, self.execution)
+        committed = self._committed_before(path)
+        unchanged = self.same(found, path.from_revision) and await fingerprint(schemas, self.database) == before
+        if unchanged and all(": 0 of " in script for script in unfinished):
+            if unfinished:
+                await schemas.discard_unstarted(self.database, self.execution)
+            earlier = f", but {committed}" if committed else ""
+            return StepFailed(f"{error}; {path.name} changed nothing{earlier}: the revision is {found}")
+        progress = f"{unfinished[0]} have run" if unfinished else f"the revision is {found}"
+        details = [progress, *([f"{path.name} may have destroyed {path.destroys}"] if path.destroys else [])]
+        state = "; ".join([*details, *([committed] if committed else [])])
+        fix = self._manual_fix(path.to_revision, path, unfinished)
+        return Drift(f"{error}; the schema of {self.database} is partly migrated ({path.name}): {state}. {fix}")
 
-    def _committed_before(self, way: Way) -> str:
-        """The steps that lead to this one, which are committed by then, and what they have destroyed."""
-        earlier: list[Way] = []
-        for step in self.ways:
-            if way.was == (earlier[-1].to if earlier else self.ways[0].was):
+    def _committed_before(self, path: MigrationPath) -> str:
+        """The earlier paths, which are committed, and what they destroyed. Empty if there are none."""
+        earlier: list[MigrationPath] = []
+        for candidate in self.paths:
+            if path.from_revision == (earlier[-1].to_revision if earlier else self.paths[0].from_revision):
                 break
-            earlier.append(step)
-        sentences = [
-            f"{step.name} is committed{f', which destroyed {step.loses}' if step.loses else ''}" for step in earlier
-        ]
-        return "; ".join(sentences)
+            earlier.append(candidate)
+        return "; ".join(
+            f"{done.name} is committed{f' and destroyed {done.destroys}' if done.destroys else ''}" for done in earlier
+        )
 
-    def _by_hand(self, to: str, way: Way | None = None, half: list[str] | None = None) -> str:
+    def _manual_fix(self, target: str, path: MigrationPath | None = None, unfinished: list[str] | None = None) -> str:
         """What a human can do."""
-        if way and way.commands and half:
-            done = int(half[0].rsplit(": ", 1)[1].split(" ", 1)[0])
-            left = [sql for part in way.parts[done:] for sql in part.statements]
-            return f"Left to run: {'; '.join(left)}; then: responder close"
-        return f"Bring it to {to} by hand with the migration files of the release that ran, then: responder close"
+        if path and path.commands and unfinished:
+            done = int(unfinished[0].rsplit(": ", 1)[1].split(" ", 1)[0])
+            left = [sql for part in path.parts[done:] for sql in part.statements]
+            return f"Left to run: {'; '.join(left)}; then run: responder close"
+        return f"Migrate to {target} by hand with the migration files of the running release, then run: responder close"
 
     def __str__(self) -> str:
         return f"schema revision of {self.database}"

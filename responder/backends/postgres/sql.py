@@ -1,4 +1,4 @@
-"""SQL as text: names and literals written so that they mean what they say, and scripts cut into statements."""
+"""Writes SQL names and literals, and splits scripts into statements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Name:
-    """A table, type or sequence, as the statement names it."""
+    """The name of a table, type or sequence as a statement writes it, with its schema if given."""
 
     name: str
     schema: str = ""
@@ -19,20 +19,25 @@ class Name:
 
 
 def quoted(name: str) -> str:
+    """The name as a quoted identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
+    """The text as a string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def folded(name: str) -> str:
-    """As PostgreSQL folds a name: letters beyond ASCII stay."""
+    """The name in lower case as PostgreSQL folds it: only ASCII letters change."""
     return "".join(letter.lower() if letter.isascii() else letter for letter in name)
 
 
-def split(script: str) -> list[str]:
-    """The statements of a script, without their semicolons and comments between them. Raises ValueError."""
+def split_statements(script: str) -> list[str]:
+    """The statements of a script, without semicolons and the comments between them.
+
+    Raises ValueError for an unterminated literal or comment.
+    """
     from sqlglot.dialects.postgres import Postgres
     from sqlglot.errors import TokenError
     from sqlglot.tokenizer_core import TokenType
@@ -40,7 +45,7 @@ def split(script: str) -> list[str]:
     try:
         tokens = Postgres().tokenize(script)
     except TokenError as e:
-        raise ValueError(f"it cannot be cut into statements: {e}") from None
+        raise ValueError(f"cannot be split into statements: {e}") from None
     found, first, last = [], None, 0
     for token in tokens:
         if token.token_type == TokenType.SEMICOLON:
@@ -55,7 +60,7 @@ def split(script: str) -> list[str]:
 
 
 def repeatable(sql: str) -> str:
-    """What stands alone, so that it may be run once more: whether it had its effect is not on record with it."""
+    """A standalone statement that may run twice: no transaction records that it has run."""
     sql = re.sub(r"^(DROP\s+INDEX\s+CONCURRENTLY)\s+(?!IF\b)", r"\1 IF EXISTS ", sql, flags=re.I)
     return re.sub(
         r"^(CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY)\s+(?!IF\b|ON\b)", r"\1 IF NOT EXISTS ", sql, flags=re.I
@@ -63,17 +68,17 @@ def repeatable(sql: str) -> str:
 
 
 def one_line(sql: str) -> str:
-    """All of it in one line, for people to read. Not to be run: blanks in literals are not kept."""
+    """The statement in one line, for messages. Do not execute it: it changes whitespace in literals."""
     return " ".join(sql.split())
 
 
 def shortened(sql: str, most: int = 100) -> str:
-    """One line of it, for messages."""
+    """The statement in one line of at most `most` characters, for messages."""
     line = one_line(sql)
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def without_literals(sql: str) -> str:
-    """What it does, and not to which values; also where the text was cut off in the middle of one."""
+    """The statement without values of literals, also if the text ends within one."""
     strings = re.sub(r"'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)", "'…'", sql, flags=re.S)
     return re.sub(r"(?<![\w$\".])\d[\d.]*", "…", strings)

@@ -1,4 +1,4 @@
-"""Takes a database back to an older revision: read before it runs, with nothing lost that is not said beforehand."""
+"""Downgrades a database to an older revision. The plan shows every statement and every loss."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pydantic import Field, model_validator
 
 from foundation.durations import Duration, format_duration
 from responder.backends.postgres.catalog import BLOCKERS, FOLLOWERS, KEEP
-from responder.backends.postgres.checks import Intact, IntactCheck, fingerprint, unsound
-from responder.backends.postgres.migrations import started_by_pgroll
-from responder.backends.postgres.preservation.reading import Reader, Reading
-from responder.backends.postgres.schema_revision import SchemaRevision, Way
+from responder.backends.postgres.checks import Intact, IntactCheck, fingerprint, invalid_objects
+from responder.backends.postgres.migration_path import MigrationPath
+from responder.backends.postgres.migrations.pgroll import Pgroll, active_pgroll_migration
+from responder.backends.postgres.preservation.planner import MigrationPlan, MigrationPlanner
+from responder.backends.postgres.preservation.script import PreservedScript
+from responder.backends.postgres.schema_revision import SchemaRevision
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.postgres.snapshots.resource import Snapshot
 from responder.backends.postgres.sql import one_line, shortened, without_literals
@@ -26,47 +28,52 @@ from responder.rollback.version_change import VersionChange
 
 
 class DatabaseMigration(Strategy):
-    """Goes back by the migration tool's own way, once the application has: a snapshot, the downgrade, and a look."""
+    """Downgrades a database with its migration tool after the application: snapshot, downgrade, verification."""
 
     strategy: Literal["database_migration"] = "database_migration"
-    migrations: SchemaRevision = Field(description="The database, and the tool that brought it where it is")
+    migrations: SchemaRevision = Field(description="The database and its migration tool")
     target_migration: str | None = Field(
-        default=None, description="The revision to go back to, whatever the version; else the version names it"
+        default=None,
+        description="Target revision, independent of the version; default: the revision of the target version",
     )
-    snapshot: Snapshot | None = Field(default=None, description="Taken and verified before anything is touched")
+    snapshot: Snapshot | None = Field(
+        default=None, description="Snapshot that is taken and verified before anything changes"
+    )
     snapshot_tables: tuple[str, ...] = Field(
-        default=(), description="Short for `snapshot.tables`, with `backup_location`: only the rows of these"
+        default=(), description="Short form of `snapshot.tables`, with `backup_location`"
     )
     backup_location: str | None = Field(
-        default=None, description="Short for `snapshot`: name of one of `snapshots`, where it is kept"
+        default=None, description="Short form of `snapshot`: name of one of `snapshots`, its store"
     )
     preserve_data: bool = Field(
-        default=True, description="Keep in the schema rollback_keep what the migration destroys, in its own transaction"
+        default=True,
+        description="Copy what the migration destroys to the schema rollback_keep, in the same transaction",
     )
     approval: Literal["loss", "always", "never"] = Field(
-        default="loss", description="When somebody has to consent: where it is not sure that nothing is lost"
+        default="loss", description="When the rollback requires approval; `loss`: if it may lose data"
     )
     loses_at_most: int | None = Field(
-        default=None, ge=0, description="Freeze and page where more values or rows than these would leave the tables"
+        default=None,
+        ge=0,
+        description="Most values and rows that may leave the live tables; above it the rollback freezes and pages",
     )
-    count_within: Duration = Field(default=10.0, gt=0, description="Longest time to count one of them")
+    count_within: Duration = Field(default=10.0, gt=0, description="Timeout of one count")
     long_transaction: Duration = Field(
-        default=30.0, description="Nothing is begun while a transaction older than this holds one of the tables"
+        default=30.0, description="The rollback fails if a transaction older than this holds one of the tables"
     )
     application: tuple[AnyCheck, ...] = Field(
-        default=(), description="What shows that the application has gone back; must hold before the schema does"
+        default=(),
+        description="Checks that the application runs the target version; they must hold before the schema changes",
     )
-    application_within: Duration = Field(default=60.0, description="Deadline for it")
-    schema_first: str = Field(
-        default="", description="Why the schema goes back before the application does, where it has to"
-    )
+    application_within: Duration = Field(default=60.0, description="Timeout of the checks of `application`")
+    schema_first: str = Field(default="", description="Why the schema must change before the application, if it must")
     smoke: tuple[AnyCheck, ...] = Field(
-        default=(), description="Must hold right after; else the schema goes forward again"
+        default=(), description="Checks that must hold after the downgrade; otherwise the schema is upgraded again"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _snapshot_in_short(cls, fields: Any) -> Any:
+    def _expand_short_form(cls, fields: Any) -> Any:
         if not isinstance(fields, dict) or "backup_location" not in fields or "snapshot" in fields:
             return fields
         migrations = fields.get("migrations")
@@ -75,143 +82,160 @@ class DatabaseMigration(Strategy):
         return {**fields, "snapshot": short}
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
+    def _is_consistent(self) -> Self:
         if self.snapshot_tables and self.snapshot is None:
-            raise ValueError("snapshot_tables: needs backup_location as well")
+            raise ValueError("snapshot_tables: requires backup_location")
         if self.snapshot is not None and self.snapshot.database != self.migrations.database:
-            raise ValueError(f"snapshot: is of {self.snapshot.database}, not of {self.migrations.database}")
+            raise ValueError(
+                f"snapshot: database is {self.snapshot.database}, expected {self.migrations.database} as in migrations"
+            )
         if self.application and self.schema_first:
-            raise ValueError("schema_first: the schema cannot wait for the application and go first")
-        if self.migrations.pgroll is not None and self.snapshot_tables:
-            raise ValueError("snapshot_tables: pgroll loses nothing while both of its schemas live")
+            raise ValueError("schema_first: cannot be combined with application")
+        if isinstance(self.migrations.tool, Pgroll) and self.snapshot_tables:
+            raise ValueError("snapshot_tables: not needed with pgroll, which loses nothing while both schemas exist")
         return self
 
     async def plan(self, gateway: Gateway, target: VersionChange) -> StrategyPlan:
-        resource = self.migrations.model_copy(update={"mark": target.execution})
+        resource = self.migrations.model_copy(update={"execution": target.execution})
         before = str(await read_expecting(gateway, resource, target))
-        named, _ = await value_of(gateway, resource, target)
-        to = str(self.target_migration or named)
+        of_version, _ = await value_of(gateway, resource, target)
+        after = str(self.target_migration or of_version)
         variables = {
             "version": target.from_version,
             "to_version": target.to_version,
             "artifact": _image_of(target.from_artifact),
         }
 
-        async def look(schemas: Schemas) -> Reading:
-            if resource.pgroll is None and (name := await started_by_pgroll(schemas, resource.database)):
-                raise StepFailed(
-                    f"pgroll has started {name} in {resource.database}: complete it, or go back with `pgroll:`"
-                )
-            await self._as_told(schemas, resource, target)
-            stages = await resource.stages(schemas, variables, before, to)
-            return await Reader(schemas, resource, variables, preserve=self.preserve_data).read(stages)
+        async def plan_migration(schemas: Schemas) -> MigrationPlan:
+            await _require_no_pgroll(schemas, resource)
+            await _require_reported_schema(schemas, resource, target)
+            steps = await resource.steps(schemas, variables, before, after)
+            return await MigrationPlanner(schemas, resource, variables, preserve=self.preserve_data).plan(steps)
 
-        reading = await gateway.ask(resource, look)
-        reading.there = [self._with_recovery(way, target.execution) for way in reading.there]
-        notes = await gateway.ask(resource, lambda schemas: self._notes(schemas, resource, reading))
-        resource = resource.model_copy(update={"ways": (*reading.there, *reading.back)})
+        migration = await gateway.ask(resource, plan_migration)
+        migration.down = [self._with_recovery(path, target.execution) for path in migration.down]
+        notes = await gateway.ask(resource, lambda schemas: self._notes(schemas, resource, migration))
+        resource = resource.model_copy(update={"paths": (*migration.down, *migration.up)})
         steps: list[Step] = []
         if self.application:
-            steps.append(
-                Gate(name="the application has gone back", checks=self.application, within=self.application_within)
-            )
+            steps.append(Gate(name="application rolled back", checks=self.application, within=self.application_within))
         if self.snapshot is not None:
             snapshot = self.snapshot.planned(target.execution)
             notes += await gateway.ask(snapshot, lambda snapshots: snapshot.preflight(snapshots, snapshot.key))
             steps.append(Change(resource=snapshot, before=None, after=snapshot.key, one_way=True))
-        elif alone := [way.name for way in reading.there if way.loses]:
-            notes += (f"{', '.join(alone)}: no snapshot is configured, so what the tool destroys cannot be recovered",)
-        if consent := self._consent(reading):
-            notes = (f"somebody has to consent to it: {consent}", *notes)
-        for way in reading.there:
-            steps.append(Change(resource=resource, before=way.was, after=way.to, irreversible=consent, every=0.2))
-            consent = ""
-        whole = await gateway.ask(resource, lambda schemas: unsound(schemas, resource.database))
-        told_of = Intact(
-            database=resource.database, fingerprint=_fingerprint_of(target.artifact), apart_from=tuple(whole)
+        elif lossy := [path.name for path in migration.down if path.destroys]:
+            notes += (
+                f"{', '.join(lossy)}: no snapshot is configured, so data that the tool destroys cannot be recovered",
+            )
+        if losses := self._require_approval(migration):
+            notes = (f"approval required: {losses}", *notes)
+        for path in migration.down:
+            ends = {"before": path.from_revision, "after": path.to_revision}
+            steps.append(Change(resource=resource, **ends, irreversible=losses, every=0.2))
+            losses = ""
+        problems = await gateway.ask(resource, lambda schemas: invalid_objects(schemas, resource.database))
+        expected = Intact(
+            database=resource.database, fingerprint=_fingerprint_of(target.artifact), known_problems=tuple(problems)
         )
-        checks: tuple[AnyCheck, ...] = (IntactCheck(intact=told_of), *self.smoke)
-        steps.append(Gate(name=f"the schema of {resource.database} is that of {to}", checks=checks, within=30.0))
+        checks: tuple[AnyCheck, ...] = (IntactCheck(intact=expected), *self.smoke)
+        steps.append(Gate(name=f"schema of {resource.database} at {after}", checks=checks, within=30.0))
         return StrategyPlan(steps=tuple(steps), notes=notes)
 
-    def _with_recovery(self, way: Way, execution: str) -> Way:
-        if not way.loses or self.snapshot is None:
-            return way
+    def _with_recovery(self, path: MigrationPath, execution: str) -> MigrationPath:
+        if not path.destroys or self.snapshot is None:
+            return path
         snapshot = self.snapshot.planned(execution)
-        copy = (
-            f"its copy is the snapshot {snapshot.key} in {snapshot.store}: responder snapshots restore {snapshot.key}"
-        )
-        return way.model_copy(update={"loses": f"{way.loses} ({copy})"})
+        copy = f"copied to snapshot {snapshot.key} in {snapshot.store}: responder snapshots restore {snapshot.key}"
+        return path.model_copy(update={"destroys": f"{path.destroys} ({copy})"})
 
-    async def _as_told(self, schemas: Schemas, resource: SchemaRevision, target: VersionChange) -> None:
-        expected = _fingerprint_of(target.from_artifact)
-        if expected and (found := await fingerprint(schemas, resource.database)) != expected:
-            raise StepFailed(
-                f"the schema of {resource.database} is schema:{found}, but {target.from_version} was told with "
-                f"schema:{expected}: somebody changed it by hand; nothing was touched"
-            )
-
-    def _consent(self, reading: Reading) -> str:
-        """What somebody has to consent to; empty where nothing can be lost."""
+    def _require_approval(self, migration: MigrationPlan) -> str:
+        """What the approval is for; empty if none is required."""
         if self.approval == "never":
             return ""
-        kept = reading.kept
-        reasons = [f"{loss.what}{f' (kept in {KEEP})' if loss.kept else ''}" for loss in kept.losses]
-        reasons += [f"runs outside of a transaction: {one_line(sql)}" for sql in reading.alone]
-        reasons += kept.unknown
-        return "; ".join(dict.fromkeys(reasons)) or ("a database goes back" if self.approval == "always" else "")
+        script = migration.script
+        reasons = [f"{loss.description}{f' (preserved in {KEEP})' if loss.preserved else ''}" for loss in script.losses]
+        reasons += [f"runs outside of a transaction: {one_line(sql)}" for sql in migration.standalone]
+        reasons += script.unknown
+        always = "database downgrade" if self.approval == "always" else ""
+        return "; ".join(dict.fromkeys(reasons)) or always
 
-    async def _notes(self, schemas: Schemas, resource: SchemaRevision, reading: Reading) -> tuple[str, ...]:
-        """What people should know before they consent. Raises Halt where something is in the way now."""
-        database, kept = resource.database, reading.kept
-        notes = [*reading.lines, *kept.notes]
-        total, uncounted = 0, list(kept.unknown)
-        for loss in kept.losses:
-            count = await self._count(schemas, database, loss.count)
-            total, uncounted = total + (count or 0), uncounted + ([] if count is not None else [loss.what])
-            number = "not counted" if count is None else f"{count} now"
-            where = f"kept in {KEEP}" if loss.kept else "LOST"
-            returns = "" if not loss.kept or loss.returns else ", and cannot be put back by itself: there is no key"
-            notes.append(f"{loss.what}: {number}, {where}{returns}")
-        if self.loses_at_most is not None and (total > self.loses_at_most or uncounted):
-            why = f"{total} values and rows would leave the tables, at most {self.loses_at_most} may"
-            raise Drift(
-                why if total > self.loses_at_most else f"it is not known how much is lost: {'; '.join(uncounted)}"
-            )
-        await self._in_the_way(schemas, database, sorted(kept.tables), notes)
+    async def _notes(self, schemas: Schemas, resource: SchemaRevision, migration: MigrationPlan) -> tuple[str, ...]:
+        """What people should know before they approve. Raises StepFailed and Drift if something prevents it now."""
+        database, script = resource.database, migration.script
+        notes = [*migration.notes, *script.notes, *await self._loss_notes(schemas, database, script)]
+        notes += await self._lock_notes(schemas, database, sorted(script.tables))
         notes += [
-            f"{row['what']} sees the change as well, and is not turned back by us"
+            f"{row['follower']} receives the change too and is not reverted by the responder"
             for row in await schemas.rows(database, FOLLOWERS)
         ]
-        if not self.application:
-            notes.append(
-                f"the schema goes first: {self.schema_first}"
-                if self.schema_first
-                else "nothing is configured that shows that the application has gone back: see to it that it has"
-            )
+        if self.schema_first:
+            notes.append(f"the schema changes before the application: {self.schema_first}")
+        elif not self.application:
+            notes.append("no check shows that the application was rolled back: verify it before you approve")
         return tuple(notes)
+
+    async def _loss_notes(self, schemas: Schemas, database: str, script: PreservedScript) -> list[str]:
+        """Each loss with its size. Raises Drift if there are more than `loses_at_most`."""
+        notes, total, uncounted = [], 0, list(script.unknown)
+        for loss in script.losses:
+            count = await self._count(schemas, database, loss.count_sql)
+            total, uncounted = total + (count or 0), uncounted + ([] if count is not None else [loss.description])
+            number = "not counted" if count is None else f"{count} now"
+            place = f"preserved in {KEEP}" if loss.preserved else "LOST"
+            manual = (
+                ", cannot be restored automatically without a key" if loss.preserved and not loss.restorable else ""
+            )
+            notes.append(f"{loss.description}: {number}, {place}{manual}")
+        if self.loses_at_most is not None and total > self.loses_at_most:
+            raise Drift(f"{total} values and rows would leave the live tables, at most {self.loses_at_most} may")
+        if self.loses_at_most is not None and uncounted:
+            raise Drift(f"the size of the loss is unknown: {'; '.join(uncounted)}")
+        return notes
 
     async def _count(self, schemas: Schemas, database: str, sql: str) -> int | None:
         if not sql:
             return None
         try:
             return int(next(iter((await schemas.rows(database, sql, within=self.count_within))[0].values())) or 0)
-        except StepFailed:  # it took too long, or cannot be asked before the statements that come before it have run
+        except StepFailed:  # a timeout, or the query needs the earlier statements of the migration
             return None
 
-    async def _in_the_way(self, schemas: Schemas, database: str, tables: Sequence[str], notes: list[str]) -> None:
+    async def _lock_notes(self, schemas: Schemas, database: str, tables: Sequence[str]) -> list[str]:
+        """Sessions that hold or wait for the tables. Raises StepFailed for a transaction older than the limit."""
+        notes = []
         for row in await schemas.rows(database, BLOCKERS, list(tables), float(self.long_transaction)):
             age = f" for {format_duration(round(row['age']))}" if row["age"] else ""
-            who = f"process {row['pid']} ({row['who']}, {row['application'] or 'no name'})"
+            session = f"process {row['pid']} (role {row['role']}, application {row['application'] or 'unnamed'})"
             query = shortened(without_literals(row["query"]))
-            blocker = f"{who} holds or wants {row['relation']}{age}, {row['state']}: {query}"
+            blocker = f"{session} holds or waits for {row['relation']}{age}, {row['state']}: {query}"
             if row["age"] and row["age"] >= self.long_transaction:
-                raise StepFailed(f"{blocker}; no lock is to be had behind it, so end it or wait")
+                raise StepFailed(f"{blocker}; it blocks the locks of the migration: end it or wait")
             notes.append(blocker)
+        return notes
+
+
+async def _require_no_pgroll(schemas: Schemas, resource: SchemaRevision) -> None:
+    """Raises StepFailed if pgroll has an active migration and another tool is configured."""
+    if isinstance(resource.tool, Pgroll):
+        return
+    if name := await active_pgroll_migration(schemas, resource.database):
+        raise StepFailed(
+            f"pgroll has started {name} in {resource.database}: complete it, or configure the migration tool `pgroll`"
+        )
+
+
+async def _require_reported_schema(schemas: Schemas, resource: SchemaRevision, target: VersionChange) -> None:
+    """Raises StepFailed if the schema differs from the one that was reported with the deployment."""
+    expected = _fingerprint_of(target.from_artifact)
+    if expected and (found := await fingerprint(schemas, resource.database)) != expected:
+        raise StepFailed(
+            f"the schema of {resource.database} is schema:{found}, but {target.from_version} was reported with "
+            f"schema:{expected}: it was changed by hand; nothing was changed"
+        )
 
 
 def _fingerprint_of(artifact: str) -> str:
-    """A deployment may be told with the schema that it made, as `--artifact "image@sha256:… schema:1f…"`."""
+    """The fingerprint in an artifact such as `image@sha256:… schema:1f…`; empty if there is none."""
     found = re.search(r"(?:^|\s)schema:([0-9a-f]{32})(?:\s|$)", artifact)
     return found[1] if found else ""
 

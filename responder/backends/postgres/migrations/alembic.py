@@ -1,159 +1,185 @@
-"""Alembic: branches and merges included, and each revision undone exactly once."""
+"""Alembic, with branches and merges. Each revision is downgraded exactly once."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from responder.backends.postgres.migrations.tool import CommandLine, MigrationContext, Program, Stage, Text, column_of
+from responder.backends.postgres.migrations.tool import (
+    CommandLine,
+    MigrationContext,
+    MigrationStep,
+    ProgramTool,
+    Template,
+    column_values,
+)
 from responder.backends.postgres.schemas import Schemas
-from responder.backends.postgres.sql import literal, split
+from responder.backends.postgres.sql import literal, split_statements
 from responder.errors import StepFailed
 
 
-class Alembic(Program):
-    """Alembic: `downgrade --sql` is rendered beforehand, and run by us in one transaction."""
+class _Downgrade(NamedTuple):
+    """The rendered downgrade of one revision."""
 
-    command: CommandLine = Field(default=("alembic",), description="How it is called, as a list")
-    config: Text = Field(default="alembic.ini", description="Its configuration, from the directory")
-    table: str = Field(default="alembic_version", description="Its version table, with its schema if need be")
+    down_revisions: list[str]  # the revisions before it
+    sql: str
+
+
+class Alembic(ProgramTool):
+    """Alembic. `downgrade --sql` renders the SQL beforehand, and the responder runs it in one transaction."""
+
+    tool: Literal["alembic"] = "alembic"
+    command: CommandLine = Field(default=("alembic",), description="Command line of Alembic, as a list")
+    config: Template = Field(default="alembic.ini", description="Configuration file, relative to the directory")
+    table: str = Field(default="alembic_version", description="Version table, with its schema if needed")
 
     async def revision(self, schemas: Schemas, database: str) -> str:
-        return ",".join(await column_of(schemas, database, self.table, "version_num") or ()) or "base"
+        return ",".join(await column_values(schemas, database, self.table, "version_num") or ()) or "base"
 
-    def _call(self, *more: str) -> tuple[str, ...]:
+    def _command(self, *more: str) -> tuple[str, ...]:
         return (*self.command, "-c", self.config, *more)
 
     @property
-    def _listing(self) -> tuple[str, ...]:
-        return self._call("history")
+    def _list_command(self) -> tuple[str, ...]:
+        return self._command("history")
 
-    async def stages(self, schemas: Schemas, context: MigrationContext, now: str, target: str) -> list[Stage]:
-        heads = now.split(",")
-        wanted = target.split(",")
-        kept = [head for head in heads if head in wanted]
-        left: list[str] = []
-        trouble: list[StepFailed] = []
-        for goal in (head for head in wanted if head not in kept):
-            down = await self._downs(schemas, context, [head for head in heads if head not in kept], goal, trouble)
-            if not down:
+    async def steps(
+        self, schemas: Schemas, context: MigrationContext, current: str, target: str
+    ) -> list[MigrationStep]:
+        heads, goals = current.split(","), target.split(",")
+        unchanged = [head for head in heads if head in goals]
+        leaving = [head for head in heads if head not in unchanged]
+        reached: list[str] = []
+        failures: list[StepFailed] = []
+        for goal in (goal for goal in goals if goal not in unchanged):
+            downgrades = await self._downgrades(schemas, context, leaving, goal, failures)
+            if not downgrades:
                 continue
-            if kept and await self._downs(schemas, context, kept, goal, []):
-                raise StepFailed(f"{goal} comes before {','.join(kept)}, so it cannot be gone back to beside it")
-            stages = self._staged(heads, down, await self._ups(schemas, context, goal, heads))
-            if self.same(stages[-1].to, target):
-                return stages
-            left.append(stages[-1].to)
-        if left:
-            raise StepFailed(f"going back from {now} to {target} leaves {left[0]}: name that one")
-        return await self._by_itself(schemas, context, now, target, trouble)
+            if unchanged and await self._downgrades(schemas, context, unchanged, goal, []):
+                raise StepFailed(
+                    f"cannot go back to {goal}: it is an ancestor of {','.join(unchanged)}, which {target} keeps"
+                )
+            steps = self._rendered_steps(heads, downgrades, await self._upgrades(schemas, context, goal, heads))
+            if self.same(steps[-1].to_revision, target):
+                return steps
+            reached.append(steps[-1].to_revision)
+        if reached:
+            raise StepFailed(f"the downgrade from {current} to {target} ends at {reached[0]}: use that as the target")
+        return await self._one_by_one(schemas, context, current, target, failures)
 
-    async def _downs(
-        self, schemas: Schemas, context: MigrationContext, heads: list[str], goal: str, trouble: list[StepFailed]
-    ) -> dict[str, tuple[list[str], str]]:
-        """What undoes each revision: those before it, and its SQL. What several branches share comes last."""
-        down: dict[str, tuple[list[str], str]] = {}
+    async def _downgrades(
+        self, schemas: Schemas, context: MigrationContext, heads: list[str], goal: str, failures: list[StepFailed]
+    ) -> dict[str, _Downgrade]:
+        """The downgrade of each revision from the heads to the goal. Revisions that branches share come last."""
+        found: dict[str, _Downgrade] = {}
         for head in heads:
             try:
-                output = await self._ask(schemas, context, *self._call("downgrade", f"{head}:{goal}", "--sql"))
+                output = await self._output(schemas, context, *self._command("downgrade", f"{head}:{goal}", "--sql"))
             except StepFailed as e:
-                trouble.append(e)
+                failures.append(e)
                 continue
-            for revision, before, sql in _steps(output, "downgrade"):
-                down.pop(revision, None)
-                down[revision] = (before, sql)
-        return down
+            for revision, before, sql in _sections(output, "downgrade"):
+                found.pop(revision, None)
+                found[revision] = _Downgrade(before, sql)
+        return found
 
-    def _staged(self, heads: list[str], down: dict[str, tuple[list[str], str]], up: dict[str, str]) -> list[Stage]:
-        stages, was, gone = [], ",".join(sorted(heads)), set[str]()
-        ways = list(down.items())
-        for n, (left, (_, sql)) in enumerate(ways):
-            gone.add(left)
-            reached = {r for _, (rs, _) in ways[: n + 1] for r in rs}
-            later = {r for _, (rs, _) in ways[n + 1 :] for r in rs}
-            to = ",".join(sorted((set(heads) - gone) | (reached - gone - later))) or "base"
-            stages.append(
-                Stage(
-                    was=was,
-                    to=to,
-                    down=self._without_books(sql),
-                    down_books=self._books(was, to),
-                    up=self._without_books(up[left]) if left in up else None,
-                    up_books=self._books(to, was),
+    def _rendered_steps(
+        self, heads: list[str], downgrades: dict[str, _Downgrade], upgrades: dict[str, str]
+    ) -> list[MigrationStep]:
+        steps, from_revision, removed = [], ",".join(sorted(heads)), set[str]()
+        ordered = list(downgrades.items())
+        for n, (revision, downgrade) in enumerate(ordered):
+            removed.add(revision)
+            reached = {before for _, done in ordered[: n + 1] for before in done.down_revisions}
+            later = {before for _, left in ordered[n + 1 :] for before in left.down_revisions}
+            to_revision = ",".join(sorted((set(heads) - removed) | (reached - removed - later))) or "base"
+            steps.append(
+                MigrationStep(
+                    from_revision=from_revision,
+                    to_revision=to_revision,
+                    downgrade=self._without_records(downgrade.sql),
+                    downgrade_records=self._records(from_revision, to_revision),
+                    upgrade=self._without_records(upgrades[revision]) if revision in upgrades else None,
+                    upgrade_records=self._records(to_revision, from_revision),
                 )
             )
-            was = to
-        return stages
+            from_revision = to_revision
+        return steps
 
-    def _books(self, was: str, to: str) -> tuple[str, ...]:
-        """Leaves exactly these heads, and fails where others were there: then somebody else migrates as well."""
-        heads = [] if to == "base" else to.split(",")
+    def _records(self, from_revision: str, to_revision: str) -> tuple[str, ...]:
+        """Statements that replace the heads in the version table. They fail if another migration changed them."""
+        heads = [] if to_revision == "base" else to_revision.split(",")
         found = f"SELECT string_agg(version_num, ',' ORDER BY version_num COLLATE \"C\") FROM {self.table}"
-        wanted = "NULL" if was == "base" else literal(was)
+        expected = "NULL" if from_revision == "base" else literal(from_revision)
         return (
             f"LOCK TABLE {self.table} IN SHARE ROW EXCLUSIVE MODE",
-            f"DO $books$ BEGIN IF ({found}) IS DISTINCT FROM {wanted} THEN"
-            f" RAISE EXCEPTION 'the revision is not % any more', {literal(was)}; END IF; END $books$",
+            f"DO $check$ BEGIN IF ({found}) IS DISTINCT FROM {expected} THEN"
+            f" RAISE EXCEPTION 'the revision is no longer %', {literal(from_revision)}; END IF; END $check$",
             f"DELETE FROM {self.table}",
             *(f"INSERT INTO {self.table} (version_num) VALUES ({literal(head)})" for head in heads),
         )
 
-    def _without_books(self, sql: str) -> str:
+    def _without_records(self, sql: str) -> str:
+        """The script without the statements on Alembic's version table."""
         table = re.escape(self.table).replace(r"\.", r"\s*\.\s*")
-        ours = re.compile(rf"(UPDATE|DELETE\s+FROM|INSERT\s+INTO|CREATE\s+TABLE|DROP\s+TABLE)\s+{table}\b", re.I)
-        return ";\n".join(statement for statement in split(sql) if not ours.match(statement))
+        records = re.compile(rf"(UPDATE|DELETE\s+FROM|INSERT\s+INTO|CREATE\s+TABLE|DROP\s+TABLE)\s+{table}\b", re.I)
+        return ";\n".join(statement for statement in split_statements(sql) if not records.match(statement))
 
-    async def _ups(self, schemas: Schemas, context: MigrationContext, target: str, heads: list[str]) -> dict[str, str]:
-        """The SQL that makes each revision again; what cannot be rendered is left out."""
+    async def _upgrades(
+        self, schemas: Schemas, context: MigrationContext, target: str, heads: list[str]
+    ) -> dict[str, str]:
+        """The SQL that upgrades to each revision, as far as Alembic can render it."""
         found: dict[str, str] = {}
         for head in heads:
             try:
-                output = await self._ask(schemas, context, *self._call("upgrade", f"{target}:{head}", "--sql"))
+                output = await self._output(schemas, context, *self._command("upgrade", f"{target}:{head}", "--sql"))
             except StepFailed:
                 continue
-            for _, (revision,), sql in ((left, right, sql) for left, right, sql in _steps(output, "upgrade")):
+            for _, (revision,), sql in _sections(output, "upgrade"):
                 found.setdefault(revision, sql)
         return found
 
-    async def _by_itself(
-        self, schemas: Schemas, context: MigrationContext, now: str, target: str, trouble: list[StepFailed]
-    ) -> list[Stage]:
-        """Alembic runs the revisions that cannot be rendered as they need rows, one at a time; we run the others.
+    async def _one_by_one(
+        self, schemas: Schemas, context: MigrationContext, current: str, target: str, failures: list[StepFailed]
+    ) -> list[MigrationStep]:
+        """Steps of one revision each. Alembic runs those that need rows and so cannot be rendered.
 
-        Raises Halt where a revision refuses: Alembic would commit what comes before it, and then fail.
+        Raises StepFailed if a migration refuses its downgrade: Alembic would commit the ones before it and then fail.
         """
-        output = await self._ask(schemas, context, *self._call("history", "--rev-range", f"{target}:{now}"))
-        ways = {found[2]: found[1] for found in re.finditer(r"^(\S+) -> (\w+)", output, re.M)}
-        why = str(trouble[0]).splitlines()[-1] if trouble else ""
-        stages, at = [], now
-        while at != target:
-            if at not in ways:
-                raise StepFailed(f"Alembic knows no single way from {now} to {target}: {why}")
-            before = "base" if ways[at] == "<base>" else ways[at]
-            stages.append(await self._one(schemas, context, at, before))
-            at = before
-        return stages
+        output = await self._output(schemas, context, *self._command("history", "--rev-range", f"{target}:{current}"))
+        parents = {found[2]: found[1] for found in re.finditer(r"^(\S+) -> (\w+)", output, re.M)}
+        cause = f": {str(failures[0]).splitlines()[-1]}" if failures else ""
+        steps, revision = [], current
+        while revision != target:
+            if revision not in parents:
+                raise StepFailed(f"Alembic has no linear history from {current} to {target}{cause}")
+            before = "base" if parents[revision] == "<base>" else parents[revision]
+            steps.append(await self._single_step(schemas, context, revision, before))
+            revision = before
+        return steps
 
-    async def _one(self, schemas: Schemas, context: MigrationContext, at: str, before: str) -> Stage:
-        trouble: list[StepFailed] = []
-        down = await self._downs(schemas, context, [at], before, trouble)
-        if not trouble and down:
-            (stage,) = self._staged([at], down, await self._ups(schemas, context, before, [at]))
-            return stage
-        error = str(trouble[0]) if trouble else ""
+    async def _single_step(
+        self, schemas: Schemas, context: MigrationContext, revision: str, before: str
+    ) -> MigrationStep:
+        failures: list[StepFailed] = []
+        downgrades = await self._downgrades(schemas, context, [revision], before, failures)
+        if not failures and downgrades:
+            upgrades = await self._upgrades(schemas, context, before, [revision])
+            (step,) = self._rendered_steps([revision], downgrades, upgrades)
+            return step
+        error = str(failures[0]) if failures else ""
         if refusal := await asyncio.to_thread(_refusal, error):
-            raise StepFailed(
-                f"revision {at} cannot be undone, so there is no way past it; nothing was touched: {refusal}"
-            )
-        return Stage(
-            was=at,
-            to=before,
-            argv_down=context.filled(self._call("downgrade", before)),
-            argv_up=context.filled(self._call("upgrade", at)),
-            why=f"it cannot be written as SQL: {error.splitlines()[-1] if error else 'Alembic rendered nothing'}",
+            raise StepFailed(f"revision {revision} cannot be downgraded: {refusal}; nothing was changed")
+        return MigrationStep(
+            from_revision=revision,
+            to_revision=before,
+            downgrade_command=context.filled(self._command("downgrade", before)),
+            upgrade_command=context.filled(self._command("upgrade", revision)),
+            reason=f"it cannot be rendered as SQL: {error.splitlines()[-1] if error else 'Alembic rendered nothing'}",
         )
 
 
@@ -161,7 +187,7 @@ _FRAME = re.compile(r'^ *File "([^"]+)", line \d+, in \S+\n +(\S.*)$', re.M)
 
 
 def _refusal(output: str) -> str:
-    """The exception of a migration that raises by itself; empty where it only fails for lack of a connection."""
+    """The exception of a migration that refuses its downgrade. Empty if it only lacks a connection."""
     error = output.splitlines()[-1] if output else ""
     frames = _FRAME.findall(output)
     if not frames:
@@ -172,17 +198,20 @@ def _refusal(output: str) -> str:
         return ""
     try:
         text = Path(file).read_text()
-    except (OSError, UnicodeDecodeError):  # as in a container
+    except (OSError, UnicodeDecodeError):  # the tool ran in a container
         text = ""
     return "" if re.search(r"offline|as_sql", text) else error
 
 
-def _steps(output: str, way: str) -> list[tuple[str, list[str], str]]:
-    """What Alembic rendered, cut at its own comments: for a downgrade left is the revision, for an upgrade right is."""
-    found = list(re.finditer(rf"^-- Running {way} (.*?) -> (.*?)\s*$", output, re.M))
+def _sections(output: str, direction: str) -> list[tuple[str, list[str], str]]:
+    """The rendered script, split at Alembic's comments: revision on the left, revisions on the right, SQL.
+
+    A downgrade has the downgraded revision on the left; an upgrade has the new revision on the right.
+    """
+    found = list(re.finditer(rf"^-- Running {direction} (.*?) -> (.*?)\s*$", output, re.M))
     ends = [marker.start() for marker in found[1:]] + [len(output)]
-    steps = []
+    sections = []
     for marker, end in zip(found, ends, strict=True):
         left, right = marker[1].strip(), [part.strip() for part in marker[2].split(",") if part.strip()]
-        steps.append((left, right, output[marker.end() : end]))
-    return steps
+        sections.append((left, right, output[marker.end() : end]))
+    return sections

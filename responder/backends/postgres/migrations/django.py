@@ -1,111 +1,135 @@
-"""Django: one transaction for all of the way, where its own is one for each migration."""
+"""Django: all migrations of a downgrade in one transaction. Django itself uses one for each migration."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from responder.backends.postgres.migrations.tool import CommandLine, MigrationContext, Program, Stage, column_of
+from responder.backends.postgres.migrations.tool import (
+    CommandLine,
+    MigrationContext,
+    MigrationStep,
+    ProgramTool,
+    column_values,
+)
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.postgres.sql import literal
 from responder.errors import StepFailed
 
+_NOT_SQL = "CANNOT BE WRITTEN AS SQL"
+"""What `sqlmigrate` prints for an operation in Python."""
 
-class Django(Program):
-    """Django: `migrate --plan` names the way, `sqlmigrate --backwards` renders it, and we run it in one transaction."""
+_Migration = tuple[str, str]
+"""Application and name."""
 
-    command: CommandLine = Field(default=("python", "manage.py"), description="How it is called, as a list")
+
+class Django(ProgramTool):
+    """Django. `migrate --plan` lists the migrations and `sqlmigrate --backwards` renders the SQL of their downgrade."""
+
+    tool: Literal["django"] = "django"
+    command: CommandLine = Field(default=("python", "manage.py"), description="Command line of manage.py, as a list")
     apps: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        description="Applications whose migrations make the revision; of several, versions are app.name,app.name"
+        description="Applications whose migrations form the revision; with several, revisions are app.name,app.name"
     )
-    table: str = Field(default="django_migrations", description="Its table of migrations")
+    table: str = Field(default="django_migrations", description="Table of applied migrations")
 
     async def revision(self, schemas: Schemas, database: str) -> str:
         newest = []
         for app in self.apps:
-            names = await column_of(schemas, database, self.table, "name", f" WHERE app = {literal(app)}")
+            names = await column_values(schemas, database, self.table, "name", f" WHERE app = {literal(app)}")
             newest.append((app, max(names or ["zero"])))
         return self._joined(dict(newest))
 
     @property
-    def _listing(self) -> tuple[str, ...]:
+    def _list_command(self) -> tuple[str, ...]:
         return *self.command, "showmigrations", *self.apps
 
     def _names(self, revision: str) -> list[str]:
-        return [name for name in self._cut(revision).values() if name != "zero"]
+        return [name for name in self._by_app(revision).values() if name != "zero"]
 
-    def _joined(self, of: Mapping[str, str]) -> str:
-        return of[self.apps[0]] if len(self.apps) == 1 else ",".join(f"{app}.{of[app]}" for app in self.apps)
+    def _joined(self, names: Mapping[str, str]) -> str:
+        return names[self.apps[0]] if len(self.apps) == 1 else ",".join(f"{app}.{names[app]}" for app in self.apps)
 
-    def _cut(self, revision: str) -> dict[str, str]:
+    def _by_app(self, revision: str) -> dict[str, str]:
         if len(self.apps) == 1:
             return {self.apps[0]: revision}
         found = dict(part.split(".", 1) for part in revision.split(",") if "." in part)
         if set(found) != set(self.apps):
             raise StepFailed(
-                f"{revision} does not name a migration for each of {', '.join(self.apps)}, as app.name,app.name"
+                f"revision {revision} must name one migration for each of {', '.join(self.apps)}, as app.name,app.name"
             )
         return found
 
-    async def stages(self, schemas: Schemas, context: MigrationContext, now: str, target: str) -> list[Stage]:
-        at, goals = self._cut(now), self._cut(target)
+    async def steps(
+        self, schemas: Schemas, context: MigrationContext, current: str, target: str
+    ) -> list[MigrationStep]:
+        names, goals = self._by_app(current), self._by_app(target)
+        undone: list[_Migration] = []
+        for app in self.apps:
+            if names[app] == goals[app]:
+                continue
+            output = await self._output(schemas, context, *self.command, "migrate", app, goals[app], "--plan")
+            undone += [migration for migration in _planned(output) if migration not in undone]
+        await self._require_downgrade(schemas, context, undone, current, target)
+        steps = []
+        for n, (app, name) in enumerate(undone):
+            before = next((older for other, older in undone[n + 1 :] if other == app), goals[app])
+            after = {**names, app: before}
+            ends = (self._joined(names), self._joined(after))
+            steps.append(await self._step(schemas, context, (app, name), before, ends))
+            names = after
+        return steps
+
+    async def _require_downgrade(
+        self, schemas: Schemas, context: MigrationContext, undone: list[_Migration], current: str, target: str
+    ) -> None:
+        """Raises StepFailed unless Django would only revert applied migrations of the configured applications."""
+        if others := sorted({app for app, _ in undone} - set(self.apps)):
+            raise StepFailed(f"the downgrade also reverts migrations of {', '.join(others)}: add them to `apps`")
+        if not undone:
+            raise StepFailed(f"Django finds no migration to revert from {current} to {target}")
         sql = f"SELECT app, name FROM {self.table}"
         applied = {(row["app"], row["name"]) for row in await schemas.rows(context.database, sql)}
-        undone: list[tuple[str, str]] = []
-        for app in self.apps:
-            if at[app] == goals[app]:
-                continue
-            output = await self._ask(schemas, context, *self.command, "migrate", app, goals[app], "--plan")
-            undone += [migration for migration in self._planned(output) if migration not in undone]
-        others = sorted({app for app, _ in undone} - set(self.apps))
-        if others:
-            raise StepFailed(f"going back also undoes migrations of {', '.join(others)}: name them in `apps` as well")
-        if not undone:
-            raise StepFailed(f"Django sees nothing to undo between {now} and {target}")
         if forward := [".".join(migration) for migration in undone if migration not in applied]:
-            raise StepFailed(f"Django would not go back but forward: {forward[0]} is not applied")
-        stages = []
-        for n, (app, name) in enumerate(undone):
-            before = next((older for of, older in undone[n + 1 :] if of == app), goals[app])
-            after = {**at, app: before}
-            stages.append(await self._stage(schemas, context, app, name, self._joined(at), self._joined(after), before))
-            at = after
-        return stages
+            raise StepFailed(f"Django would upgrade, not downgrade: migration {forward[0]} is not applied")
 
-    def _planned(self, output: str) -> list[tuple[str, str]]:
-        undone: list[tuple[str, str]] = []
-        for line in output.splitlines():
-            if found := re.fullmatch(r"(\w+)\.(\w+)", line.strip()) if not line.startswith(" ") else None:
-                undone.append((found[1], found[2]))
-            elif "IRREVERSIBLE" in line and undone:
-                raise StepFailed(f"{'.'.join(undone[-1])} cannot be undone: {line.strip()}")
-        return undone
-
-    async def _stage(
-        self, schemas: Schemas, context: MigrationContext, app: str, name: str, was: str, to: str, before: str
-    ) -> Stage:
-        down = await self._ask(schemas, context, *self.command, "sqlmigrate", app, name, "--backwards")
-        up = await self._ask(schemas, context, *self.command, "sqlmigrate", app, name)
-        python = "CANNOT BE WRITTEN AS SQL"
-        books = f"{self.table} WHERE app = {literal(app)} AND name = {literal(name)}"
-        return Stage(
-            was=was,
-            to=to,
-            down=None if python in down else down,
-            down_books=(
-                f"DO $books$ BEGIN IF NOT EXISTS (SELECT FROM {books}) THEN"
-                f" RAISE EXCEPTION '% is not applied any more', {literal(f'{app}.{name}')}; END IF; END $books$",
-                f"DELETE FROM {books}",
+    async def _step(
+        self, schemas: Schemas, context: MigrationContext, migration: _Migration, before: str, ends: tuple[str, str]
+    ) -> MigrationStep:
+        app, name = migration
+        down = await self._output(schemas, context, *self.command, "sqlmigrate", app, name, "--backwards")
+        up = await self._output(schemas, context, *self.command, "sqlmigrate", app, name)
+        record = f"{self.table} WHERE app = {literal(app)} AND name = {literal(name)}"
+        return MigrationStep(
+            from_revision=ends[0],
+            to_revision=ends[1],
+            downgrade=None if _NOT_SQL in down else down,
+            downgrade_records=(
+                f"DO $check$ BEGIN IF NOT EXISTS (SELECT FROM {record}) THEN"
+                f" RAISE EXCEPTION '% is no longer applied', {literal(f'{app}.{name}')}; END IF; END $check$",
+                f"DELETE FROM {record}",
             ),
-            up=None if python in up else up,
-            up_books=(
+            upgrade=None if _NOT_SQL in up else up,
+            upgrade_records=(
                 f"INSERT INTO {self.table} (app, name, applied) VALUES ({literal(app)}, {literal(name)}, now())",
             ),
-            argv_down=context.filled((*self.command, "migrate", app, before)),
-            argv_up=context.filled((*self.command, "migrate", app, name)),
+            downgrade_command=context.filled((*self.command, "migrate", app, before)),
+            upgrade_command=context.filled((*self.command, "migrate", app, name)),
             preview=down,
-            why="a part of it is Python and cannot be written as SQL" if python in down else "",
+            preview_complete=_NOT_SQL not in down,
+            reason="it contains Python, which cannot be rendered as SQL" if _NOT_SQL in down else "",
         )
+
+
+def _planned(output: str) -> list[_Migration]:
+    """The migrations that `migrate --plan` would revert, in order."""
+    undone: list[_Migration] = []
+    for line in output.splitlines():
+        if found := re.fullmatch(r"(\w+)\.(\w+)", line.strip()) if not line.startswith(" ") else None:
+            undone.append((found[1], found[2]))
+        elif "IRREVERSIBLE" in line and undone:
+            raise StepFailed(f"migration {'.'.join(undone[-1])} is irreversible: {line.strip()}")
+    return undone

@@ -1,4 +1,4 @@
-"""What every migration tool is: it tells the revision of a database, and the way from there to an older one."""
+"""The interface of a migration tool: the revision of a database, and the steps back to an older revision."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from responder.backends.host.access import program_problems
-from responder.backends.postgres.schemas import Schemas, filled
-from responder.backends.postgres.script_runs import Limits
+from responder.backends.postgres.schemas import Schemas, fill_placeholders
+from responder.backends.postgres.script_runner import Limits
 from responder.backends.postgres.sql import quoted
 from responder.backends.problems import Problem, joined
 from responder.errors import StepFailed, Unavailable
@@ -20,131 +20,148 @@ from responder.errors import StepFailed, Unavailable
 _PLACEHOLDERS = ("version", "artifact", "to_version", "from", "to")
 
 
-def _known(text: str) -> str:
+def _known_placeholders(text: str) -> str:
     for name in re.findall(r"\{([a-z_]+)\}", text):
         if name not in _PLACEHOLDERS:
-            raise ValueError(f"{{{name}}} is none of {', '.join(f'{{{known}}}' for known in _PLACEHOLDERS)}")
+            known = ", ".join(f"{{{placeholder}}}" for placeholder in _PLACEHOLDERS)
+            raise ValueError(f"unknown placeholder {{{name}}}: expected one of {known}")
     return text
 
 
-Text = Annotated[str, AfterValidator(_known)]
-CommandLine = Annotated[tuple[Text, ...], Field(min_length=1)]
+Template = Annotated[str, AfterValidator(_known_placeholders)]
+"""Text with placeholders such as `{version}`."""
+
+CommandLine = Annotated[tuple[Template, ...], Field(min_length=1)]
 
 
-class Stage(BaseModel):
-    """One revision back. Without `down` the tool has to do it by itself."""
+class MigrationStep(BaseModel):
+    """The step from one revision to the one before it, and back again.
+
+    Without `downgrade` the tool runs its own command, in its own session.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    was: str
-    to: str
-    down: str | None = None  # SQL, without the books of the tool
-    down_books: tuple[str, ...] = ()  # what the tool would write into its own table
-    up: str | None = None
-    up_books: tuple[str, ...] = ()
-    argv_down: tuple[str, ...] = ()
-    argv_up: tuple[str, ...] = ()
-    preview: str | None = None  # what the tool says that it would do, where it has to do it by itself
-    why: str = ""  # it has to
+    from_revision: str
+    to_revision: str
+    downgrade: str | None = None  # SQL without the statements that change the tool's version table
+    downgrade_records: tuple[str, ...] = ()  # statements that change the version table
+    upgrade: str | None = None
+    upgrade_records: tuple[str, ...] = ()
+    downgrade_command: tuple[str, ...] = ()
+    upgrade_command: tuple[str, ...] = ()
+    preview: str | None = None  # SQL that the command would run; None: unknown
+    preview_complete: bool = True  # False: the command runs code as well
+    reason: str = ""  # why the command has to run
 
 
 class MigrationContext(BaseModel):
-    """Which database, and what fills the placeholders."""
+    """The database, the limits, and the values of placeholders."""
 
     model_config = ConfigDict(frozen=True)
 
     database: str
-    mark: str
+    execution: str
     limits: Limits
     within: float
     variables: Mapping[str, str]  # version, artifact, to_version
 
     def filled(self, argv: tuple[str, ...], **more: str) -> tuple[str, ...]:
-        return tuple(filled(part, {**self.variables, **more}) for part in argv)
+        """The command line with its placeholders filled."""
+        return tuple(fill_placeholders(part, {**self.variables, **more}) for part in argv)
 
-    def directory(self, text: str) -> Path | None:
-        if not text:
+    def directory(self, template: str) -> Path | None:
+        """The directory that a template names; None for an empty one. Raises StepFailed if it does not exist."""
+        if not template:
             return None
         for value in self.variables.values():
-            if "{" in text and ("/.." in f"/{value}" or value.startswith("/")):
-                raise StepFailed(f"{value!r} cannot be a part of the path {text}")
-        path = Path(filled(text, self.variables))
+            if "{" in template and ("/.." in f"/{value}" or value.startswith("/")):
+                raise StepFailed(f"{value!r} is not allowed in the path {template}: it leaves the directory")
+        path = Path(fill_placeholders(template, self.variables))
         if not path.is_dir():
             raise StepFailed(
-                f"there is no {path}: the way back is in the migration files of the release that runs now, "
-                "which have to be kept until the next one is known good"
+                f"directory {path} does not exist: keep the migration files of the running release until the next "
+                "release is known good"
             )
         return path
 
 
-class Tool(BaseModel, ABC):
-    """One migration tool. It runs with the migration files of the release that is rolled back."""
+class MigrationTool(BaseModel, ABC):
+    """One migration tool. It works on the migration files of the running release."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @abstractmethod
-    async def revision(self, schemas: Schemas, database: str) -> str:
-        """The revision that the database is at."""
+    directory: Template = Field(
+        default="", description="Working directory: the migration files of the running release, as in {version}"
+    )
 
     @abstractmethod
-    async def stages(self, schemas: Schemas, context: MigrationContext, now: str, target: str) -> list[Stage]:
-        """The way from now to the target, one revision after the other. Raises Halt where there is none."""
+    async def revision(self, schemas: Schemas, database: str) -> str:
+        """The current revision of the database. Raises StepFailed and Unavailable."""
+
+    @abstractmethod
+    async def steps(
+        self, schemas: Schemas, context: MigrationContext, current: str, target: str
+    ) -> list[MigrationStep]:
+        """The steps from the current to the target revision, in order. Raises StepFailed if there are none."""
 
     @abstractmethod
     async def problems(self, schemas: Schemas, context: MigrationContext, revision: str) -> list[Problem]:
-        """What keeps the tool from going back from the revision that the database is at."""
+        """Obstacles to a downgrade from the current revision. Changes nothing."""
 
     def same(self, left: str, right: str) -> bool:
+        """Whether two revisions are equal. Several heads may be in any order."""
         return sorted(left.split(",")) == sorted(right.split(","))
 
 
-class Program(Tool):
+class ProgramTool(MigrationTool):
+    """A migration tool that is a program."""
+
     command: CommandLine
-    directory: Text = Field(default="", description="Where it runs: the files of the release that runs, as {version}")
 
     async def problems(self, schemas: Schemas, context: MigrationContext, revision: str) -> list[Problem]:
-        """Runs a command of the tool that reads its revisions and changes nothing."""
+        """Runs a command of the tool that lists its revisions and changes nothing."""
+        title = f"migrations of {context.database}"
         try:
-            must_be_runnable(context.filled(self.command), context.directory(self.directory))
-            output = await self._ask(schemas, context, *self._listing)
+            require_runnable(context.filled(self.command), context.directory(self.directory))
+            output = await self._output(schemas, context, *self._list_command)
         except (StepFailed, Unavailable) as e:
-            return [Problem(f"migrations of {context.database}", str(e), "it must run as this user, in that directory")]
+            return [Problem(title, str(e), "the tool must run as this user in that directory")]
         if missing := [name for name in self._names(revision) if name not in output]:
-            found = f"{' '.join(self._listing)} does not know the revision {missing[0]}, which the database is at"
-            fix = "keep the migration files of the release that runs"
-            return [Problem(f"migrations of {context.database}", found, fix)]
+            found = f"{' '.join(self._list_command)} does not list the current revision {missing[0]}"
+            return [Problem(title, found, "keep the migration files of the running release")]
         return []
 
     @property
     @abstractmethod
-    def _listing(self) -> tuple[str, ...]:
-        """The command that lists the revisions that it has files of."""
+    def _list_command(self) -> tuple[str, ...]:
+        """The command that lists the revisions of the migration files."""
 
     def _names(self, revision: str) -> list[str]:
-        """The revisions that must be among them."""
+        """The revisions that the list must contain."""
         return [part for part in revision.split(",") if part not in ("base", "zero", "none")]
 
-    async def _ask(self, schemas: Schemas, context: MigrationContext, *argv: str) -> str:
-        return await schemas.tool(
+    async def _output(self, schemas: Schemas, context: MigrationContext, *argv: str) -> str:
+        return await schemas.run_tool(
             context.database,
             context.filled(argv),
-            mark=f"rollback:{context.mark}",
+            application=f"rollback:{context.execution}",
             limits=context.limits,
             within=context.within,
             cwd=context.directory(self.directory),
         )
 
 
-def must_be_runnable(argv: tuple[str, ...], directory: Path | None) -> None:
-    """Raises Halt where a program could not be started."""
+def require_runnable(argv: tuple[str, ...], directory: Path | None) -> None:
+    """Raises StepFailed if the program cannot be started."""
     if problems := program_problems(argv, directory):
         raise StepFailed(joined(problems))
 
 
-async def column_of(schemas: Schemas, database: str, table: str, column: str, where: str = "") -> list[str] | None:
-    """What a tool's own table holds; None where there is no such table."""
-    there = await schemas.rows(database, "SELECT to_regclass($1) IS NOT NULL AS there", table)
-    if not there[0]["there"]:
+async def column_values(schemas: Schemas, database: str, table: str, column: str, where: str = "") -> list[str] | None:
+    """The values of a column of the tool's version table, sorted. None if the table does not exist."""
+    rows = await schemas.rows(database, "SELECT to_regclass($1) IS NOT NULL AS present", table)
+    if not rows[0]["present"]:
         return None
-    rows = await schemas.rows(database, f"SELECT {quoted(column)}::text AS v FROM {table}{where} ORDER BY 1")
-    return [row["v"] for row in rows]
+    rows = await schemas.rows(database, f"SELECT {quoted(column)}::text AS value FROM {table}{where} ORDER BY 1")
+    return [row["value"] for row in rows]

@@ -1,1 +1,1 @@
-"""Keeps what a migration destroys, with the SQL that restores it."""
+"""Preserves what a migration destroys, with the SQL that restores it. It may import `responder.backends.postgres`."""

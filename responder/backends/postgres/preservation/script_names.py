@@ -1,54 +1,52 @@
-"""What a script adds, renames and makes on its way: a statement means names of then, the catalogs tell those of now."""
+"""Follows names through a script. A statement uses the current names; the catalogs contain the original ones."""
 
 from __future__ import annotations
 
-from responder.backends.postgres.ddl_effects import Effect
+from responder.backends.postgres.ddl.effects import Effect
 from responder.backends.postgres.sql import Name
 
 _CHANGES = ("drops columns", "updates rows", "changes a type", "renames", "adds a column")
 
 
 class ScriptNames:
-    """Follows the effects of a script in their order. Tables are named as `str(Name)`."""
+    """The names of tables and columns before the script (original) and at its present statement (current)."""
 
     def __init__(self) -> None:
-        self.made: set[str] = set()  # tables that the script itself has made
-        self.added: set[tuple[str, str]] = set()  # columns that it has added
-        self.gone: set[tuple[str, str]] = set()  # columns of now that it has dropped
-        self.retyped: set[tuple[str, str]] = set()  # columns of now whose type it has changed
-        self.changed: set[str] = set()  # tables whose rows are not as now when a later statement asks for them
-        self._tables: dict[str, str] = {}  # a table's name by then → its name now
-        self._columns: dict[tuple[str, str], str] = {}  # (table by then, column by then) → column now
+        self.created: set[str] = set()  # tables that the script created
+        self.added: set[tuple[str, str]] = set()  # columns that it added
+        self.dropped: set[tuple[str, str]] = set()  # original columns that it dropped
+        self.retyped: set[tuple[str, str]] = set()  # original columns whose type it changed
+        self.changed: set[str] = set()  # tables whose rows it may have changed
+        self._tables: dict[str, str] = {}  # current name → original name
+        self._columns: dict[tuple[str, str], str] = {}  # current (table, column) → original column
 
-    def now(self, table: Name | str) -> str:
-        """What a table is called now."""
+    def original(self, table: Name | str) -> str:
+        """The original name of a table."""
         return self._tables.get(str(table), str(table))
 
-    def column_now(self, table: Name, column: str) -> str:
-        """What one of its columns is called now."""
+    def original_column(self, table: Name, column: str) -> str:
+        """The original name of a column."""
         return self._columns.get((str(table), column), column)
 
-    def columns_then(self, table: Name) -> dict[str, str]:
-        """What its columns are called when the statement runs, by what they are called now; without those that keep
-        their names.
-        """
-        return {now: then for (name, then), now in self._columns.items() if name == str(table)}
+    def current_columns(self, table: Name) -> dict[str, str]:
+        """The current names of the renamed columns of a table, by their original names."""
+        return {original: current for (name, current), original in self._columns.items() if name == str(table)}
 
-    def has_made(self, table: Name) -> bool:
-        return str(table) in self.made
+    def has_created(self, table: Name) -> bool:
+        return str(table) in self.created
 
-    def changes(self, effect: Effect) -> None:
-        """From the next statement on its rows may be others than now."""
+    def mark_changed(self, effect: Effect) -> None:
+        """Records that the following statements may see other rows than now."""
         if effect.on and effect.does in _CHANGES:
             self.changed.add(str(effect.on))
 
     def follow(self, effect: Effect) -> None:
-        """Another name, another column, another table."""
+        """Records a new table, a new column or a new name."""
         if effect.on is None:
             return
         table = str(effect.on)
         if effect.does == "creates a table":
-            self.made.add(table)
+            self.created.add(table)
         elif effect.does == "adds a column":
             self.added |= {(table, column) for column in effect.columns}
         elif effect.does == "renames" and effect.columns:
@@ -65,11 +63,11 @@ class ScriptNames:
 
     def _rename_table(self, table: str, new: str) -> None:
         self._tables[new] = self._tables.pop(table, table)
-        self._columns.update({(new, c): before for (t, c), before in self._columns.items() if t == table})
+        self._columns.update({(new, c): original for (t, c), original in self._columns.items() if t == table})
         self.changed |= {new} if table in self.changed else set()
         moved = {(new, c) for t, c in self.added if t == table}
         self.added = {(t, c) for t, c in self.added if t not in (table, new)} | moved
-        self.made.discard(new)
-        if table in self.made:
-            self.made.remove(table)
-            self.made.add(new)
+        self.created.discard(new)
+        if table in self.created:
+            self.created.remove(table)
+            self.created.add(new)

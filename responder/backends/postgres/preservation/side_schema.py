@@ -1,147 +1,155 @@
-"""The side schema: what is put there in the transaction that destroys it, and the record of how it comes back."""
+"""The side schema: preserves data in the transaction that destroys it, and records the SQL that restores it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from responder.backends.postgres.catalog import KEEP, Table
-from responder.backends.postgres.ddl_parser import dropped_objects
-from responder.backends.postgres.foreign_keys import CHECKED, deferred
-from responder.backends.postgres.preservation.preserving_sql import move_object, move_table, release
+from responder.backends.postgres.ddl.objects import dropped_objects
+from responder.backends.postgres.foreign_keys import CHECK_FOREIGN_KEYS, defer_foreign_keys
+from responder.backends.postgres.migration_path import Command
+from responder.backends.postgres.preservation.moving_sql import detach, move_object, move_table
 from responder.backends.postgres.preservation.restoring_sql import only
-from responder.backends.postgres.schema_revision import Command
 from responder.backends.postgres.sql import Name, literal, quoted
 
-Back = Callable[[bool], list[str]]
-"""The SQL that brings something back, by the names of now or by those of then."""
+Restore = Callable[[bool], list[str]]
+"""The SQL that restores something: by the original names for True, by the current names for False."""
 
-_TRIED = (
+_TRY_DROP = (
     "DO $rollback_try$ BEGIN BEGIN {drop}; RAISE SQLSTATE 'RB001'; EXCEPTION WHEN SQLSTATE 'RB001' THEN NULL; END;"
     " END $rollback_try$"
 )
-_OF_TYPE = "SELECT 'pg_type'::regclass, unnest(ARRAY[oid, typarray]) FROM pg_type WHERE oid = to_regtype({keep})"
-_OF_TABLE = (
-    "SELECT 'pg_class'::regclass, to_regclass({keep})::oid"
+_TYPE_OBJECTS = "SELECT 'pg_type'::regclass, unnest(ARRAY[oid, typarray]) FROM pg_type WHERE oid = to_regtype({copy})"
+_TABLE_OBJECTS = (
+    "SELECT 'pg_class'::regclass, to_regclass({copy})::oid"
     " UNION ALL SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_class'::regclass"
-    " AND refobjid = to_regclass({keep}) AND classid = 'pg_class'::regclass AND deptype IN ('a', 'i')"
+    " AND refobjid = to_regclass({copy}) AND classid = 'pg_class'::regclass AND deptype IN ('a', 'i')"
     " UNION ALL SELECT 'pg_type'::regclass, unnest(ARRAY[oid, typarray]) FROM pg_type"
-    " WHERE typrelid = to_regclass({keep})"
+    " WHERE typrelid = to_regclass({copy})"
 )
-"""It, the sequences of its columns, and the type of its rows."""
+"""The table, the sequences of its columns, and the type of its rows."""
 
-_UNNEEDED = (
+_REQUIRE_UNREFERENCED = (
     "DO $rollback_needs$ DECLARE needed_by text; BEGIN SELECT string_agg(DISTINCT o.type || ' ' || o.identity, ', ')"
     " INTO needed_by FROM pg_depend d, pg_identify_object(d.classid, d.objid, d.objsubid) o"
-    " WHERE d.deptype = 'n' AND (d.refclassid, d.refobjid) IN ({of})"
+    " WHERE d.deptype = 'n' AND (d.refclassid, d.refobjid) IN ({objects})"
     " AND o.identity !~ '^(for |.* on )?rollback_keep[.]';"
     " IF needed_by IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = '2BP01', MESSAGE = {message} || needed_by; END IF;"
     " END $rollback_needs$"
 )
 
 PREPARE = (
-    f"CREATE TABLE IF NOT EXISTS {KEEP}.kept (execution text, number int, what text NOT NULL, source text NOT NULL,"
-    " columns text[] NOT NULL, keep text NOT NULL, back text NOT NULL, gently text NOT NULL,"
-    " at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (execution, number))"
+    f"CREATE TABLE IF NOT EXISTS {KEEP}.preserved (execution text, number int, kind text NOT NULL,"
+    " source text NOT NULL, columns text[] NOT NULL, copy text NOT NULL, restore_sql text NOT NULL,"
+    " fill_sql text NOT NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (execution, number))"
 )
 
 
 class SideSchema:
-    """Writes the commands down, in the order in which they are run."""
+    """Appends the commands that preserve data, in the order in which they run."""
 
-    def __init__(self, mark: str, commands: list[Command]) -> None:
-        self._mark, self._commands = mark, commands
-        self._n = self._records = 0
-        self._rows_back: list[str] = []
-        self._values_back: list[str] = []
+    def __init__(self, execution: str, commands: list[Command]) -> None:
+        self._execution, self._commands = execution, commands
+        self._copies = self._records = 0
+        self._restore_rows: list[str] = []
+        self._restore_values: list[str] = []
         self._sources: list[str] = []
 
-    def restored(self) -> list[str]:
-        """What brings back all that was recorded since the last call: rows before values, which may refer to rows."""
-        back, sources = [*self._rows_back, *self._values_back], self._sources
-        self._rows_back, self._values_back, self._sources = [], [], []
-        return [*deferred(sources), *back, *CHECKED] if len(back) > 1 else back
+    def restore_statements(self) -> list[str]:
+        """The SQL that restores everything recorded since the last call: rows first, as values may refer to them."""
+        statements, sources = [*self._restore_rows, *self._restore_values], self._sources
+        self._restore_rows, self._restore_values, self._sources = [], [], []
+        return [*defer_foreign_keys(sources), *statements, *CHECK_FOREIGN_KEYS] if len(statements) > 1 else statements
 
-    def run(self, sql: str, *, alone: bool = False, index: str = "", keeps: bool = False) -> None:
-        """A command of the script, or one that `keeps` what the script destroys."""
-        self._commands.append(Command(sql=sql, alone=alone, index=index, keeps=keeps))
+    def run(self, sql: str, *, standalone: bool = False, index: str = "", preserves: bool = False) -> None:
+        """Appends a command of the script, or one that `preserves` what the script destroys."""
+        self._commands.append(Command(sql=sql, standalone=standalone, index=index, preserves=preserves))
 
-    def ask(self, drop: str) -> None:
-        """Moved away, nothing would be missed: so the server is asked whether it would let it be dropped."""
-        self.run(_TRIED.format(drop=drop), keeps=True)
+    def try_drop(self, drop: str) -> None:
+        """Lets PostgreSQL check the DROP, and undoes it: nothing would miss a table that is only moved."""
+        self.run(_TRY_DROP.format(drop=drop), preserves=True)
 
-    def name(self, table: str) -> str:
-        self._n += 1
-        return f"{self._mark}_{self._n}_{table}".encode()[:63].decode(errors="ignore")
+    def new_name(self, table: str) -> str:
+        """A unique name in the side schema, cut to the 63 bytes of PostgreSQL."""
+        self._copies += 1
+        return f"{self._execution}_{self._copies}_{table}".encode()[:63].decode(errors="ignore")
 
-    def copy(self, name: Name, found: Table, where: str = "", called: str = "") -> str:
-        keep, alias = self.name(found.name), f" AS {quoted(called)}" if called else ""
+    def copy_rows(self, name: Name, table: Table, where: str = "", alias: str = "") -> str:
+        """Copies the rows of a table and returns the name of the copy."""
+        copy, named = self.new_name(table.name), f" AS {quoted(alias)}" if alias else ""
         condition = f" WHERE {where}" if where else ""
         self.lock(name)
         self.run(
-            f"CREATE TABLE {KEEP}.{quoted(keep)} AS SELECT * FROM {only(found)}{name}{alias}{condition}", keeps=True
+            f"CREATE TABLE {KEEP}.{quoted(copy)} AS SELECT * FROM {only(table)}{name}{named}{condition}",
+            preserves=True,
         )
-        return keep
+        return copy
 
     def lock(self, name: Name) -> None:
-        """Nobody writes between the copy and the statement: such rows would be destroyed and not kept."""
-        self.run(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE", keeps=True)
+        """Locks the table: rows written between the copy and the statement would be destroyed and not preserved."""
+        self.run(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE", preserves=True)
 
-    def move_table(self, name: Name, *, cascade: bool = False, heir_of: str = "") -> str:
-        """Moves a table away; with `heir_of` only while it still inherits from that one."""
-        keep = self.name(name.name)
-        mark = f"{self._mark}_{self._n}"
-        self.run(move_table(name, keep, mark, cascade=cascade, heir_of=heir_of), keeps=True)
-        return keep
+    def move_table(self, name: Name, *, cascade: bool = False, child_of: str = "") -> str:
+        """Moves a table and returns its new name; with `child_of` only while it still inherits from that table."""
+        copy = self.new_name(name.name)
+        prefix = f"{self._execution}_{self._copies}"
+        self.run(move_table(name, copy, prefix, cascade=cascade, child_of=child_of), preserves=True)
+        return copy
 
     def move_object(self, kind: str, name: Name, *, if_exists: bool) -> str:
-        """Moves a TYPE or a SEQUENCE away."""
-        keep = self.name(name.name)
-        self.run(move_object(kind, name, keep, if_exists=if_exists), keeps=True)
-        return keep
+        """Moves a TYPE or a SEQUENCE and returns its new name."""
+        copy = self.new_name(name.name)
+        self.run(move_object(kind, name, copy, if_exists=if_exists), preserves=True)
+        return copy
 
-    def out_of_the_way(self, name: Name) -> list[str]:
-        """Moves a type that a downgrade has left behind, so that the upgrade can create it again."""
-        keep = self.name(name.name)
-        return [move_object("TYPE", name, keep, if_exists=True), _unneeded("TYPE", str(name), keep)]
+    def clear_type(self, name: Name) -> list[str]:
+        """Statements that move a type that a downgrade left behind, so that the upgrade can create it again."""
+        copy = self.new_name(name.name)
+        return [
+            move_object("TYPE", name, copy, if_exists=True),
+            _require_unreferenced("TYPE", str(name), copy),
+        ]
 
-    def release(self, sql: str) -> None:
-        """Frees what is kept from the objects that a DROP statement names."""
+    def detach(self, sql: str) -> None:
+        """Removes the dependencies of preserved data on the objects that a DROP statement names."""
         if named := dropped_objects(sql):
-            self._commands.append(Command(sql=release(*named)))
+            self._commands.append(Command(sql=detach(*named)))
 
-    def unneeded(self, kind: str, expected: str, keep: str) -> None:
-        """What lives must not need what is kept, or it would go with the side schema."""
-        self.run(_unneeded(kind, expected, keep), keeps=True)
+    def require_unreferenced(self, kind: str, name: str, copy: str) -> None:
+        """Fails if a live object depends on the moved one: dropping the side schema would drop it too."""
+        self.run(_require_unreferenced(kind, name, copy), preserves=True)
 
     def record(
         self,
-        what: str,
+        kind: str,
         source: str,
         columns: tuple[str, ...],
-        keep: str,
-        back: Back,
+        copy: str,
+        restore: Restore,
         *,
-        gently: str = "",
+        fill_sql: str = "",
         expression: str = "",
     ) -> None:
-        """On record is the SQL for a schema as it is now, all of the migration made again; in the plan the SQL for the
-        one that this very statement is taken back in.
+        """Records how to restore the copy.
+
+        The recorded SQL applies after the whole migration has run again. The plan gets the SQL that applies right
+        after this statement is reverted.
         """
         self._records += 1
-        sql = expression or literal(";\n".join(back(True)))
-        there = f" WHERE to_regclass({literal(f'{KEEP}.{quoted(keep)}')}) IS NOT NULL" if keep else ""
+        sql = expression or literal(";\n".join(restore(True)))
+        if_present = f" WHERE to_regclass({literal(f'{KEEP}.{quoted(copy)}')}) IS NOT NULL" if copy else ""
         array = f"ARRAY[{', '.join(map(literal, columns))}]::text[]"
         self.run(
-            f"INSERT INTO {KEEP}.kept (execution, number, what, source, columns, keep, back, gently) SELECT"
-            f" {literal(self._mark)}, {self._records}, {literal(what)}, {literal(source)}, {array}, {literal(keep)},"
-            f" {sql}, {literal(gently) if gently else sql}{there}",
-            keeps=True,
+            f"INSERT INTO {KEEP}.preserved (execution, number, kind, source, columns, copy, restore_sql, fill_sql)"
+            f" SELECT {literal(self._execution)}, {self._records}, {literal(kind)}, {literal(source)}, {array},"
+            f" {literal(copy)}, {sql}, {literal(fill_sql) if fill_sql else sql}{if_present}",
+            preserves=True,
         )
-        (self._values_back if what == "columns" else self._rows_back)[:0] = back(False)
+        (self._restore_values if kind == "columns" else self._restore_rows)[:0] = restore(False)
         self._sources.append(source)
 
 
-def _unneeded(kind: str, expected: str, keep: str) -> str:
-    objects = _OF_TYPE if kind == "TYPE" else _OF_TABLE
-    message = literal(f"{kind.lower()} {expected} cannot be dropped, as it is needed by ")
-    return _UNNEEDED.format(of=objects.format(keep=literal(f"{KEEP}.{quoted(keep)}")), message=message)
+def _require_unreferenced(kind: str, name: str, copy: str) -> str:
+    objects = _TYPE_OBJECTS if kind == "TYPE" else _TABLE_OBJECTS
+    message = literal(f"cannot drop {kind.lower()} {name}: it is needed by ")
+    return _REQUIRE_UNREFERENCED.format(objects=objects.format(copy=literal(f"{KEEP}.{quoted(copy)}")), message=message)

@@ -1,1 +1,4 @@
-"""Snapshots of databases: consistent, verified, and restorable without a running responder."""
+"""Consistent and verified snapshots of databases. A running responder is not needed to restore one.
+
+It may import `responder.backends.postgres` and `responder.transport`.
+"""

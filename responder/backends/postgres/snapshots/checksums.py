@@ -1,4 +1,4 @@
-"""What is in a database, by its own catalogues: tables with their sizes, and hashes that no order of rows changes."""
+"""The tables of a database with their sizes, and checksums of rows that do not depend on their order."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
-from responder.backends.postgres.client import Postgres, reason
-from responder.backends.postgres.snapshots.manifest import Counted
+from responder.backends.postgres.client import Postgres, error_text
+from responder.backends.postgres.snapshots.manifest import TableChecksum
+from responder.backends.postgres.sql import quoted
 from responder.errors import ResponderError, StepFailed, Unavailable
 
 LARGE_OBJECTS = "(large objects)"
 
 PINNED = {
-    "search_path": "",  # else types that print names print them with or without their schema
+    "search_path": "",  # types that print names always print the schema
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
@@ -21,11 +22,11 @@ PINNED = {
     "bytea_output": "hex",
     "xmlbinary": "base64",
     "lc_monetary": "C",
-    "row_security": "off",  # rows that would be hidden are an error
+    "row_security": "off",  # raise an error instead of hiding rows
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-"""Settings under which equal rows have equal texts."""
+"""Settings with which equal rows have the same text."""
 
 _TABLES = """
 SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, pg_table_size(c.oid) AS size,
@@ -61,19 +62,22 @@ _HASH = "('x' || substr(md5({row}::text), 1, 16))::bit(64)::bigint"
 
 
 class Table(NamedTuple):
+    """One table that contains rows."""
+
     oid: int
-    name: str  # quoted where it has to be, with its schema
+    name: str  # with its schema, quoted if needed
     size: int
     readable: bool
-    hidden: bool  # row-level security would hide rows from us
+    hidden: bool  # row-level security hides rows from the role
 
 
 @contextlib.asynccontextmanager
 async def session(
     postgres: Postgres, database: str, *, database_name: str | None = None, **settings: str
 ) -> AsyncIterator[Any]:
-    """A connection under which equal rows have equal texts. What PostgreSQL refuses is told as `Halt`, and what
-    another try may mend as `Unavailable`.
+    """A connection with the settings of `PINNED`. `settings` add to them or override them.
+
+    Raises Unavailable for errors of PostgreSQL that a retry may solve, and StepFailed for all others.
     """
     application = "rollback-responder snapshot"
     pinned = {**PINNED, **settings}
@@ -88,59 +92,60 @@ async def session(
         state = getattr(e, "sqlstate", None)
         if state is None:
             raise
-        message = f"{database}: {reason(e)} (SQLSTATE {state})"
+        message = f"{database}: {error_text(e)} (SQLSTATE {state})"
         raise (Unavailable(message) if state.startswith(("40", "53", "55P03", "57")) else StepFailed(message)) from e
 
 
-async def tables_of(connection: Any, wanted: Iterable[str] | None = None) -> tuple[Table, ...]:
-    """All that hold rows, or the wanted ones with their partitions and children. Raises Halt where one is not there."""
+async def tables_of(connection: Any, names: Iterable[str] | None = None) -> tuple[Table, ...]:
+    """All tables, or the named ones with their partitions and child tables. Raises StepFailed for a missing one."""
     found = tuple(Table(*row) for row in await connection.fetch(_TABLES))
-    if wanted is None:
+    if names is None:
         return found
     chosen: set[int] = set()
-    for name in wanted:
+    for name in names:
         try:
             async with connection.transaction():
                 chosen |= {row["oid"] for row in await connection.fetch(_WITH_CHILDREN, name)}
         except Exception as e:
             if getattr(e, "sqlstate", "") in ("42P01", "42602", "3F000", "42601"):
-                raise StepFailed(f"there is no table {name}: name it with its schema, as public.orders") from e
+                raise StepFailed(
+                    f"unknown table {name}: expected an existing table with its schema, such as public.orders"
+                ) from e
             raise
     return tuple(table for table in found if table.oid in chosen)
 
 
 async def materialized_views_of(connection: Any) -> tuple[str, ...]:
+    """The populated materialized views."""
     return tuple(row["name"] for row in await connection.fetch(_VIEWS))
 
 
-async def counted(connection: Any, table: Table, one_in: int = 1) -> Counted:
-    """Counts and hashes a table's own rows. The columns are taken by name: a restored table may have them in another
-    order. With `one_in` only so many rows are hashed, chosen by a hash of their key.
+async def table_checksum(connection: Any, table: Table, sampled_one_in: int = 1) -> TableChecksum:
+    """Counts and hashes the table's own rows. With `sampled_one_in` above 1 it hashes a sample, chosen by key.
+
+    It sorts the columns by name: a restored table may have them in another order.
     """
     columns = await connection.fetch(_COLUMNS, table.oid)
     row = _row(column["attname"] for column in columns)
-    if one_in > 1:
+    if sampled_one_in > 1:
         key = _row([c["attname"] for c in columns if c["in_key"]] or [columns[0]["attname"]])
-        where = f"WHERE mod({_HASH.format(row=key)}, {int(one_in)}) = 0"
+        where = f"WHERE mod({_HASH.format(row=key)}, {int(sampled_one_in)}) = 0"
     else:
         where = ""
     rows, total = await connection.fetchrow(
         f"SELECT (SELECT count(*) FROM ONLY {table.name}), sum({_HASH.format(row=row)}) "
         f"FROM ONLY {table.name} AS r {where}"
     )
-    return Counted(table=table.name, rows=rows, hash=str(total or 0), one_in=one_in)
+    return TableChecksum(table=table.name, rows=rows, hash=str(total or 0), sampled_one_in=sampled_one_in)
 
 
-async def large_objects(connection: Any) -> Counted:
+async def large_object_checksum(connection: Any) -> TableChecksum:
+    """Counts and hashes all large objects."""
     row = "ROW(oid, md5(lo_get(oid)))"
     rows, total = await connection.fetchrow(
         f"SELECT count(*), sum({_HASH.format(row=row)}) FROM pg_largeobject_metadata"
     )
-    return Counted(table=LARGE_OBJECTS, rows=rows, hash=str(total or 0))
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return TableChecksum(table=LARGE_OBJECTS, rows=rows, hash=str(total or 0))
 
 
 def _row(columns: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the resource of a snapshot is handed: the databases, and the shelves that snapshots are put on."""
+"""The client of snapshots: the databases and the stores."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ from typing import NamedTuple, Self
 
 from responder.backends.postgres.client import DatabaseSettings, Postgres
 from responder.backends.postgres.snapshots import checksums
-from responder.backends.postgres.snapshots.dump import Wanted, make, refuse_unreadable, version_of
+from responder.backends.postgres.snapshots.dump import (
+    SnapshotRequest,
+    create_snapshot,
+    program_version,
+    require_readable,
+)
 from responder.backends.postgres.snapshots.manifest import Manifest
-from responder.backends.postgres.snapshots.store import Shelf, ShelfSettings
+from responder.backends.postgres.snapshots.store import SnapshotStore, SnapshotStoreSettings
 from responder.errors import StepFailed
 from responder.transport.aws import Aws, AwsSettings
 
 
 class SnapshotSettings(NamedTuple):
-    shelves: tuple[ShelfSettings, ...] = ()
+    """The configuration that snapshots need."""
+
+    stores: tuple[SnapshotStoreSettings, ...] = ()
     databases: tuple[DatabaseSettings, ...] = ()
     aws: AwsSettings = AwsSettings()
 
 
 class Snapshots:
-    """Makes and finds snapshots. Raises `Unavailable` and `Halt`."""
+    """Creates and finds snapshots. Raises StepFailed and Unavailable."""
 
     package = "asyncpg"
     extra = "database"
 
     def __init__(self, settings: SnapshotSettings, postgres: Postgres, aws: Aws) -> None:
         self.postgres, self._aws = postgres, aws
-        self.shelves = {shelf.name: Shelf.of(shelf, aws) for shelf in settings.shelves}
+        self.stores = {store.name: SnapshotStore.open(store, aws) for store in settings.stores}
 
     @classmethod
     async def connect(cls, settings: SnapshotSettings | None) -> Self:
@@ -39,43 +46,50 @@ class Snapshots:
         await self._aws.close()
         await self.postgres.close()
 
-    def shelf(self, name: str) -> Shelf:
-        if name not in self.shelves:
-            raise StepFailed(f"no place {name!r} for snapshots is configured")
-        return self.shelves[name]
+    def store(self, name: str) -> SnapshotStore:
+        """The store of that name. Raises StepFailed for an unknown name."""
+        if name not in self.stores:
+            raise StepFailed(
+                f"unknown snapshot store {name!r}: expected one of {', '.join(self.stores) or 'none'} from `snapshots`"
+            )
+        return self.stores[name]
 
-    async def find(self, shelf: str, key: str) -> Manifest | None:
-        return await self.shelf(shelf).find(key)
+    async def find(self, store: str, key: str) -> Manifest | None:
+        """The snapshot of that key; None if there is none."""
+        return await self.store(store).find(key)
 
-    async def make(self, shelf: str, wanted: Wanted) -> Manifest:
-        return await make(self.postgres, self.shelf(shelf), wanted)
+    async def create(self, store: str, request: SnapshotRequest) -> Manifest:
+        """Creates and verifies a snapshot."""
+        return await create_snapshot(self.postgres, self.store(store), request)
 
-    async def foresee(self, shelf: str, wanted: Wanted) -> tuple[int, int]:
-        """How many tables it would hold, and how many bytes those have now. Changes nothing.
+    async def preflight(self, store: str, request: SnapshotRequest) -> tuple[int, int]:
+        """The number of tables of the snapshot, and their size in bytes now. Changes nothing.
 
-        Raises Halt where it could not be made: programs too old or missing, rights, room, a store that cannot be
-        reached, no right to make the database that it is compared in.
+        Raises StepFailed if the snapshot cannot be created: missing or outdated programs, privileges, disk space.
+        Raises Unavailable if the store or the database cannot be reached.
         """
-        room = await self.shelf(shelf).store.room()
-        async with checksums.session(self.postgres, wanted.database) as connection:
-            tables = await checksums.tables_of(connection, wanted.tables or None)
-            refuse_unreadable(tables, wanted.database)
+        free = await self.store(store).objects.room()
+        async with checksums.session(self.postgres, request.database) as connection:
+            tables = await checksums.tables_of(connection, request.tables or None)
+            require_readable(tables, request.database)
             major = int(await connection.fetchval("SELECT current_setting('server_version_num')::int / 10000"))
             if await connection.fetchval("SELECT pg_is_in_recovery()"):
-                raise StepFailed(f"{wanted.database} is a standby, which exports no snapshots: name the primary")
+                raise StepFailed(
+                    f"{request.database} is a standby, which cannot export snapshots: configure the primary"
+                )
         for program in ("pg_dump", "pg_restore"):
-            found, whole = await asyncio.to_thread(version_of, program)
+            found, version = await asyncio.to_thread(program_version, program)
             if found < major:
-                raise StepFailed(f"{program} {whole} cannot dump PostgreSQL {major}: install postgresql-client-{major}")
+                raise StepFailed(
+                    f"{program} {version} cannot dump PostgreSQL {major}: install postgresql-client-{major}"
+                )
         size = sum(table.size for table in tables)
-        if room is not None and room < size:
-            raise StepFailed(f"{self.shelf(shelf)} has {room >> 20} MiB free, and the tables have {size >> 20} MiB")
-        if wanted.scratch:
-            async with checksums.session(self.postgres, wanted.scratch) as connection:
+        if free is not None and free < size:
+            raise StepFailed(f"store {self.store(store)} has {free >> 20} MiB free, the tables need {size >> 20} MiB")
+        if request.scratch:
+            async with checksums.session(self.postgres, request.scratch) as connection:
                 if not await connection.fetchval(
                     "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
                 ):
-                    raise StepFailed(
-                        f"the role for {wanted.scratch} may create no database to compare in: give it CREATEDB"
-                    )
+                    raise StepFailed(f"the role of {request.scratch} may not create a scratch database: grant CREATEDB")
         return len(tables), size

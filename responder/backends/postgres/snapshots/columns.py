@@ -1,4 +1,4 @@
-"""Values of some columns, back from a snapshot into the table that lives: by primary key, in one transaction."""
+"""Restores values of columns from a snapshot into the live table: by primary key, in one transaction."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 
 from responder.backends.postgres.client import Postgres
 from responder.backends.postgres.snapshots import checksums
-from responder.backends.postgres.snapshots.checksums import quoted
 from responder.backends.postgres.snapshots.manifest import Archive, Manifest
-from responder.backends.postgres.snapshots.restore import OFFLINE, choices
-from responder.backends.postgres.snapshots.store import Shelf
-from responder.backends.postgres.snapshots.streams import through
+from responder.backends.postgres.snapshots.restore import OFFLINE, table_options
+from responder.backends.postgres.snapshots.store import SnapshotStore
+from responder.backends.postgres.snapshots.streams import pipe
+from responder.backends.postgres.sql import quoted
 from responder.errors import StepFailed
 from responder.transport.acting import acting
 
-_BACK = "pg_temp.rollback_back"
+_COPY = "pg_temp.rollback_copy"
 
 _KEY = """
 SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
@@ -29,18 +29,18 @@ WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
 """
 
 
-class BroughtBack(NamedTuple):
-    """What became of the rows that the snapshot has."""
+class RestoredColumns(NamedTuple):
+    """What happened to the rows of the snapshot."""
 
-    rows: int
+    rows: int  # in the snapshot
     updated: int
-    gone: int  # have no row in the table any more
-    kept: int  # have another value in the table, which stays without `overwrite`
+    missing: int  # no longer in the table
+    different: int  # have other values in the table afterwards
 
 
-async def bring_back(
+async def restore_columns(
     postgres: Postgres,
-    shelf: Shelf,
+    store: SnapshotStore,
     manifest: Manifest,
     database: str,
     table: str,
@@ -48,104 +48,107 @@ async def bring_back(
     *,
     overwrite: bool,
     dry_run: bool = False,
-) -> BroughtBack:
-    """Fills the columns where they are NULL, or with `overwrite` wherever they differ. Raises Halt and changes nothing
-    where the snapshot or the table does not have them.
+) -> RestoredColumns:
+    """Fills NULLs of the columns; with `overwrite` it replaces every different value. With `dry_run` it rolls back.
+
+    Raises StepFailed, and changes nothing, if the snapshot or the table lacks a column.
     """
     if manifest.encoding != "UTF8":
-        raise StepFailed(f"{manifest.key} is of a database in {manifest.encoding}: columns come back from UTF8 only")
+        raise StepFailed(f"{manifest.key} has the encoding {manifest.encoding}: columns can be restored from UTF8 only")
     async with checksums.session(postgres, database, lock_timeout="5s") as connection:
-        await checksums.tables_of(connection, [table])  # tells in one sentence where there is none
-        begun = connection.transaction()
-        await begun.start()
+        await checksums.tables_of(connection, [table])  # raises StepFailed if it does not exist
+        transaction = connection.transaction()
+        await transaction.start()
         key = [row["attname"] for row in await connection.fetch(_KEY, table)]
         if not key:
-            raise StepFailed(f"{table} has no primary key to find its rows by")
+            raise StepFailed(f"{table} has no primary key, which identifies the rows")
         types = {row["attname"]: row["type"] for row in await connection.fetch(_COLUMNS, table)}
         if missing := [column for column in columns if column not in types]:
-            raise StepFailed(f"{table} has no column {', '.join(missing)}: bring the schema back first")
-        await _copied(connection, postgres, shelf, manifest, database, table, [*key, *columns], types)
-        result = await _updated(connection, table, key, columns, overwrite=overwrite)
+            raise StepFailed(f"{table} has no column {', '.join(missing)}: migrate the schema first")
+        await _load_copy(connection, postgres, store, manifest, database, table, [*key, *columns], types)
+        result = await _update(connection, table, key, columns, overwrite=overwrite)
         acting.get()()
-        await (begun.rollback() if dry_run else begun.commit())
+        await (transaction.rollback() if dry_run else transaction.commit())
     return result
 
 
-async def _copied(
+async def _load_copy(
     connection: Any,
     postgres: Postgres,
-    shelf: Shelf,
+    store: SnapshotStore,
     manifest: Manifest,
     database: str,
     table: str,
-    wanted: Sequence[str],
+    columns: Sequence[str],
     types: dict[str, str],
 ) -> None:
-    """All rows that the snapshot has of the table and its partitions, in a table that goes with the session."""
-    made: set[str] = set()
-    for chosen in await choices(postgres, database, None, [table]):
+    """Loads the rows of the table and its partitions from the snapshot into a temporary table."""
+    loaded = False
+    for chosen in await table_options(postgres, database, None, [table]):
         for archive in (entry for entry in manifest.archives if entry.section == "data"):
             argv = ["pg_restore", "--data-only", "--file=-", *chosen]
-            async with contextlib.aclosing(_script(shelf, manifest, archive, argv)) as script:
+            async with contextlib.aclosing(_script(store, manifest, archive, argv)) as script:
                 async for copy in Copies(script):
                     names = copy.columns
-                    if missing := [column for column in wanted if column not in names]:
-                        raise StepFailed(f"{table} has no column {', '.join(missing)} in {manifest.key}")
-                    if not made:
-                        shapes = [f"{quoted(n)} {types[n] if n in wanted else 'text'}" for n in names]
-                        await connection.execute(f"CREATE TEMP TABLE rollback_back ({', '.join(shapes)})")
-                        made = set(names)
+                    if missing := [column for column in columns if column not in names]:
+                        raise StepFailed(f"{manifest.key} has no column {', '.join(missing)} of {table}")
+                    if not loaded:
+                        shapes = [f"{quoted(n)} {types[n] if n in columns else 'text'}" for n in names]
+                        await connection.execute(f"CREATE TEMP TABLE rollback_copy ({', '.join(shapes)})")
+                        loaded = True
                     await connection.copy_to_table(
-                        "rollback_back", schema_name="pg_temp", source=copy.rows, columns=names, format="text"
+                        "rollback_copy", schema_name="pg_temp", source=copy.rows, columns=names, format="text"
                     )
-    if not made:
-        raise StepFailed(f"{manifest.key} has no rows of {table}")
+    if not loaded:
+        raise StepFailed(f"{manifest.key} contains no rows of {table}")
 
 
-async def _script(shelf: Shelf, manifest: Manifest, archive: Archive, argv: list[str]) -> AsyncGenerator[bytes]:
+async def _script(store: SnapshotStore, manifest: Manifest, archive: Archive, argv: list[str]) -> AsyncGenerator[bytes]:
     async with (
-        contextlib.aclosing(shelf.read(manifest, archive)) as blocks,
-        contextlib.aclosing(through(argv, OFFLINE, blocks)) as script,
+        contextlib.aclosing(store.read(manifest, archive)) as blocks,
+        contextlib.aclosing(pipe(argv, OFFLINE, blocks)) as script,
     ):
         async for block in script:
             yield block
 
 
-async def _updated(
+async def _update(
     connection: Any, table: str, key: Sequence[str], columns: Sequence[str], *, overwrite: bool
-) -> BroughtBack:
+) -> RestoredColumns:
     names = [quoted(column) for column in columns]
     same_row = " AND ".join(f"t.{quoted(column)} = b.{quoted(column)}" for column in key)
-    # As text: not every type knows what is equal.
+    # Compare text: some types have no equality operator.
     differs = " OR ".join(f"t.{name}::text IS DISTINCT FROM b.{name}::text" for name in names)
     fills = " OR ".join(f"t.{name} IS NULL AND b.{name} IS NOT NULL" for name in names)
     sets = ", ".join(f"{name} = b.{name}" if overwrite else f"{name} = coalesce(t.{name}, b.{name})" for name in names)
-    await connection.execute(f"ANALYZE {_BACK}")
-    rows = await connection.fetchval(f"SELECT count(*) FROM {_BACK}")
-    gone = await connection.fetchval(
-        f"SELECT count(*) FROM {_BACK} b WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same_row})"
+    await connection.execute(f"ANALYZE {_COPY}")
+    rows = await connection.fetchval(f"SELECT count(*) FROM {_COPY}")
+    absent = await connection.fetchval(
+        f"SELECT count(*) FROM {_COPY} b WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same_row})"
     )
     acting.get()()
-    done = await connection.execute(
-        f"UPDATE {table} t SET {sets} FROM {_BACK} b WHERE {same_row} AND ({differs if overwrite else fills})"
+    updated = await connection.execute(
+        f"UPDATE {table} t SET {sets} FROM {_COPY} b WHERE {same_row} AND ({differs if overwrite else fills})"
     )
-    kept = await connection.fetchval(f"SELECT count(*) FROM {_BACK} b JOIN {table} t ON {same_row} WHERE {differs}")
-    return BroughtBack(rows, int(done.rpartition(" ")[2]), gone, kept)
+    different = await connection.fetchval(
+        f"SELECT count(*) FROM {_COPY} b JOIN {table} t ON {same_row} WHERE {differs}"
+    )
+    return RestoredColumns(rows, int(updated.rpartition(" ")[2]), absent, different)
 
 
 class Copied(NamedTuple):
-    """One COPY of a script: its columns, and its rows as they stand there."""
+    """One COPY command of a script: its columns, and its rows as raw text."""
 
     columns: list[str]
     rows: AsyncIterator[bytes]
 
 
-_COPY = re.compile(rb'(?:^|\n)COPY (?:"(?:[^"]|"")*"|[^\s"]+?)+ \((?P<columns>.*)\) FROM stdin;\n')
+_COPY_COMMAND = re.compile(rb'(?:^|\n)COPY (?:"(?:[^"]|"")*"|[^\s"]+?)+ \((?P<columns>.*)\) FROM stdin;\n')
 _COLUMN = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 
 class Copies:
-    """The COPY commands of a script that pg_restore writes. The rows of each are to be read before the next one."""
+    """The COPY commands of a script of pg_restore. Read the rows of each before the next one."""
 
     def __init__(self, script: AsyncIterator[bytes]) -> None:
         self._script, self._ahead = script, b""
@@ -154,8 +157,8 @@ class Copies:
         return self
 
     async def __anext__(self) -> Copied:
-        while not (found := _COPY.search(self._ahead)):
-            # What cannot be the beginning of a COPY any more is let go.
+        while not (found := _COPY_COMMAND.search(self._ahead)):
+            # Discard everything before the last line: it cannot contain the start of a COPY.
             line = self._ahead.rfind(b"\n")
             self._ahead = self._ahead[max(line, 0) :]
             self._ahead += await anext(self._script)
@@ -173,7 +176,7 @@ class Copies:
             try:
                 self._ahead += await anext(self._script)
             except StopAsyncIteration:
-                raise StepFailed("the rows of a table are cut short") from None
+                raise StepFailed("the script of pg_restore ends within the rows of a table") from None
         rest, self._ahead = self._ahead[: end + 1], self._ahead[end + 3 :]
         if rest := rest[1:] if first else rest:
             yield rest

@@ -1,4 +1,4 @@
-"""A consistent snapshot: several pg_dump streams under one exported snapshot, straight into the store."""
+"""Creates a consistent snapshot: several pg_dump streams under one exported snapshot, written to the store."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pydantic import BaseModel, ConfigDict
 from responder.backends.postgres.client import Postgres
 from responder.backends.postgres.snapshots import checksums
 from responder.backends.postgres.snapshots.checksums import Table
-from responder.backends.postgres.snapshots.gathering import together
-from responder.backends.postgres.snapshots.manifest import Archive, Counted, Manifest
-from responder.backends.postgres.snapshots.store import Shelf
-from responder.backends.postgres.snapshots.streams import given_by
-from responder.backends.postgres.snapshots.verify import compare_restored, read_back
+from responder.backends.postgres.snapshots.concurrency import gather_or_cancel
+from responder.backends.postgres.snapshots.manifest import Archive, Manifest, TableChecksum
+from responder.backends.postgres.snapshots.store import SnapshotStore
+from responder.backends.postgres.snapshots.streams import output_of
+from responder.backends.postgres.snapshots.verify import compare_restored, read_archives
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.programs import version_output
 
 _LOCK_WAIT_MS = 5000
 _NAMED_AT_MOST = 2000
-"""Tables that are named on command lines, the largest; all others are in the archive that names what it leaves out."""
+"""Most tables on command lines, the largest ones. The others are in the archive that excludes the named ones."""
 
 
-class Wanted(BaseModel):
-    """What a snapshot should hold, and how sure of it one wants to be."""
+class SnapshotRequest(BaseModel):
+    """What a snapshot contains, and how it is verified."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,8 +40,8 @@ class Wanted(BaseModel):
     tables: tuple[str, ...] = ()
     jobs: int = 2
     compress: int = 1
-    scratch: str | None = None  # where it is restored for comparison; None: it is only read back
-    hash_whole_up_to: int = 10 << 30
+    scratch: str | None = None  # database on whose server it is restored and compared; None: it is only read
+    full_hash_up_to: int = 10 << 30  # bytes; larger tables are hashed by sample
 
 
 class _Source(NamedTuple):
@@ -57,86 +57,88 @@ class _Source(NamedTuple):
     ctype: str
 
 
-async def make(postgres: Postgres, shelf: Shelf, wanted: Wanted) -> Manifest:
-    """Makes it from scratch, reads it back, and only then says that it is there. Raises Halt and Unavailable."""
+async def create_snapshot(postgres: Postgres, store: SnapshotStore, request: SnapshotRequest) -> Manifest:
+    """Creates the snapshot, verifies it, and then writes its manifest. Raises StepFailed and Unavailable."""
     began = datetime.now(UTC)
-    _, program = await asyncio.to_thread(version_of, "pg_dump")
+    _, pg_dump = await asyncio.to_thread(program_version, "pg_dump")
     acting.get()()
-    await shelf.store.clear(f"{wanted.key}/")  # of an earlier try; there is no manifest, or we were not called
-    # A late write of an earlier try goes where nobody looks.
-    prefix = f"{wanted.key}/{secrets.token_hex(4)}"
-    async with _held(postgres, wanted) as (connection, source):
-        with postgres.environment(wanted.database, application="rollback-responder snapshot") as env:
+    await store.objects.clear(f"{request.key}/")  # of an earlier attempt, which wrote no manifest
+    # A late write of an earlier attempt goes to another prefix.
+    prefix = f"{request.key}/{secrets.token_hex(4)}"
+    async with _exported(postgres, request) as (connection, source):
+        with postgres.environment(request.database, application="rollback-responder snapshot") as env:
             dumps = [
-                _archive(shelf, f"{prefix}/{name}.dump", section, argv, env)
-                for name, section, argv in _archives(wanted, source)
+                _archive(store, f"{prefix}/{name}.dump", section, argv, env)
+                for name, section, argv in _archives(request, source)
             ]
-            *archives, counts = await together(*dumps, _count(connection, wanted, source))
-        # The locks were held to the end, so no definition changed under the dumps.
+            *archives, found = await gather_or_cancel(*dumps, _checksums(connection, request, source))
+        # The locks were held until here, so no definition changed during the dumps.
         await connection.fetchval("SELECT 1")
-    made = [archive for archive in archives if isinstance(archive, Archive)]
+    written = [archive for archive in archives if isinstance(archive, Archive)]
     manifest = Manifest(
-        key=wanted.key,
-        database=wanted.database,
+        key=request.key,
+        database=request.database,
         made_at=source.at,
         took_seconds=0.0,
         server=source.server,
-        pg_dump=program,
+        pg_dump=pg_dump,
         encoding=source.encoding,
         collate=source.collate,
         ctype=source.ctype,
-        tables=tuple(table.name for table in source.tables) if wanted.tables else None,
+        tables=tuple(table.name for table in source.tables) if request.tables else None,
         materialized_views=source.views,
-        archives=tuple(made),
-        counted=tuple(counts) if isinstance(counts, list) else (),
-        encrypted_with=shelf.key.id if shelf.key else None,
+        archives=tuple(written),
+        checksums=tuple(found) if isinstance(found, list) else (),
+        encrypted_with=store.key.id if store.key else None,
         verified="read",
         verified_at=began,
     )
-    await read_back(shelf, manifest, jobs=wanted.jobs)
-    if wanted.scratch:
-        await compare_restored(postgres, shelf, manifest, wanted.scratch, jobs=wanted.jobs)
+    await read_archives(store, manifest, jobs=request.jobs)
+    if request.scratch:
+        await compare_restored(postgres, store, manifest, request.scratch, jobs=request.jobs)
     now = datetime.now(UTC)
     manifest = manifest.model_copy(
         update={
-            "verified": "restore" if wanted.scratch else "read",
+            "verified": "restore" if request.scratch else "read",
             "verified_at": now,
             "took_seconds": round((now - began).total_seconds(), 3),
         }
     )
-    await shelf.write(manifest)
+    await store.write(manifest)
     return manifest
 
 
 @contextlib.asynccontextmanager
-async def _held(postgres: Postgres, wanted: Wanted) -> AsyncIterator[tuple[Any, _Source]]:
-    """A transaction that exports its snapshot and keeps every table as it is defined."""
-    async with checksums.session(postgres, wanted.database, lock_timeout=f"{_LOCK_WAIT_MS}ms") as connection:
-        wants = wanted.tables or None
+async def _exported(postgres: Postgres, request: SnapshotRequest) -> AsyncIterator[tuple[Any, _Source]]:
+    """A transaction that exports its snapshot and locks the definition of every table."""
+    async with checksums.session(postgres, request.database, lock_timeout=f"{_LOCK_WAIT_MS}ms") as connection:
+        names = request.tables or None
         for _ in range(5):
-            tables = await checksums.tables_of(connection, wants)
-            refuse_unreadable(tables, wanted.database)
-            begun = connection.transaction(isolation="repeatable_read")
-            await begun.start()
-            # Locked before the snapshot is taken: whatever is dropped in between is not in it.
+            tables = await checksums.tables_of(connection, names)
+            require_readable(tables, request.database)
+            transaction = connection.transaction(isolation="repeatable_read")
+            await transaction.start()
+            # Lock before the export: a table that is dropped in between is not in the snapshot.
             for at in range(0, len(tables), 500):
-                names = ", ".join(f"ONLY {table.name}" for table in tables[at : at + 500])
-                await _lock(connection, names)
+                batch = ", ".join(f"ONLY {table.name}" for table in tables[at : at + 500])
+                await _lock(connection, batch)
             snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
-            under_it = await checksums.tables_of(connection, wants)
-            if {t.oid for t in under_it} <= {t.oid for t in tables}:
+            exported = await checksums.tables_of(connection, names)
+            if {t.oid for t in exported} <= {t.oid for t in tables}:
                 break
-            await begun.rollback()  # a table was made meanwhile
+            await transaction.rollback()  # a table was created meanwhile
         else:
-            raise Unavailable(f"new tables keep appearing in {wanted.database}")
+            raise Unavailable(
+                f"database {request.database}: new tables appeared in each of 5 attempts to export a snapshot"
+            )
         row = await connection.fetchrow(
             "SELECT current_setting('server_version') AS server, now() AS at, "
             "pg_encoding_to_char(encoding) AS encoding, datcollate AS collate, "
             "datctype AS ctype FROM pg_database WHERE datname = current_database()"
         )
         views = await checksums.materialized_views_of(connection)
-        yield connection, _Source(snapshot, under_it, views, **dict(row))
-        await begun.rollback()
+        yield connection, _Source(snapshot, exported, views, **dict(row))
+        await transaction.rollback()
 
 
 async def _lock(connection: Any, names: str) -> None:
@@ -144,45 +146,45 @@ async def _lock(connection: Any, names: str) -> None:
         await connection.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
     except Exception as e:
         if getattr(e, "sqlstate", "") in ("42P01", "3F000"):
-            raise Unavailable("a table was dropped while its snapshot began") from e
+            raise Unavailable("a table was dropped at the start of the snapshot") from e
         raise
 
 
-def refuse_unreadable(tables: Sequence[Table], database: str) -> None:
-    """Raises Halt where rows would be missing from a dump."""
-    if closed := [table.name for table in tables if not table.readable]:
-        raise StepFailed(f"the role for {database} may not read {', '.join(closed[:5])}: grant it pg_read_all_data")
+def require_readable(tables: Sequence[Table], database: str) -> None:
+    """Raises StepFailed if rows would be missing from a dump."""
+    if denied := [table.name for table in tables if not table.readable]:
+        raise StepFailed(f"the role of {database} may not read {', '.join(denied[:5])}: grant pg_read_all_data")
     if hidden := [table.name for table in tables if table.hidden]:
         raise StepFailed(
-            f"row-level security hides rows of {', '.join(hidden[:5])} from the role for {database}: "
-            "use their owner, or a role with BYPASSRLS"
+            f"row-level security hides rows of {', '.join(hidden[:5])} from the role of {database}: "
+            "use the owner of the tables, or a role with BYPASSRLS"
         )
 
 
-def _archives(wanted: Wanted, source: _Source) -> list[tuple[str, str, list[str]]]:
+def _archives(request: SnapshotRequest, source: _Source) -> list[tuple[str, str, list[str]]]:
     """Name, section and command of each archive: the schema, and the data in as many as there are jobs."""
     common = [
         "pg_dump",
         "--format=custom",
         "--no-password",
-        f"--compress={wanted.compress}",
+        f"--compress={request.compress}",
         f"--snapshot={source.snapshot}",
         f"--lock-wait-timeout={_LOCK_WAIT_MS}",
     ]
-    made = [("schema", "schema", [*common, "--schema-only"])]
-    groups = _in_groups(source.tables[:], wanted.jobs)
-    named = groups if wanted.tables else groups[1:]
+    archives = [("schema", "schema", [*common, "--schema-only"])]
+    groups = _in_groups(source.tables[:], request.jobs)
+    named = groups if request.tables else groups[1:]
     for number, group in enumerate(named, start=1):
         only = [f"--table={table.name}" for table in group]
-        made.append((f"data-{number:02}", "data", [*common, "--data-only", "--no-blobs", "--strict-names", *only]))
-    if not wanted.tables:  # all that was not named, whatever it is: large objects and sequences as well
+        archives.append((f"data-{number:02}", "data", [*common, "--data-only", "--no-blobs", "--strict-names", *only]))
+    if not request.tables:  # everything else, including large objects and sequences
         others = [f"--exclude-table={table.name}" for group in named for table in group]
-        made.append(("data-00", "data", [*common, "--data-only", "--blobs", *others]))
-    return made
+        archives.append(("data-00", "data", [*common, "--data-only", "--blobs", *others]))
+    return archives
 
 
 def _in_groups(tables: tuple[Table, ...], jobs: int) -> list[list[Table]]:
-    """As even as the sizes allow, each largest table to the smallest group. The first also gets all small ones."""
+    """Groups of similar size: each table goes to the smallest group, largest first. The first gets the small ones."""
     by_size = sorted(tables, key=lambda table: table.size, reverse=True)
     groups: list[list[Table]] = [[] for _ in range(max(jobs, 1))]
     sizes = [0] * len(groups)
@@ -195,30 +197,30 @@ def _in_groups(tables: tuple[Table, ...], jobs: int) -> list[list[Table]]:
     return [groups[0], *(group for group in groups[1:] if group)]
 
 
-async def _archive(shelf: Shelf, name: str, section: str, argv: list[str], env: Mapping[str, str]) -> Archive:
-    async with contextlib.aclosing(given_by(argv, env)) as blocks:
-        return await shelf.add(name, section, blocks)
+async def _archive(store: SnapshotStore, name: str, section: str, argv: list[str], env: Mapping[str, str]) -> Archive:
+    async with contextlib.aclosing(output_of(argv, env)) as blocks:
+        return await store.add(name, section, blocks)
 
 
-async def _count(connection: Any, wanted: Wanted, source: _Source) -> list[Counted]:
-    """What a restored copy is compared with, under the same snapshot."""
-    if not wanted.scratch:
+async def _checksums(connection: Any, request: SnapshotRequest, source: _Source) -> list[TableChecksum]:
+    """Checksums under the same snapshot, for the comparison with a restored copy."""
+    if not request.scratch:
         return []
     found = []
     for table in source.tables:
-        one_in = max(1, -(-table.size // wanted.hash_whole_up_to))
-        found.append(await checksums.counted(connection, table, one_in))
-    if not wanted.tables:
-        found.append(await checksums.large_objects(connection))
+        sampled_one_in = max(1, -(-table.size // request.full_hash_up_to))
+        found.append(await checksums.table_checksum(connection, table, sampled_one_in))
+    if not request.tables:
+        found.append(await checksums.large_object_checksum(connection))
     return found
 
 
-def version_of(program: str) -> tuple[int, str]:
-    """The major version of an installed program of PostgreSQL, and all of it. Raises Halt where it is not there."""
+def program_version(program: str) -> tuple[int, str]:
+    """The major and the full version of a program of PostgreSQL. Raises StepFailed if it is not installed."""
     if shutil.which(program) is None:
         raise StepFailed(f"{program} is not installed: apt-get install postgresql-client")
     output = version_output(program)
     found = re.search(r"(\d+)(\.\d+)?", output)
     if not found:
-        raise StepFailed(f"{program} --version says {output!r}")
+        raise StepFailed(f"{program} --version returned {output!r}, expected a version number")
     return int(found[1]), found[0]

@@ -1,4 +1,4 @@
-"""Encryption of a stream in frames: any change, swap or truncation of them is found when it is opened."""
+"""Encrypts streams in frames. Decryption detects any changed, swapped or missing frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TAG, _SALT = 16, 32
 
 
 class Key:
-    """32 bytes from a file. What it seals names it by its `id`, so that a wrong one is told apart from damage."""
+    """A key of 32 bytes. Manifests contain its `id`, which tells a wrong key from damaged data."""
 
     package, extra = "cryptography", "database"
 
@@ -27,14 +27,14 @@ class Key:
 
     @classmethod
     def read(cls, file: Path) -> Key:
-        """Raises ValueError where the file does not hold 32 bytes, raw, as hex or as base64."""
+        """Reads a key file. Raises ValueError unless it contains 32 bytes, raw, as hex or as base64."""
         import base64
         import binascii
 
         try:
             raw = file.read_bytes()
         except OSError as e:
-            raise ValueError(f"{file} cannot be read: {e.strerror}") from None
+            raise ValueError(f"cannot read key file {file}: {e.strerror}") from None
         text = raw.strip()
         if len(raw) == 32:
             return cls(raw)
@@ -45,89 +45,95 @@ class Key:
         except (binascii.Error, ValueError):
             found = b""
         if len(found) != 32:
-            raise ValueError(f"{file} must hold 32 bytes, as hex or base64: openssl rand -hex 32 > {file}")
+            raise ValueError(
+                f"key file {file}: expected 32 bytes as hex or base64; create one with: openssl rand -hex 32 > {file}"
+            )
         return cls(found)
 
-    def of_stream(self, salt: bytes) -> bytes:
-        """A key for one stream only: its frames can be counted from 0 and no nonce ever comes twice."""
+    def stream_key(self, salt: bytes) -> bytes:
+        """The key of one stream. Each stream numbers its frames from 1, so no nonce is used twice."""
         return hmac.digest(self._secret, b"rollback-responder stream" + salt, "sha256")
 
-    def seal_of(self, text: bytes) -> str:
-        """What only a holder of the key can write beside a text."""
+    def sign(self, text: bytes) -> str:
+        """The HMAC-SHA256 of the text as hex."""
         return hmac.new(self._secret, b"rollback-responder text" + text, hashlib.sha256).hexdigest()
 
 
-class Sealing:
-    """Seals one stream. `name` is bound to it: it cannot be opened under another."""
+class Encryptor:
+    """Encrypts one stream. Decryption needs the same `name`."""
 
     def __init__(self, key: Key, name: str) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         self._salt = os.urandom(_SALT)
-        self._cipher, self._name = AESGCM(key.of_stream(self._salt)), name.encode()
-        self._number, self._ahead = 0, bytearray()
-        self._begun = False
+        self._cipher, self._name = AESGCM(key.stream_key(self._salt)), name.encode()
+        self._number, self._buffer = 0, bytearray()
+        self._started = False
 
     def add(self, block: bytes) -> bytes:
-        out = bytearray() if self._begun else bytearray(MAGIC + self._salt)
-        self._begun = True
-        self._ahead += block
-        while len(self._ahead) > FRAME:  # the last frame is held back until it is known to be the last
-            out += self._frame(bytes(self._ahead[:FRAME]), last=False)
-            del self._ahead[:FRAME]
+        """Takes a block and returns the frames that are complete."""
+        out = bytearray() if self._started else bytearray(MAGIC + self._salt)
+        self._started = True
+        self._buffer += block
+        while len(self._buffer) > FRAME:  # hold the last frame back: it is marked as the last
+            out += self._frame(bytes(self._buffer[:FRAME]), last=False)
+            del self._buffer[:FRAME]
         return bytes(out)
 
     def end(self) -> bytes:
-        return self.add(b"") + self._frame(bytes(self._ahead), last=True)
+        """Returns the last frames."""
+        return self.add(b"") + self._frame(bytes(self._buffer), last=True)
 
     def _frame(self, text: bytes, *, last: bool) -> bytes:
         self._number += 1
         return self._cipher.encrypt(_nonce(self._number, last), text, self._name)
 
 
-class Opening:
-    """Opens what was sealed under that name. Raises Halt where anything in it is not as it was."""
+class Decryptor:
+    """Decrypts a stream that was encrypted under that name. Raises StepFailed if it was modified."""
 
     def __init__(self, key: Key, name: str) -> None:
-        self._key, self._name, self._told = key, name, name.encode()
-        self._number, self._ahead = 0, bytearray()
+        self._key, self._name, self._bound = key, name, name.encode()
+        self._number, self._buffer = 0, bytearray()
         self._cipher: object = None
 
     def add(self, block: bytes) -> bytes:
-        self._ahead += block
+        """Takes a block and returns what is decrypted so far."""
+        self._buffer += block
         if self._cipher is None:
-            if len(self._ahead) < len(MAGIC) + _SALT:
+            if len(self._buffer) < len(MAGIC) + _SALT:
                 return b""
             self._begin()
         out = bytearray()
-        while len(self._ahead) > FRAME + _TAG:
-            out += self._frame(bytes(self._ahead[: FRAME + _TAG]), last=False)
-            del self._ahead[: FRAME + _TAG]
+        while len(self._buffer) > FRAME + _TAG:
+            out += self._frame(bytes(self._buffer[: FRAME + _TAG]), last=False)
+            del self._buffer[: FRAME + _TAG]
         return bytes(out)
 
     def end(self) -> bytes:
+        """Returns the rest. Raises StepFailed if the stream is incomplete."""
         if self._cipher is None:
-            raise StepFailed(f"{self._name} is cut short")
-        return self._frame(bytes(self._ahead), last=True)
+            raise StepFailed(f"{self._name} is truncated")
+        return self._frame(bytes(self._buffer), last=True)
 
     def _begin(self) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        if not self._ahead.startswith(MAGIC):
-            raise StepFailed(f"{self._name} was not encrypted by us")
-        salt = bytes(self._ahead[len(MAGIC) : len(MAGIC) + _SALT])
-        del self._ahead[: len(MAGIC) + _SALT]
-        self._cipher = AESGCM(self._key.of_stream(salt))
+        if not self._buffer.startswith(MAGIC):
+            raise StepFailed(f"{self._name} is not encrypted in the format of the responder")
+        salt = bytes(self._buffer[len(MAGIC) : len(MAGIC) + _SALT])
+        del self._buffer[: len(MAGIC) + _SALT]
+        self._cipher = AESGCM(self._key.stream_key(salt))
 
-    def _frame(self, text: bytes, *, last: bool) -> bytes:
+    def _frame(self, frame: bytes, *, last: bool) -> bytes:
         from cryptography.exceptions import InvalidTag
 
         self._number += 1
         try:
-            opened: bytes = self._cipher.decrypt(_nonce(self._number, last), text, self._told)  # type: ignore[attr-defined]
+            text: bytes = self._cipher.decrypt(_nonce(self._number, last), frame, self._bound)  # type: ignore[attr-defined]
         except (InvalidTag, ValueError):
-            raise StepFailed(f"{self._name} is damaged or cut short at its frame {self._number}") from None
-        return opened
+            raise StepFailed(f"{self._name} is damaged or truncated at frame {self._number}") from None
+        return text
 
 
 def _nonce(number: int, last: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""From a snapshot back to a database: an empty or a new one, never over anything that is there."""
+"""Restores a snapshot into an empty or a new database."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from responder.backends.postgres.client import Postgres
 from responder.backends.postgres.snapshots import checksums
-from responder.backends.postgres.snapshots.checksums import quoted
-from responder.backends.postgres.snapshots.gathering import together
+from responder.backends.postgres.snapshots.concurrency import gather_or_cancel
 from responder.backends.postgres.snapshots.manifest import Archive, Manifest
-from responder.backends.postgres.snapshots.store import Shelf
-from responder.backends.postgres.snapshots.streams import fed_to, through
+from responder.backends.postgres.snapshots.store import SnapshotStore
+from responder.backends.postgres.snapshots.streams import feed, pipe
+from responder.backends.postgres.sql import literal, quoted
 from responder.errors import StepFailed
 from responder.transport.acting import acting
 from responder.transport.programs import environment
 
 OFFLINE = environment()
-"""All that pg_restore needs where it connects to nothing."""
+"""The environment of pg_restore without a connection."""
 
-_ANYTHING = """
+_FIRST_RELATION = """
 SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_'
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
@@ -32,7 +32,7 @@ ORDER BY 1 LIMIT 1
 
 async def restore(
     postgres: Postgres,
-    shelf: Shelf,
+    store: SnapshotStore,
     manifest: Manifest,
     server: str,
     name: str,
@@ -41,11 +41,12 @@ async def restore(
     owners: bool,
     tables: Sequence[str] = (),
 ) -> None:
-    """Schema, data, then all that checks or speeds up the data: so no order of tables matters, and no trigger fires.
+    """Restores the schema, the data, and then constraints, indexes and triggers, so that the order of tables is free.
 
-    Where not all data is there, foreign keys are left out. Raises Halt at the first thing that does not go in.
+    It leaves out foreign keys if it restores only some tables. `owners`: also restore owners and privileges.
+    Raises StepFailed at the first error, and Unavailable.
     """
-    gate = asyncio.Semaphore(jobs)
+    slots = asyncio.Semaphore(jobs)
     schema = next(item for item in manifest.archives if item.section == "schema")
     common = ["pg_restore", "--no-password", "--exit-on-error", f"--dbname={_conninfo(name)}"]
     common += [] if owners else ["--no-owner", "--no-privileges"]
@@ -54,26 +55,26 @@ async def restore(
         server, application=application, database_name=name, statement_timeout="0", lock_timeout="10s"
     ) as env:
 
-        async def put(archive: Archive, *how: str) -> None:
+        async def load(archive: Archive, *options: str) -> None:
             acting.get()()
-            async with gate, contextlib.aclosing(shelf.read(manifest, archive)) as blocks:
-                await fed_to([*common, *how], env, blocks)
+            async with slots, contextlib.aclosing(store.read(manifest, archive)) as blocks:
+                await feed([*common, *options], env, blocks)
 
-        await put(schema, "--section=pre-data")
+        await load(schema, "--section=pre-data")
         data = [item for item in manifest.archives if item.section == "data"]
-        for chosen in await choices(postgres, server, name, tables):
-            await together(*(put(archive, "--data-only", *chosen) for archive in data))
+        for chosen in await table_options(postgres, server, name, tables):
+            await gather_or_cancel(*(load(archive, "--data-only", *chosen) for archive in data))
         partial = bool(tables) or manifest.tables is not None
         if partial:
-            with _list_without_foreign_keys(await _contents(shelf, manifest, schema)) as listed:
-                await put(schema, "--section=post-data", f"--use-list={listed}")
+            with _list_without_foreign_keys(await _contents(store, manifest, schema)) as listed:
+                await load(schema, "--section=post-data", f"--use-list={listed}")
         else:
-            await put(schema, "--section=post-data")
+            await load(schema, "--section=post-data")
     await _refresh(postgres, server, name, manifest)
 
 
-async def choices(postgres: Postgres, server: str, name: str | None, tables: Sequence[str]) -> list[list[str]]:
-    """The options of pg_restore that choose tables, with their partitions and sequences: one list for each schema."""
+async def table_options(postgres: Postgres, server: str, name: str | None, tables: Sequence[str]) -> list[list[str]]:
+    """Options of pg_restore that select tables with their partitions and sequences, one list for each schema."""
     if not tables:
         return [[]]
     chosen: dict[str, list[str]] = {}
@@ -91,9 +92,9 @@ WHERE c.oid = ANY ($1::oid[]) OR (c.relkind = 'S' AND EXISTS (
 """
 
 
-async def _contents(shelf: Shelf, manifest: Manifest, archive: Archive) -> str:
-    async with contextlib.aclosing(shelf.read(manifest, archive)) as blocks:
-        listed = [block async for block in through(["pg_restore", "--list"], OFFLINE, blocks)]
+async def _contents(store: SnapshotStore, manifest: Manifest, archive: Archive) -> str:
+    async with contextlib.aclosing(store.read(manifest, archive)) as blocks:
+        listed = [block async for block in pipe(["pg_restore", "--list"], OFFLINE, blocks)]
     return b"".join(listed).decode()
 
 
@@ -106,8 +107,8 @@ def _list_without_foreign_keys(contents: str) -> Iterator[Path]:
 
 
 async def _refresh(postgres: Postgres, server: str, name: str, manifest: Manifest) -> None:
-    """Materialised views, those first that others read."""
-    left, wrong = list(manifest.materialized_views), ""
+    """Refreshes the materialized views, starting with those that others read."""
+    left, error = list(manifest.materialized_views), ""
     async with checksums.session(postgres, server, database_name=name) as connection:
         while left:
             before = len(left)
@@ -117,24 +118,24 @@ async def _refresh(postgres: Postgres, server: str, name: str, manifest: Manifes
                     await connection.execute(f"REFRESH MATERIALIZED VIEW {view}")
                     left.remove(view)
                 except Exception as e:
-                    if getattr(e, "sqlstate", "") != "55000":  # it reads one that is not filled yet
+                    if getattr(e, "sqlstate", "") != "55000":  # it reads a view that is not populated yet
                         raise
-                    wrong = str(e)
+                    error = str(e)
             if len(left) == before:
-                raise StepFailed(f"{', '.join(left)} cannot be refreshed: {wrong}")
+                raise StepFailed(f"cannot refresh the materialized views {', '.join(left)}: {error}")
 
 
-async def is_empty(postgres: Postgres, server: str, name: str) -> str | None:
-    """None where the database is not there; empty where nothing is in it; else the name of something that is."""
+async def existing_content(postgres: Postgres, server: str, name: str) -> str | None:
+    """The name of a relation in the database; empty if it has none. None if the database does not exist."""
     async with checksums.session(postgres, server) as connection:
         if not await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = $1", name):
             return None
     async with checksums.session(postgres, server, database_name=name) as connection:
-        return str(await connection.fetchval(_ANYTHING) or "")
+        return str(await connection.fetchval(_FIRST_RELATION) or "")
 
 
-async def identity(postgres: Postgres, server: str, name: str | None = None) -> tuple[str, int]:
-    """Which server that really is, and which database of it: one has several addresses."""
+async def server_identity(postgres: Postgres, server: str, name: str | None = None) -> tuple[str, int]:
+    """Start time of the server and OID of the database, which are equal for all addresses of one database."""
     async with checksums.session(postgres, server, database_name=name) as connection:
         row = await connection.fetchrow(
             "SELECT pg_postmaster_start_time()::text, oid::bigint FROM pg_database WHERE datname = current_database()"
@@ -142,20 +143,20 @@ async def identity(postgres: Postgres, server: str, name: str | None = None) -> 
     return row[0], row[1]
 
 
-async def created(postgres: Postgres, server: str, name: str, manifest: Manifest) -> None:
-    """A new database that sorts and spells as the one that was dumped."""
+async def create_database(postgres: Postgres, server: str, name: str, manifest: Manifest) -> None:
+    """Creates a database with the encoding and the locale of the snapshot."""
     acting.get()()
     async with checksums.session(postgres, server) as connection:
         locale = [manifest.encoding, manifest.collate, manifest.ctype]
-        encoding, collate, ctype = ("'" + value.replace("'", "''") + "'" for value in locale)
+        encoding, collate, ctype = map(literal, locale)
         await connection.execute(
             f"CREATE DATABASE {quoted(name)} TEMPLATE template0 "
             f"ENCODING {encoding} LC_COLLATE {collate} LC_CTYPE {ctype}"
         )
 
 
-async def dropped(postgres: Postgres, server: str, name: str) -> None:
-    """To be called with names of our own making only."""
+async def drop_database(postgres: Postgres, server: str, name: str) -> None:
+    """Drops a database with its sessions. The caller ensures that it holds nothing of value."""
     acting.get()()
     async with checksums.session(postgres, server) as connection:
         await connection.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")

@@ -1,4 +1,4 @@
-"""Which snapshots have had their time. Pure: it is told what is there, and by which rule it is kept."""
+"""Decides which snapshots to remove."""
 
 from __future__ import annotations
 
@@ -8,60 +8,65 @@ from typing import NamedTuple
 
 from foundation.durations import format_duration
 from responder.backends.postgres.snapshots.manifest import NAME
-from responder.backends.postgres.snapshots.store import Kept
+from responder.backends.postgres.snapshots.store import StoredSnapshot
 
 UNFINISHED_FOR = 86400.0
-"""Seconds after which nobody goes on with what was begun and not finished: no execution is resumed that late."""
+"""Seconds after which an incomplete snapshot is abandoned: no execution resumes that late."""
 
 
-class Due(NamedTuple):
-    """What can go, and why. Without `objects` all that lies under the key."""
+class Removable(NamedTuple):
+    """A snapshot to remove, or with `objects` only these objects of it."""
 
     key: str
-    why: str
+    reason: str
     objects: tuple[str, ...] = ()
 
 
-def due(kept: Sequence[Kept], *, keep: float, keep_at_least: int, now: datetime, needed: Collection[str]) -> list[Due]:
-    """What is due for removal: never the newest of each database, never anything whose manifest cannot be read, and
-    never anything of an execution in `needed`, the IDs of all that are open.
+def removable(
+    stored: Sequence[StoredSnapshot], *, keep: float, keep_at_least: int, now: datetime, needed: Collection[str]
+) -> list[Removable]:
+    """The snapshots to remove: older than `keep` seconds, or abandoned.
+
+    It spares the newest `keep_at_least` of each database, at least one. It spares snapshots with an unreadable
+    manifest, and those of executions in `needed`.
     """
-    found: list[Due] = []
+    found: list[Removable] = []
     snapshots = sorted(
-        (snapshot for snapshot in kept if snapshot.manifest), key=lambda snapshot: _made(snapshot), reverse=True
+        (snapshot for snapshot in stored if snapshot.manifest), key=lambda snapshot: _made(snapshot), reverse=True
     )
-    seen: dict[str, int] = {}
+    newer: dict[str, int] = {}
     for snapshot in snapshots:
         database = snapshot.manifest.database if snapshot.manifest else ""
-        seen[database] = seen.get(database, 0) + 1
+        newer[database] = newer.get(database, 0) + 1
         age = (now - _made(snapshot)).total_seconds()
-        if age > keep and seen[database] > max(keep_at_least, 1):
-            found.append(Due(snapshot.key, f"older than {format_duration(keep)}"))
-        elif stray := _stray(snapshot, now):
-            found.append(Due(snapshot.key, "left by an earlier try", stray))
+        if age > keep and newer[database] > max(keep_at_least, 1):
+            found.append(Removable(snapshot.key, f"older than {format_duration(keep)}"))
+        elif stray := _stray_objects(snapshot, now):
+            found.append(Removable(snapshot.key, "left by an earlier attempt", stray))
     found = [snapshot for snapshot in found if _execution(snapshot.key) not in needed]
-    left = (
-        k
-        for k in kept
-        if _execution(k.key) not in needed
-        and k.manifest is None
-        and not k.wrong
-        and now.timestamp() - k.newest > UNFINISHED_FOR
+    abandoned = (
+        snapshot
+        for snapshot in stored
+        if _execution(snapshot.key) not in needed
+        and snapshot.manifest is None
+        and not snapshot.problem
+        and now.timestamp() - snapshot.newest > UNFINISHED_FOR
     )
-    return [*found, *(Due(snapshot.key, f"not finished for {format_duration(UNFINISHED_FOR)}") for snapshot in left)]
+    reason = f"incomplete for {format_duration(UNFINISHED_FOR)}"
+    return [*found, *(Removable(snapshot.key, reason) for snapshot in abandoned)]
 
 
 def _execution(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def _made(snapshot: Kept) -> datetime:
+def _made(snapshot: StoredSnapshot) -> datetime:
     return snapshot.manifest.made_at if snapshot.manifest else datetime.min
 
 
-def _stray(snapshot: Kept, now: datetime) -> tuple[str, ...]:
-    """What a try that was given up wrote late, beside the snapshot that counts."""
+def _stray_objects(snapshot: StoredSnapshot, now: datetime) -> tuple[str, ...]:
+    """Objects that an abandoned attempt wrote late, beside those of the complete snapshot."""
     if snapshot.manifest is None or now.timestamp() - snapshot.newest < UNFINISHED_FOR:
         return ()
-    ours = {name for archive in snapshot.manifest.archives for name in archive.objects} | {f"{snapshot.key}/{NAME}"}
-    return tuple(name for name in snapshot.objects if name not in ours)
+    expected = {name for archive in snapshot.manifest.archives for name in archive.objects} | {f"{snapshot.key}/{NAME}"}
+    return tuple(name for name in snapshot.objects if name not in expected)

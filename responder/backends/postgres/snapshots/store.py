@@ -1,4 +1,4 @@
-"""One configured place for snapshots: archives go in and come out hashed and, where a key is configured, encrypted."""
+"""A store of snapshots. It verifies every archive by its hash, and encrypts archives if a key is configured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from foundation.durations import Duration
 from foundation.secret_files import SecretFile
 from responder.backends.connections import missing_package
-from responder.backends.postgres.snapshots.encryption import Key, Opening, Sealing
+from responder.backends.postgres.snapshots.encryption import Decryptor, Encryptor, Key
 from responder.backends.postgres.snapshots.manifest import NAME, Archive, Manifest, read_manifest
 from responder.errors import StepFailed
 from responder.transport.aws import Aws
@@ -24,29 +24,31 @@ from responder.transport.s3_store import S3Store
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(f"{path} must be an absolute path")
+        raise ValueError(f"{path} is not an absolute path")
     return path
 
 
 class Bucket(BaseModel):
-    """A bucket of S3, or of a store that speaks like it; `aws` says how it is reached."""
+    """A bucket of S3 or of a compatible store. `aws` configures the access."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bucket: str = Field(min_length=3, description="Name of the bucket; give it a rule that ends unfinished uploads")
-    prefix: str = Field(default="", description="Put before every name in it")
+    bucket: str = Field(
+        min_length=3, description="Name of the bucket; configure a lifecycle rule that aborts incomplete uploads"
+    )
+    prefix: str = Field(default="", description="Prefix of every object name")
 
 
 class Encryption(BaseModel):
-    """AES-256-GCM with a key of your own, before anything leaves this process."""
+    """Encrypts archives with AES-256-GCM before they leave the process."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key_file: SecretFile = Field(
-        description="File with 32 bytes as hex or base64. Without it no snapshot can be read again"
+        description="File with 32 bytes as hex or base64; keep it, no snapshot can be read without it"
     )
     older_key_files: tuple[SecretFile, ...] = Field(
-        default=(), description="Keys of before, with which older ones are read"
+        default=(), description="Files with earlier keys, which decrypt older snapshots"
     )
     _keys: tuple[Key, ...] = PrivateAttr(default=())
 
@@ -59,25 +61,30 @@ class Encryption(BaseModel):
 
     @property
     def keys(self) -> tuple[Key, ...]:
+        """The current key, then the older ones."""
         return self._keys
 
 
-class ShelfSettings(BaseModel):
-    """A place that snapshots are kept in."""
+class SnapshotStoreSettings(BaseModel):
+    """A store of snapshots: a directory or a bucket."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$", description="How services name it")
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$", description="Name that services refer to")
     directory: Annotated[Path, AfterValidator(_absolute)] | None = Field(
-        default=None, description="A directory of this host, or `s3`"
+        default=None, description="Directory on this host; set this or `s3`"
     )
-    s3: Bucket | None = Field(default=None, description="A bucket, or `directory`")
-    encrypt: Encryption | None = Field(default=None, description="Left out: snapshots are kept as pg_dump wrote them")
-    keep: Duration = Field(default=30 * 86400.0, gt=0, description="How long `responder snapshots prune` leaves one")
-    keep_at_least: int = Field(default=3, ge=1, description="So many of each database stay, however old they are")
+    s3: Bucket | None = Field(default=None, description="Bucket; set this or `directory`")
+    encrypt: Encryption | None = Field(default=None, description="Encryption of archives; default: none")
+    keep: Duration = Field(
+        default=30 * 86400.0, gt=0, description="Minimum age of snapshots that `responder snapshots prune` removes"
+    )
+    keep_at_least: int = Field(
+        default=3, ge=1, description="Number of snapshots of each database that are never removed"
+    )
 
     @model_validator(mode="after")
-    def _is_one(self) -> Self:
+    def _has_one_location(self) -> Self:
         if (self.directory is None) == (self.s3 is None):
             raise ValueError("needs exactly one of directory, s3")
         if self.s3 and (problem := missing_package(Aws)):
@@ -86,127 +93,130 @@ class ShelfSettings(BaseModel):
 
     @property
     def bucket(self) -> Bucket:
+        """The bucket. Raises ValueError if the store is a directory."""
         if self.s3 is None:
-            raise ValueError(f"{self.name} is a directory")
+            raise ValueError(f"store {self.name} is a directory, not a bucket")
         return self.s3
 
 
-class Kept(NamedTuple):
-    """What lies under one key: a snapshot, or what is left of one that was never finished."""
+class StoredSnapshot(NamedTuple):
+    """The objects under one key: a snapshot, or the remains of an incomplete one."""
 
     key: str
     manifest: Manifest | None
-    wrong: str  # why its manifest is none
+    problem: str  # why its manifest cannot be read; empty if it can or is absent
     objects: tuple[str, ...]
     newest: float  # seconds since the epoch
 
 
-class Shelf:
-    """Holds no snapshot that is not whole. Several streams at once are fine."""
+class SnapshotStore:
+    """Stores complete snapshots only. Several streams may run concurrently."""
 
-    def __init__(self, settings: ShelfSettings, store: Store) -> None:
-        self.settings, self.store = settings, store
+    def __init__(self, settings: SnapshotStoreSettings, objects: Store) -> None:
+        self.settings, self.objects = settings, objects
         self._keys = {key.id: key for key in (settings.encrypt.keys if settings.encrypt else ())}
 
     @classmethod
-    def of(cls, settings: ShelfSettings, aws: Aws) -> Self:
+    def open(cls, settings: SnapshotStoreSettings, aws: Aws) -> Self:
+        """The store with these settings."""
         if settings.directory is not None:
             return cls(settings, DirectoryStore(settings.directory))
         return cls(settings, S3Store(aws, settings.bucket.bucket, settings.bucket.prefix))
 
     def __str__(self) -> str:
-        return f"{self.settings.name} ({self.store})"
+        return f"{self.settings.name} ({self.objects})"
 
     @property
     def key(self) -> Key | None:
-        """With which new ones are sealed."""
+        """The key that encrypts new archives; None without encryption."""
         return next(iter(self._keys.values()), None)
 
     async def find(self, key: str) -> Manifest | None:
-        """The snapshot of that key; None where there is none. Raises Halt where there is something else."""
+        """The manifest of that key; None if there is none. Raises StepFailed for an invalid manifest."""
         name = f"{key}/{NAME}"
         try:
-            raw = b"".join([block async for block in self.store.get(name)])
+            raw = b"".join([block async for block in self.objects.get(name)])
         except Missing:
             return None
         return read_manifest(raw, name, self._keys)
 
     async def add(self, name: str, section: str, blocks: AsyncIterator[bytes]) -> Archive:
-        """Keeps a stream. Raises what the stream raises, and then nothing of it is left."""
+        """Stores a stream as an archive. If the stream raises, the error reaches the caller and nothing is stored."""
         hashed, size = hashlib.sha256(), 0
-        sealing = Sealing(self.key, name) if self.key else None
+        encryptor = Encryptor(self.key, name) if self.key else None
 
-        def put_through(block: bytes) -> bytes:
-            sealed = sealing.add(block) if sealing else block
-            hashed.update(sealed)
-            return sealed
+        def encrypt(block: bytes) -> bytes:
+            stored = encryptor.add(block) if encryptor else block
+            hashed.update(stored)
+            return stored
 
-        async def kept() -> AsyncIterator[bytes]:
+        async def encrypted() -> AsyncIterator[bytes]:
             nonlocal size
             async for block in blocks:
-                sealed = await asyncio.to_thread(put_through, block)
-                size += len(sealed)
-                yield sealed
-            if sealing:
-                end = sealing.end()
+                stored = await asyncio.to_thread(encrypt, block)
+                size += len(stored)
+                yield stored
+            if encryptor:
+                end = encryptor.end()
                 hashed.update(end)
                 size += len(end)
                 yield end
 
-        objects = await self.store.put(name, kept())
+        objects = await self.objects.put(name, encrypted())
         return Archive.model_validate(
             {"name": name, "section": section, "objects": objects, "size": size, "sha256": hashed.hexdigest()}
         )
 
     async def read(self, manifest: Manifest, archive: Archive) -> AsyncGenerator[bytes]:
-        """What was kept. Where it is not what was kept, to the last byte, this raises Halt before it ends."""
+        """The content of an archive. Raises StepFailed before its end if the archive was modified."""
         hashed = hashlib.sha256()
-        opening = Opening(self._key_of(manifest), archive.name) if manifest.encrypted_with else None
+        decryptor = Decryptor(self._key_of(manifest), archive.name) if manifest.encrypted_with else None
 
-        def put_through(block: bytes) -> bytes:
+        def decrypt(block: bytes) -> bytes:
             hashed.update(block)
-            return opening.add(block) if opening else block
+            return decryptor.add(block) if decryptor else block
 
         for name in archive.objects:
-            async with contextlib.aclosing(self.store.get(name)) as blocks:
+            async with contextlib.aclosing(self.objects.get(name)) as blocks:
                 async for block in blocks:
-                    if opened := await asyncio.to_thread(put_through, block):
-                        yield opened
+                    if text := await asyncio.to_thread(decrypt, block):
+                        yield text
         if hashed.hexdigest() != archive.sha256:
-            raise StepFailed(f"{archive.name} in {self} is not what was written: its SHA-256 is another")
-        if opening:
-            yield opening.end()
+            raise StepFailed(f"{archive.name} in {self} was modified: its SHA-256 does not match the manifest")
+        if decryptor:
+            yield decryptor.end()
 
     def _key_of(self, manifest: Manifest) -> Key:
         if manifest.encrypted_with not in self._keys:
             raise StepFailed(
-                f"{manifest.key} is encrypted with the key {manifest.encrypted_with}, which the store "
-                f"{self.settings.name} does not have: name its file in older_key_files"
+                f"{manifest.key} is encrypted with key {manifest.encrypted_with}, which is not a key of store "
+                f"{self.settings.name}: add its file to older_key_files"
             )
         return self._keys[manifest.encrypted_with or ""]
 
     async def write(self, manifest: Manifest) -> None:
-        """The last act: from here on there is a snapshot."""
+        """Writes the manifest, which makes the snapshot complete."""
 
-        async def whole() -> AsyncIterator[bytes]:
-            yield manifest.written(self.key)
+        async def encoded() -> AsyncIterator[bytes]:
+            yield manifest.encoded(self.key)
 
-        await self.store.put(f"{manifest.key}/{NAME}", whole())
+        await self.objects.put(f"{manifest.key}/{NAME}", encoded())
         if await self.find(manifest.key) != manifest:
-            raise StepFailed(f"the manifest of {manifest.key} in {self} is not read back as it was written")
+            raise StepFailed(f"the manifest of {manifest.key} in {self} differs after it was written: check the store")
 
-    async def kept(self) -> list[Kept]:
-        """All that lies here, the newest first."""
+    async def stored(self) -> list[StoredSnapshot]:
+        """All snapshots and remains of incomplete ones, newest first."""
         by_key: dict[str, list[tuple[str, float]]] = {}
-        for stored in await self.store.list(""):
+        for stored in await self.objects.list(""):
             if len(parts := stored.name.split("/")) > 2:
                 by_key.setdefault("/".join(parts[:2]), []).append((stored.name, stored.at.timestamp()))
         found = []
         for key, objects in by_key.items():
-            wrong = ""
+            problem = ""
             try:
                 manifest = await self.find(key)
             except StepFailed as e:
-                manifest, wrong = None, str(e)
-            found.append(Kept(key, manifest, wrong, tuple(name for name, _ in objects), max(at for _, at in objects)))
-        return sorted(found, key=lambda kept: kept.newest, reverse=True)
+                manifest, problem = None, str(e)
+            names, newest = tuple(name for name, _ in objects), max(at for _, at in objects)
+            found.append(StoredSnapshot(key, manifest, problem, names, newest))
+        return sorted(found, key=lambda snapshot: snapshot.newest, reverse=True)

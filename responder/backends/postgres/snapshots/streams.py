@@ -1,4 +1,4 @@
-"""Programs that take or give streams: they end with us, and what one gave counts only once it has ended well."""
+"""Streams into and out of programs. A stream is valid only if its program exits with 0."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from responder.errors import StepFailed, Unavailable
 from responder.transport.object_store import BLOCK
 from responder.transport.programs import end, spawn
 
-_SAID = 2000
-"""Characters kept of what a failing program said last."""
+_OUTPUT_LIMIT = 2000
+"""Last bytes of a failed program's standard error that an error quotes."""
 
-_LOST = re.compile(
+_UNAVAILABLE = re.compile(
     r"connection to server|server closed the connection|terminating connection|could not receive data|no connection to"
     r"|could not translate host|the database system is|canceling statement due to (statement|lock) timeout"
     r"|could not obtain lock|too many clients|remaining connection slots|No space left",
     re.IGNORECASE,
 )
-"""What PostgreSQL's programs say where another try may go well."""
+"""Messages of the programs of PostgreSQL after which a retry may succeed."""
 
 
-async def given_by(argv: Sequence[str], env: Mapping[str, str]) -> AsyncGenerator[bytes]:
-    """What a program writes, in blocks. Ends only where it exited with 0: a truncated stream raises.
+async def output_of(argv: Sequence[str], env: Mapping[str, str]) -> AsyncGenerator[bytes]:
+    """The standard output of a program, in blocks.
 
-    Raises `Unavailable` where it was killed or lost its server, and `Halt` for all else. Use it with `aclosing`: the
-    program is killed when the stream is closed before its end.
+    Raises Unavailable if the program was killed or lost its server, and StepFailed if it failed otherwise. Use it
+    with `aclosing`: closing the stream early kills the program.
     """
     async with _running(argv, env, stdin=False) as program:
         async for block in _blocks(program):
             yield block
 
 
-async def fed_to(argv: Sequence[str], env: Mapping[str, str], blocks: AsyncIterator[bytes]) -> None:
-    """Lets a program read all of the blocks. Raises as `given_by` does."""
-    async for _ in through(argv, env, blocks):
+async def feed(argv: Sequence[str], env: Mapping[str, str], blocks: AsyncIterator[bytes]) -> None:
+    """Writes the blocks to the standard input of a program. Raises the errors of `output_of`."""
+    async for _ in pipe(argv, env, blocks):
         pass
 
 
-async def through(argv: Sequence[str], env: Mapping[str, str], blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """What a program makes of the blocks. All of them are read, also where it has
-    enough before their end. Raises as `given_by` does.
+async def pipe(argv: Sequence[str], env: Mapping[str, str], blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Writes the blocks to a program and yields its output. It reads all blocks, also if the program stops reading.
+
+    Raises the errors of `output_of`.
     """
     async with _running(argv, env, stdin=True) as program:
         feeding = asyncio.create_task(_feed(program, blocks))
@@ -61,20 +62,20 @@ async def through(argv: Sequence[str], env: Mapping[str, str], blocks: AsyncIter
 
 
 async def _feed(program: asyncio.subprocess.Process, blocks: AsyncIterator[bytes]) -> None:
-    stdin, listens = cast(asyncio.StreamWriter, program.stdin), True
+    stdin, reads = cast(asyncio.StreamWriter, program.stdin), True
     try:
         async for block in blocks:
-            if listens:
+            if reads:
                 try:
                     stdin.write(block)
                     await stdin.drain()
                 except (BrokenPipeError, ConnectionResetError):
                     if await program.wait():
-                        return  # it is told why by whoever waits for it
-                    listens = False
+                        return  # `_running` raises its error
+                    reads = False
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(program.pid, signal.SIGKILL)  # else it would take what it has for all that there is
+            os.killpg(program.pid, signal.SIGKILL)  # else it would take the truncated input as complete
         raise
     stdin.close()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -82,22 +83,22 @@ async def _feed(program: asyncio.subprocess.Process, blocks: AsyncIterator[bytes
 
 
 async def _blocks(program: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
-    """As they come, gathered to blocks of some size."""
-    reader, gathered = cast(asyncio.StreamReader, program.stdout), bytearray()
+    """The output, joined to blocks of at least BLOCK bytes."""
+    reader, block = cast(asyncio.StreamReader, program.stdout), bytearray()
     while piece := await reader.read(BLOCK):
-        gathered += piece
-        if len(gathered) >= BLOCK:
-            yield bytes(gathered)
-            gathered.clear()
-    if gathered:
-        yield bytes(gathered)
+        block += piece
+        if len(block) >= BLOCK:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)
 
 
 @contextlib.asynccontextmanager
 async def _running(
     argv: Sequence[str], env: Mapping[str, str], *, stdin: bool
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A program of its own process group, which is killed where we leave early, and whose exit code is looked at."""
+    """Runs a program in its own process group. Kills it if the block ends early; raises if its exit code is not 0."""
     try:
         program = await spawn(
             argv,
@@ -108,29 +109,29 @@ async def _running(
             limit=BLOCK,
         )
     except (OSError, ValueError) as e:
-        raise StepFailed(f"{argv[0]} cannot be started: {e}") from e
+        raise StepFailed(f"cannot start {argv[0]}: {e}") from e
     tail = bytearray()
-    listening = asyncio.create_task(_listen(cast(asyncio.StreamReader, program.stderr), tail))
+    reading = asyncio.create_task(_read_tail(cast(asyncio.StreamReader, program.stderr), tail))
     try:
         yield program
         await program.wait()
-        await asyncio.wait([listening], timeout=1)
+        await asyncio.wait([reading], timeout=1)
         if program.returncode:
             raise _failure(argv[0], program.returncode, without_values(tail.decode(errors="replace")).strip())
     finally:
         await end(program, program.stdout)
-        listening.cancel()
-        await asyncio.wait([listening])
+        reading.cancel()
+        await asyncio.wait([reading])
 
 
-async def _listen(stderr: asyncio.StreamReader, tail: bytearray) -> None:
+async def _read_tail(stderr: asyncio.StreamReader, tail: bytearray) -> None:
     while piece := await stderr.read(4096):
         tail.extend(piece)
-        del tail[:-_SAID]
+        del tail[:-_OUTPUT_LIMIT]
 
 
 def _failure(name: str, code: int, stderr: str) -> StepFailed | Unavailable:
     if code < 0:
-        return Unavailable(f"{name} was killed by signal {-code}: {stderr or '(it said nothing)'}")
-    message = f"{name} exited with {code}: {stderr or '(it said nothing)'}"
-    return Unavailable(message) if _LOST.search(stderr) else StepFailed(message)
+        return Unavailable(f"{name} was killed by signal {-code}: {stderr or '(no output)'}")
+    message = f"{name} exited with {code}: {stderr or '(no output)'}"
+    return Unavailable(message) if _UNAVAILABLE.search(stderr) else StepFailed(message)

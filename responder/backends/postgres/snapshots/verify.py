@@ -1,4 +1,4 @@
-"""Whether a snapshot is what it says: read to its last byte, and where asked restored and compared row by row."""
+"""Verifies a snapshot: reads every archive, or restores it and compares every table."""
 
 from __future__ import annotations
 
@@ -8,59 +8,69 @@ import hashlib
 
 from responder.backends.postgres.client import Postgres
 from responder.backends.postgres.snapshots import checksums
-from responder.backends.postgres.snapshots.gathering import together
-from responder.backends.postgres.snapshots.manifest import Archive, Counted, Manifest
-from responder.backends.postgres.snapshots.restore import OFFLINE, created, dropped, restore
-from responder.backends.postgres.snapshots.store import Shelf
-from responder.backends.postgres.snapshots.streams import fed_to
+from responder.backends.postgres.snapshots.concurrency import gather_or_cancel
+from responder.backends.postgres.snapshots.manifest import Archive, Manifest, TableChecksum
+from responder.backends.postgres.snapshots.restore import OFFLINE, create_database, drop_database, restore
+from responder.backends.postgres.snapshots.store import SnapshotStore
+from responder.backends.postgres.snapshots.streams import feed
 from responder.errors import ResponderError, StepFailed
 
 
-async def read_back(shelf: Shelf, manifest: Manifest, *, jobs: int) -> None:
-    """Reads all of every archive through pg_restore. Its `--list` would be content with half a file."""
-    gate = asyncio.Semaphore(jobs)
+async def read_archives(store: SnapshotStore, manifest: Manifest, *, jobs: int) -> None:
+    """Reads every archive with pg_restore. `pg_restore --list` would accept a truncated file.
+
+    Raises StepFailed if an archive is damaged, and Unavailable.
+    """
+    slots = asyncio.Semaphore(jobs)
 
     async def read_archive(archive: Archive) -> None:
-        async with gate, contextlib.aclosing(shelf.read(manifest, archive)) as blocks:
-            await fed_to(["pg_restore", "--file=/dev/null"], OFFLINE, blocks)
+        async with slots, contextlib.aclosing(store.read(manifest, archive)) as blocks:
+            await feed(["pg_restore", "--file=/dev/null"], OFFLINE, blocks)
 
-    await together(*(read_archive(archive) for archive in manifest.archives))
+    await gather_or_cancel(*(read_archive(archive) for archive in manifest.archives))
 
 
-async def compare_restored(postgres: Postgres, shelf: Shelf, manifest: Manifest, server: str, *, jobs: int) -> None:
-    """Restores it into a database of its own on a configured server, compares every table, and drops it again.
+async def compare_restored(
+    postgres: Postgres, store: SnapshotStore, manifest: Manifest, server: str, *, jobs: int
+) -> None:
+    """Restores the snapshot into a scratch database on the server, compares every table, and drops the database.
 
-    Raises Halt with the tables that differ.
+    Raises StepFailed with the tables that differ, and Unavailable.
     """
-    if not manifest.counted:
-        raise StepFailed(f"{manifest.key} has no hashes to compare with: it was not made with verify: restore")
+    if not manifest.checksums:
+        raise StepFailed(f"{manifest.key} contains no checksums: only snapshots with `verify: restore` can be compared")
     name = f"rollback_scratch_{hashlib.sha256(manifest.key.encode()).hexdigest()[:12]}"
-    await dropped(postgres, server, name)
-    await created(postgres, server, name, manifest)
+    await drop_database(postgres, server, name)
+    await create_database(postgres, server, name, manifest)
     try:
-        await restore(postgres, shelf, manifest, server, name, jobs=jobs, owners=False)
-        found = {counted.table: counted for counted in await count(postgres, server, name, manifest.counted)}
+        await restore(postgres, store, manifest, server, name, jobs=jobs, owners=False)
+        checksums_of_copy = await restored_checksums(postgres, server, name, manifest.checksums)
+        found = {checksum.table: checksum for checksum in checksums_of_copy}
     except BaseException:
-        with contextlib.suppress(ResponderError):  # the next try drops it
-            await dropped(postgres, server, name)
+        with contextlib.suppress(ResponderError):  # the next attempt drops it
+            await drop_database(postgres, server, name)
         raise
-    await dropped(postgres, server, name)
-    if wrong := [
-        f"{expected.table} has {found.get(expected.table) or 'nothing'} instead of {expected}"
-        for expected in manifest.counted
+    await drop_database(postgres, server, name)
+    if differences := [
+        f"{expected.table} has {found.get(expected.table) or 'no rows'}, expected {expected}"
+        for expected in manifest.checksums
         if found.get(expected.table) != expected
     ]:
-        raise StepFailed(f"{manifest.key} restored is not what was dumped: {'; '.join(wrong[:5])}")
+        raise StepFailed(f"the restored copy of {manifest.key} differs: {'; '.join(differences[:5])}")
 
 
-async def count(postgres: Postgres, server: str, name: str, like: tuple[Counted, ...]) -> list[Counted]:
-    """The same counts and hashes of a restored copy."""
+async def restored_checksums(
+    postgres: Postgres, server: str, name: str, expected: tuple[TableChecksum, ...]
+) -> list[TableChecksum]:
+    """The checksums of a restored copy, computed in the same way as the expected ones."""
     found = []
     async with checksums.session(postgres, server, database_name=name) as connection:
         tables = {table.name: table for table in await checksums.tables_of(connection)}
-        for wanted in like:
-            if wanted.table == checksums.LARGE_OBJECTS:
-                found.append(await checksums.large_objects(connection))
-            elif wanted.table in tables:
-                found.append(await checksums.counted(connection, tables[wanted.table], wanted.one_in))
+        for checksum in expected:
+            if checksum.table == checksums.LARGE_OBJECTS:
+                found.append(await checksums.large_object_checksum(connection))
+            elif checksum.table in tables:
+                found.append(
+                    await checksums.table_checksum(connection, tables[checksum.table], checksum.sampled_one_in)
+                )
     return found

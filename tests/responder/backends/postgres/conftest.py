@@ -73,9 +73,10 @@ class AppDatabase:
             **target,
         )
 
-    async def kept(self) -> list[tuple[Any, ...]]:
+    async def preserved(self) -> list[tuple[Any, ...]]:
         return await self.rows(
-            "SELECT what, source, columns, keep, back FROM rollback_keep.kept ORDER BY what <> 'columns', number"
+            "SELECT kind, source, columns, copy, restore_sql FROM rollback_keep.preserved"
+            " ORDER BY kind <> 'columns', number"
         )
 
 

@@ -41,7 +41,7 @@ class DatabaseCopy:
 
     async def kept_rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every kept relation with its rows as text."""
-        names = await self.shop.rows("SELECT source, keep FROM rollback_keep.kept WHERE what = 'table' ORDER BY 1")
+        names = await self.shop.rows("SELECT source, copy FROM rollback_keep.preserved WHERE kind = 'table' ORDER BY 1")
         return {s: await self.shop.rows(f'SELECT k::text FROM rollback_keep."{k}" AS k ORDER BY 1') for s, k in names}
 
 

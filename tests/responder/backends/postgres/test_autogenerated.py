@@ -119,7 +119,7 @@ async def test_what_alembic_generates(shop: AppDatabase, tmp_path: Path) -> None
     assert await shop.rows("SELECT version_num FROM alembic_version") == [("a1",)]
     await shop.run("ALTER TYPE prio SET SCHEMA rollback_keep")  # left behind, so the upgrade could not create it
     await project.upgrade(shop)
-    await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+    await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
     assert await content(shop, *_TABLES) == before
 
 
@@ -183,7 +183,7 @@ async def test_what_django_generates(shop: AppDatabase, django: DjangoProject) -
     await goes_back(shop.rollback("0002_two", "0001_one", tool=django.tool("users")))
     assert await twin.differences() == []
     await django.migrate(shop)
-    await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+    await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
     assert await content(shop, *_DJANGO_TABLES) == before
 
 

@@ -16,30 +16,30 @@ CHECK: TypeAdapter[Any] = TypeAdapter(AnyCheck)
 
 
 @pytest.mark.parametrize(
-    ("sql", "wanted", "holds", "reason"),
+    ("sql", "request", "holds", "reason"),
     [
         ("SELECT 1 = 1", {}, True, "is True"),
-        ("SELECT false", {}, False, "is False, wanted True"),
-        ("SELECT 1", {}, False, "is 1, wanted True"),
-        ("SELECT NULL::bool", {}, False, "is None, wanted True"),
-        ("SELECT 1 WHERE false", {}, False, "returned 0 rows, wanted one value"),
+        ("SELECT false", {}, False, "is False, expected True"),
+        ("SELECT 1", {}, False, "is 1, expected True"),
+        ("SELECT NULL::bool", {}, False, "is None, expected True"),
+        ("SELECT 1 WHERE false", {}, False, "returned 0 rows, expected one value"),
         ("SELECT true FROM generate_series(1, 2)", {}, False, "returned 2 rows"),
         ("SELECT true AS a, true AS b", {}, False, "returned 2 columns"),
         ("SELECT 5", {"equals": 5}, True, "is 5"),
         ("SELECT 5.0", {"equals": 5}, True, "is 5.0"),
-        ("SELECT true", {"equals": 1}, False, "wanted 1"),
+        ("SELECT true", {"equals": 1}, False, "expected 1"),
         ("SELECT 'a'", {"equals": "a"}, True, ""),
-        ("SELECT 'b'", {"equals": "a"}, False, "wanted 'a'"),
+        ("SELECT 'b'", {"equals": "a"}, False, "expected 'a'"),
         ("SELECT 5", {"at_least": 5}, True, ""),
-        ("SELECT 4.9", {"at_least": 5}, False, "is 4.9, wanted at least 5"),
-        ("SELECT 6", {"at_least": 5, "at_most": 5.5}, False, "wanted at least 5 and at most 5.5"),
-        ("SELECT 'NaN'::float8", {"at_least": 0}, False, "is nan, wanted at least 0"),
-        ("SELECT NULL", {"at_least": 0}, False, "wanted a number"),
-        ("SELECT '5'", {"at_least": 0}, False, "wanted a number"),
+        ("SELECT 4.9", {"at_least": 5}, False, "is 4.9, expected at least 5"),
+        ("SELECT 6", {"at_least": 5, "at_most": 5.5}, False, "expected at least 5 and at most 5.5"),
+        ("SELECT 'NaN'::float8", {"at_least": 0}, False, "is nan, expected at least 0"),
+        ("SELECT NULL", {"at_least": 0}, False, "expected a number"),
+        ("SELECT '5'", {"at_least": 0}, False, "expected a number"),
     ],
 )
-async def test_sql(shop: AppDatabase, sql: str, wanted: dict[str, Any], holds: bool, reason: str) -> None:
-    finding = await CHECK.validate_python({"sql": sql, "database": "shop", **wanted}).holds(shop.schemas)
+async def test_sql(shop: AppDatabase, sql: str, expected: dict[str, Any], holds: bool, reason: str) -> None:
+    finding = await CHECK.validate_python({"sql": sql, "database": "shop", **expected}).holds(shop.schemas)
     assert finding.holds is holds, finding.reason
     assert reason in finding.reason
 
@@ -61,7 +61,7 @@ async def test_what_is_no_question(shop: AppDatabase, sql: str, why: str) -> Non
 
 
 def test_bounds_and_a_value_are_one_too_many() -> None:
-    with pytest.raises(ValidationError, match="needs equals, or at_least and at_most, not both"):
+    with pytest.raises(ValidationError, match="set equals, or at_least and at_most, not both"):
         CHECK.validate_python({"sql": "SELECT 1", "database": "shop", "equals": 1, "at_least": 0})
 
 
@@ -104,10 +104,10 @@ async def test_any_change_of_a_schema_is_another_fingerprint(shop: AppDatabase) 
 
 async def test_a_schema_that_is_not_intact(shop: AppDatabase) -> None:
     await shop.run("CREATE TABLE a (id int); ALTER TABLE a ADD CONSTRAINT c CHECK (id > 0) NOT VALID")
-    reason = "constraint c on a was never validated"
+    reason = "constraint c on a is not validated"
     finding = await CHECK.validate_python({"intact": {"database": "shop"}}).holds(shop.schemas)
     assert (finding.holds, finding.reason) == (False, reason)
-    known = {"intact": {"database": "shop", "apart_from": [reason]}}
+    known = {"intact": {"database": "shop", "known_problems": [reason]}}
     assert (await CHECK.validate_python(known).holds(shop.schemas)).holds
     await shop.run("ALTER TABLE a VALIDATE CONSTRAINT c")
     found = await fingerprint(shop.schemas, "shop")

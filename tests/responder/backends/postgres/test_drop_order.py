@@ -260,7 +260,7 @@ async def test_the_order_of_drops(shop: AppDatabase, drop: Drop) -> None:
     assert await twin.differences() == []
     if "DETACH" not in drop.down:  # what is left alone is in the way of making the migration again
         await shop.run(drop.up)
-        done = await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+        done = await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
         assert done
         assert await content(shop, *drop.tables) == before
 

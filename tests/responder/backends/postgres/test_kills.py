@@ -68,10 +68,10 @@ async def state(shop: AppDatabase) -> str:
         if nick:
             assert await session.fetchval("SELECT count(nick) FROM users") == len(ROWS)
         else:
-            keep = await session.fetchval("SELECT keep FROM rollback_keep.kept WHERE what = 'columns'")
+            keep = await session.fetchval("SELECT copy FROM rollback_keep.preserved WHERE kind = 'columns'")
             kept = await session.fetch(f'SELECT id, nick FROM rollback_keep."{keep}" ORDER BY id')
             assert [tuple(row) for row in kept] == [(n, nick) for n, _, nick in ROWS]
-    half = await shop.schemas.unfinished("shop", "drill-1")
+    half = await shop.schemas.unfinished_scripts("shop", "drill-1")
     if revision == "1":
         assert not nick
         assert not half
@@ -117,7 +117,7 @@ async def test_the_responder_is_killed(shop: AppDatabase, kind: str, at: int) ->
             responder.kill()
             responder.wait()
         # What it left in the server is ended, though the gate is still closed.
-        await shop.schemas.evict("shop", "rollback:drill-1")
+        await shop.schemas.end_sessions("shop", "rollback:drill-1")
         assert not await waits(shop)
         assert await state(shop) in ("not happened", "half done, and it is known how far")
     await goes_on(shop, rollback, change)
@@ -144,7 +144,7 @@ async def test_the_connection_or_the_server_is_gone(
             else:
                 writing.cancel()
                 await asyncio.wait([writing])
-                await shop.schemas.evict("shop", "rollback:drill-1")
+                await shop.schemas.end_sessions("shop", "rollback:drill-1")
                 assert await state(shop) in ("not happened", "half done, and it is known how far")
         except BaseException:
             writing.cancel()
@@ -189,7 +189,7 @@ async def test_a_tool_is_killed(shop: AppDatabase, postgres_server: Any, at: int
             # The tool says that it failed; that nothing is left is looked for, and told.
             error = str((await asyncio.gather(writing, return_exceptions=True))[0])
             assert "exited with 1" in error
-            assert "nothing was left behind: revision 2 and the schema are as before" in error
+            assert "2 → 1 changed nothing: the revision is 2" in error
             assert await shop.value("SELECT max(version) FROM schema_migrations") == "2"
     if how == "server":
         await writing  # what became of it could not be read for a while; then it had not happened, and was done
@@ -202,7 +202,7 @@ async def test_a_script_that_fails_half_way_says_what_is_left(shop: AppDatabase)
     rollback, change = await prepared(shop, [*STEPS["three parts"], "SELECT 1 / (count(*) - 49) FROM users"], None)
     with pytest.raises(Exception, match="division by zero") as raised:
         await rollback.gateway.write(change.resource, change.after, expected=change.before)
-    assert "is half way from 2 → 1" in str(raised.value)
+    assert "is partly migrated (2 → 1)" in str(raised.value)
     assert "Left to run: ANALYZE users; SELECT 1" in str(raised.value)
     assert await state(shop) == "half done, and it is known how far"
     await shop.run("DELETE FROM users WHERE id = 49; INSERT INTO users VALUES (49, 'x'), (50, 'y')")
@@ -216,8 +216,8 @@ async def test_a_script_of_several_parts_whose_first_part_fails_is_as_if_it_had_
     shop.file(2, "DROP INDEX no_such; DROP INDEX CONCURRENTLY by_name")
     ended = await shop.rollback().run(through=approved)
     assert (ended.state, ended.outcome) == ("closed", "failed"), ended.reason
-    assert "nothing was left behind: revision 2 and the schema are as before" in ended.reason
-    assert await shop.schemas.unfinished("shop", "drill-1") == []
+    assert "2 → 1 changed nothing: the revision is 2" in ended.reason
+    assert await shop.schemas.unfinished_scripts("shop", "drill-1") == []
 
 
 async def test_what_stands_alone_and_is_not_on_record_is_run_once_more(shop: AppDatabase) -> None:
@@ -288,7 +288,7 @@ async def test_no_acknowledged_row_is_lost(shop: AppDatabase, postgres_server: A
         await asyncio.gather(*threads)
     acknowledged = {number: nick for writer in writers for number, nick in writer.acknowledged.items()}
     there = {number for (number,) in await shop.rows("SELECT id FROM users")}
-    ((_, _, _, keep, back),) = await shop.kept()
+    ((_, _, _, keep, back),) = await shop.preserved()
     kept = dict(await shop.rows(f'SELECT id, nick FROM rollback_keep."{keep}"'))
     assert len(acknowledged) > 120
     assert None in acknowledged.values(), "some were written after it"

@@ -29,7 +29,7 @@ LOSSES = {
         "SELECT 1",
         "INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2), (4, NULL)",
         "DELETE FROM tree WHERE id = 1",
-        "rows of public.tree go or change with them",
+        "deletes or changes rows of public.tree by CASCADE",
         ("tree",),
     ),
     "rows of the same table that go by way of another": Loss(
@@ -39,7 +39,7 @@ LOSSES = {
         "SELECT 1",
         "INSERT INTO a VALUES (1, NULL); INSERT INTO b VALUES (5, 1); INSERT INTO a VALUES (2, 5)",
         "DELETE FROM a WHERE id = 1",
-        "rows of public.a go or change with them",
+        "deletes or changes rows of public.a by CASCADE",
         ("a", "b"),
     ),
     "rows that TRUNCATE takes along, whatever the key says of DELETE": Loss(
@@ -48,7 +48,7 @@ LOSSES = {
         "SELECT 1",
         "INSERT INTO notes VALUES (5, 1); INSERT INTO marks VALUES (6, 5)",
         "TRUNCATE users CASCADE",
-        "rows of public.marks go or change with them",
+        "deletes or changes rows of public.marks by CASCADE",
         ("users", "notes", "marks"),
     ),
     "rows of heirs": Loss(
@@ -72,7 +72,7 @@ LOSSES = {
         "SELECT 1",
         "INSERT INTO c VALUES (2, 'c', 'only here'); INSERT INTO notes VALUES (1, 2)",
         "DELETE FROM p",
-        "rows of public.notes go or change with them",
+        "deletes or changes rows of public.notes by CASCADE",
         ("ONLY p", "c", "notes"),
     ),
     "some values of heirs": Loss(
@@ -112,7 +112,7 @@ LOSSES = {
         "SELECT 1",
         "UPDATE users SET name = 'long name ' || id",
         "ALTER TABLE users ALTER name TYPE text USING left(name, 4)",
-        'turns into text "users"."name"',
+        'converts to text "users"."name"',
         ("users",),
     ),
     "a column of a table that is dropped further on": Loss(
@@ -152,7 +152,7 @@ LOSSES = {
         HEIRS,
         "INSERT INTO p VALUES (1, 'p'); INSERT INTO c VALUES (2, 'c', 'only here')",
         "DROP TABLE p CASCADE",
-        'takes the table "public"."c" with it',
+        'drops the table "public"."c" by CASCADE',
         ("ONLY p", "c"),
     ),
     "a partition": Loss(
@@ -160,7 +160,7 @@ LOSSES = {
         "CREATE TABLE m2 PARTITION OF m FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')",
         "INSERT INTO m VALUES ('2026-05-05', 1), ('2027-05-05', 2)",
         "DROP TABLE m2",
-        'drops the table "m2" (kept in rollback_keep)',
+        'drops the table "m2" (preserved in rollback_keep)',
         ("m", "m2"),
     ),
     "an heir": Loss(
@@ -168,7 +168,7 @@ LOSSES = {
         "CREATE TABLE c (PRIMARY KEY (id), own serial) INHERITS (p)",
         "INSERT INTO p VALUES (1, 'p'); INSERT INTO c VALUES (2, 'c', 7)",
         "DROP TABLE c",
-        'drops the table "c" (kept in rollback_keep)',
+        'drops the table "c" (preserved in rollback_keep)',
         ("p", "c"),
     ),
     "what points to rows and is set to NULL": Loss(
@@ -176,7 +176,7 @@ LOSSES = {
         "SELECT 1",
         "INSERT INTO notes VALUES (5, 1), (6, 2)",
         "DELETE FROM users WHERE id = 1",
-        'changes with them "public"."notes"."who"',
+        'changes by ON DELETE "public"."notes"."who"',
         ("users", "notes"),
     ),
     "what points to rows that go with others": Loss(
@@ -185,7 +185,7 @@ LOSSES = {
         "SELECT 1",
         "INSERT INTO notes VALUES (5, 1), (6, 2); INSERT INTO marks VALUES (1, 5), (2, 6)",
         "DELETE FROM users WHERE id = 1",
-        'changes with them "public"."marks"."note"',
+        'changes by ON DELETE "public"."marks"."note"',
         ("users", "notes", "marks"),
     ),
     "only the rows of the table itself": Loss(
@@ -201,7 +201,7 @@ LOSSES = {
         "ALTER TABLE users ADD nick text; CREATE VIEW v AS SELECT nick FROM users; CREATE VIEW w AS SELECT * FROM v",
         "UPDATE users SET nick = 'x'",
         "ALTER TABLE users DROP COLUMN nick CASCADE",
-        "takes the view w with it",
+        "drops the view w by CASCADE",
         ("users",),
     ),
 }
@@ -215,7 +215,7 @@ async def test_it_is_said_beforehand_and_comes_back(shop: AppDatabase, loss: Los
     await goes_back(rollback)
     if loss.up != "SELECT 1":
         await shop.run(loss.up)
-    await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+    await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
     assert await content(shop, *loss.tables) == before
 
 
@@ -245,7 +245,7 @@ async def test_tables_that_need_each_other_are_dropped_at_once(shop: AppDatabase
     await shop.apply(USERS, "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int REFERENCES a)")
     shop.file(2, "DROP TABLE a, b")
     await goes_back(shop.rollback())
-    assert len(await shop.kept()) == 2
+    assert len(await shop.preserved()) == 2
 
 
 SLOW = """
@@ -278,7 +278,7 @@ async def test_no_row_that_goes_with_others_comes_in_between(shop: AppDatabase) 
         shop.rollback().run(through=approved), writes_meanwhile(shop, "INSERT INTO notes VALUES (7, 1)")
     )
     assert went.outcome == "succeeded", went.reason
-    await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+    await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
     assert wrote is bool(await shop.rows("SELECT * FROM notes")), "it was acknowledged, and is gone"
 
 
@@ -289,7 +289,7 @@ async def test_after_a_statement_that_stands_alone_the_tables_are_locked_as_well
         shop.rollback().run(through=approved), writes_meanwhile(shop, "UPDATE users SET name = 'new' WHERE id = 1")
     )
     assert went.outcome == "succeeded", went.reason
-    await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+    await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
     assert not wrote or ("new",) in await shop.rows("SELECT name FROM users")
 
 
@@ -307,10 +307,10 @@ async def test_what_earlier_statements_change_is_not_counted_as_it_is_now(shop: 
     await shop.run("INSERT INTO marks VALUES (1), (2)")
     shop.file(2, down)
     notes = (await shop.rollback().plan()).notes
-    assert any(n.startswith("deletes rows of") and ": not counted, kept" in n for n in notes), notes
+    assert any(n.startswith("deletes rows of") and ": not counted, preserved" in n for n in notes), notes
     ended = await shop.rollback(loses_at_most=10).run()
     assert ended.state == "stuck"
-    assert "it is not known how much is lost: deletes rows of" in ended.reason
+    assert "the size of the loss is unknown: deletes rows of" in ended.reason
 
 
 async def test_a_migration_does_not_lift_the_limits(shop: AppDatabase) -> None:
@@ -322,21 +322,21 @@ async def test_a_migration_does_not_lift_the_limits(shop: AppDatabase) -> None:
             ended = await shop.rollback().run(through=approved)
     assert ended.outcome == "failed"
     assert "lock timeout" in ended.reason
-    assert any("left out, as the limits of the responder hold: SET lock_timeout = 0" in n for n in ended.plan.notes)
+    assert any("left out, because the responder sets the limits: SET lock_timeout = 0" in n for n in ended.plan.notes)
 
 
 @pytest.mark.parametrize("word", ["ABORT", "START TRANSACTION", "PREPARE TRANSACTION 'x'"])
 async def test_what_ends_a_transaction_is_refused(shop: AppDatabase, word: str) -> None:
     await shop.apply(USERS, "SELECT 1")
     shop.file(2, f"{word}; DROP TABLE users")
-    with pytest.raises(StepFailed, match="leave that to us"):
+    with pytest.raises(StepFailed, match="remove it, the responder runs the file in one transaction"):
         await shop.rollback().plan()
 
 
 async def test_triggers_that_fire_are_named(shop: AppDatabase) -> None:
     await shop.apply(f"{USERS}; {SLOW}", "SELECT 1")
     shop.file(2, "DELETE FROM users WHERE id = 1")
-    note = 'triggers of "users" fire, and what they do is not known: slow'
+    note = 'triggers of "users" fire and may change other data: slow'
     assert note in (await shop.rollback().plan()).notes
 
 
@@ -348,7 +348,7 @@ async def test_a_key_with_more_columns_in_its_index(shop: AppDatabase) -> None:
     shop.file(2, "ALTER TABLE a DROP COLUMN x", "ALTER TABLE a ADD x text")
     await goes_back(shop.rollback())
     await shop.run("ALTER TABLE a ADD x text")
-    await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+    await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
     assert await shop.rows("SELECT id, x FROM a") == [(1, "y")]
 
 
@@ -433,15 +433,13 @@ async def test_rows_that_stay_do_not_come_back_twice(shop: AppDatabase) -> None:
     )
     shop.file(2, "DELETE FROM users WHERE id = 1")
     rollback = shop.rollback()
-    prefix = (
-        "rows of public.notes go or change with them: not counted, kept in rollback_keep, and cannot be put back by"
-    )
+    prefix = "deletes or changes rows of public.notes by CASCADE: not counted, preserved in rollback_keep, cannot be"
     assert any(note.startswith(prefix) for note in (await rollback.plan()).notes)
     await goes_back(rollback)
-    await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+    await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
     assert await shop.rows("SELECT * FROM users ORDER BY 1") == [(1, "ann"), (2, "bob")]
     assert await shop.rows("SELECT * FROM notes") == [(2,)]
-    (keep,) = [keep for _, source, _, keep, _ in await shop.kept() if "notes" in source]
+    (keep,) = [keep for _, source, _, keep, _ in await shop.preserved() if "notes" in source]
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}" ORDER BY 1') == [(1,), (2,)]
 
 
@@ -455,10 +453,10 @@ async def test_what_points_to_a_key_that_changes_is_kept_as_well(shop: AppDataba
     rollback = shop.rollback()
     plan = await rollback.plan()
     assert 'changes along "public"."notes"."who"' in plan.irreversible
-    prefix = 'changes along "public"."notes"."who": 2 now, kept in rollback_keep, and cannot be put back by itself'
+    prefix = 'changes along "public"."notes"."who": 2 now, preserved in rollback_keep, and cannot be put back by itself'
     assert any(note.startswith(prefix) for note in plan.notes)
     await goes_back(rollback)
-    (keep,) = [keep for _, source, _, keep, _ in await shop.kept() if "notes" in source]
+    (keep,) = [keep for _, source, _, keep, _ in await shop.preserved() if "notes" in source]
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}" ORDER BY 1') == [(5, 1), (6, 2)]
 
 
@@ -470,7 +468,7 @@ async def test_numbers_that_were_given_out_are_not_given_out_again(shop: AppData
     shop.file(2, "DROP TABLE orders", up)
     await goes_back(shop.rollback())
     await shop.run(up)
-    await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+    await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
     await shop.run("INSERT INTO orders DEFAULT VALUES")
     assert await shop.rows("SELECT * FROM orders ORDER BY 1") == [(1, 1), (2, 2), (6, 6)]
 
@@ -484,7 +482,7 @@ async def test_bringing_back_waits_for_nobody_without_end(shop: AppDatabase) -> 
         await other.execute("BEGIN; UPDATE users SET name = 'y'")
         async with asyncio.timeout(60):
             with pytest.raises(StepFailed, match="lock timeout"):
-                await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+                await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
 
 
 def test_what_the_address_says_of_certificates_reaches_programs() -> None:
@@ -525,7 +523,7 @@ async def test_nothing_that_lives_needs_what_is_kept(shop: AppDatabase, up: str,
     assert ended.outcome == "failed", ended.reason
     assert "cannot be dropped, as it is needed by" in ended.reason
     assert says in ended.reason
-    assert "nothing was left behind" in ended.reason
+    assert "2 → 1 changed nothing" in ended.reason
 
 
 @pytest.mark.soak
@@ -554,5 +552,5 @@ async def test_who_is_in_the_way_is_named_also_where_nothing_is_lost(shop: AppDa
     shop.file(2, down)
     async with shop.session() as other:
         await other.execute("SET application_name = 'reports'; BEGIN; SELECT name FROM users")
-        with pytest.raises(StepFailed, match=r"reports\) holds or wants"):
+        with pytest.raises(StepFailed, match=r"reports\) holds or waits"):
             await shop.rollback(long_transaction="0s").plan()

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from responder.backends.postgres.catalog import UNSOUND
+from responder.backends.postgres.catalog import INVALID_OBJECTS
 from responder.backends.postgres.checks import fingerprint
 from responder.backends.postgres.snapshots.client import Snapshots, SnapshotSettings
-from responder.backends.postgres.snapshots.store import ShelfSettings
+from responder.backends.postgres.snapshots.store import SnapshotStoreSettings
 from responder.errors import Drift, StepFailed
 from responder.rollback.execution import Execution
 from responder.rollback.plan import Change, Plan
@@ -86,7 +86,7 @@ LOSSES = {
         "CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a ON DELETE CASCADE)",
         "INSERT INTO a VALUES (1, 'ok'); INSERT INTO b VALUES (7, 1)",
         "DROP TABLE b; DROP TABLE a; DROP TYPE mood",
-        'drops the table "b" (kept in rollback_keep); drops the table "a"',
+        'drops the table "b" (preserved in rollback_keep); drops the table "a"',
         ("a", "b"),
     ),
     "a table with CASCADE, which takes a view and a key": Loss(
@@ -95,7 +95,7 @@ LOSSES = {
         "ALTER TABLE users ADD a int REFERENCES a",
         "INSERT INTO a VALUES (1); UPDATE users SET a = 1",
         "DROP TABLE a CASCADE; ALTER TABLE users DROP COLUMN a CASCADE",
-        "takes the view v with it",
+        "drops the view v by CASCADE",
         ("a", "users"),
     ),
     "a column of a type of its own": Loss(
@@ -138,7 +138,7 @@ LOSSES = {
         "SELECT 1",
         "INSERT INTO notes VALUES (5, 1)",
         "DELETE FROM users WHERE id = 1",
-        "rows of public.notes go or change with them",
+        "deletes or changes rows of public.notes by CASCADE",
         ("users", "notes"),
     ),
     "all rows": Loss("SELECT 1", "SELECT 1", "SELECT 1", "TRUNCATE users", 'deletes rows of "users"', ("users",)),
@@ -155,7 +155,7 @@ LOSSES = {
         "ALTER TABLE users ALTER price TYPE numeric",
         "UPDATE users SET price = id + 0.25",
         "ALTER TABLE users ALTER price TYPE int",
-        'turns into int "users"."price"',
+        'converts to int "users"."price"',
         ("users",),
     ),
     "a column of a table that was renamed on the way": Loss(
@@ -185,7 +185,7 @@ async def test_what_is_destroyed_can_be_brought_back(shop: AppDatabase, loss: Lo
     await goes_back(rollback)
     # The migration is made again, as by a later deployment; then the recorded SQL is run as it stands.
     await shop.run(loss.up)
-    for _, _, _, _, back in reversed(await shop.kept()):
+    for _, _, _, _, back in reversed(await shop.preserved()):
         if not back.startswith("CREATE VIEW"):
             await shop.run(back)
     assert await content(shop, *loss.tables) == before
@@ -263,7 +263,7 @@ async def test_by_default_a_loss_waits_for_somebody(shop: AppDatabase) -> None:
     shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
     held = await shop.rollback().run()
     assert held.state == "awaiting_approval"
-    assert held.reason == 'drops "users"."nick" (kept in rollback_keep)'
+    assert held.reason == 'drops "users"."nick" (preserved in rollback_keep)'
     assert (await shop.rollback(approval="never").run()).outcome == "succeeded"
 
 
@@ -275,15 +275,15 @@ async def test_the_plan_stays_the_same_while_rows_come_and_go(shop: AppDatabase)
     await shop.run("INSERT INTO users (name, nick) SELECT 'x', 'y' FROM generate_series(1, 100)")
     after = await shop.rollback().plan()
     assert before.hash == after.hash
-    assert 'drops "users"."nick": 0 now, kept in rollback_keep' in before.notes
-    assert 'drops "users"."nick": 100 now, kept in rollback_keep' in after.notes
+    assert 'drops "users"."nick": 0 now, preserved in rollback_keep' in before.notes
+    assert 'drops "users"."nick": 100 now, preserved in rollback_keep' in after.notes
 
 
 @pytest.mark.parametrize(
     ("down", "limit", "why"),
     [
-        ("ALTER TABLE users DROP COLUMN name", 1, "2 values and rows would leave the tables, at most 1 may"),
-        ("DO $$ BEGIN NULL; END $$", 100, "it is not known how much is lost"),
+        ("ALTER TABLE users DROP COLUMN name", 1, "2 values and rows would leave the live tables, at most 1 may"),
+        ("DO $$ BEGIN NULL; END $$", 100, "the size of the loss is unknown"),
     ],
 )
 async def test_more_than_may_be_lost_freezes_and_calls_a_human(
@@ -313,16 +313,16 @@ async def test_a_role_that_rows_are_hidden_from_loses_none(shop: AppDatabase) ->
     ended = await shop.rollback().run(through=approved)
     assert (ended.state, ended.outcome) == ("closed", "failed")
     assert "row-level security" in ended.reason
-    assert "nothing was left behind: revision 2 and the schema are as before" in ended.reason
+    assert "2 → 1 changed nothing: the revision is 2" in ended.reason
 
 
 async def test_a_table_without_a_key_is_kept_whole_and_that_is_said(shop: AppDatabase) -> None:
     await shop.apply("CREATE TABLE log (line text, n int); INSERT INTO log VALUES ('a', 1), ('a', 1)", "SELECT 1")
     shop.file(2, "ALTER TABLE log DROP COLUMN n")
     rollback = shop.rollback()
-    assert any("cannot be put back by itself: there is no key" in note for note in (await rollback.plan()).notes)
+    assert any("cannot be restored automatically without a key" in note for note in (await rollback.plan()).notes)
     await goes_back(rollback)
-    ((what, _, _, keep, back),) = await shop.kept()
+    ((what, _, _, keep, back),) = await shop.preserved()
     assert (what, back) == ("rows without a key", "")
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}"') == [("a", 1), ("a", 1)]
 
@@ -370,7 +370,8 @@ async def test_a_long_transaction_is_named_and_not_ended(shop: AppDatabase) -> N
     async with shop.session() as other:
         await other.execute("SET application_name = 'reports'; BEGIN; SELECT nick FROM users")
         with pytest.raises(
-            StepFailed, match=r"\(postgres, reports\) holds or wants users for [0-9]s, idle in transaction: .*nick"
+            StepFailed,
+            match=r"\(role postgres, application reports\) holds or waits for users for [0-9]s, idle in .*nick",
         ):
             await shop.rollback(long_transaction="0s").plan()
         notes = (await shop.rollback().plan()).notes
@@ -379,7 +380,7 @@ async def test_a_long_transaction_is_named_and_not_ended(shop: AppDatabase) -> N
         assert ended.outcome == "failed"
         assert "lock timeout" in ended.reason
         assert "a lock was not to be had, also after several tries" in ended.reason
-        assert "nothing was left behind" in ended.reason
+        assert "2 → 1 changed nothing" in ended.reason
         await other.execute("COMMIT")
     await goes_back(shop.rollback())
 
@@ -392,7 +393,7 @@ async def test_another_migration_holds_the_lock(shop: AppDatabase) -> None:
         await other.execute("SELECT pg_advisory_lock(hashtextextended('rollback:' || current_database(), 0))")
         ended = await shop.rollback().run()
         assert ended.outcome == "failed"
-        assert "another migration of shop holds its advisory lock: process" in ended.reason
+        assert "another migration of database shop holds the advisory lock: process" in ended.reason
         assert "deploy" in ended.reason
 
 
@@ -400,7 +401,7 @@ async def test_a_schema_that_was_changed_by_hand(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX i")
     rollback = shop.rollback()
-    checksum = (await rollback.plan()).steps[0].resource.ways[0].expects
+    checksum = (await rollback.plan()).steps[0].resource.paths[0].expected_fingerprint
     await shop.run("ALTER TABLE users ADD hotfix int")
     with pytest.raises(StepFailed, match="somebody changed it by hand"):
         await shop.rollback(from_artifact=f"image@sha256:1 schema:{checksum}").plan()
@@ -428,7 +429,7 @@ async def test_the_schema_of_the_target_release_is_looked_for(shop: AppDatabase)
     shop.file(2, "SELECT set_config('a.b', 'c', true)", "SELECT set_config('a.b', 'c', true)")
     ended = await shop.rollback(artifact=f"schema:{first}").run(through=lambda p: in_a_hurry(approved(p)))
     assert ended.outcome == "reverted"
-    assert f"wanted schema:{first}" in ended.reason
+    assert f"expected schema:{first}" in ended.reason
 
 
 async def test_the_application_goes_first(shop: AppDatabase) -> None:
@@ -440,7 +441,7 @@ async def test_the_application_goes_first(shop: AppDatabase) -> None:
         await application.execute("SET application_name = 'shop-2'")
         ended = await rollback.run()
         assert ended.outcome == "failed"
-        assert 'timed out waiting for "the application has gone back' in ended.reason
+        assert 'timed out waiting for "application rolled back' in ended.reason
     assert (await shop.rollback(application=[{**new, "equals": 0}]).run()).outcome == "succeeded"
 
 
@@ -449,15 +450,15 @@ async def test_an_index_that_was_left_invalid_is_named(shop: AppDatabase) -> Non
     shop.file(2, "CREATE UNIQUE INDEX CONCURRENTLY once ON users (name); DROP INDEX i")
     ended = await shop.rollback().run(through=approved)
     assert ended.state == "stuck"
-    assert "is half way from 2 → 1: 2 → 1: 0 of 2 parts" in ended.reason or "once" in ended.reason
+    assert "is partly migrated (2 → 1): 2 → 1: 0 of 2 parts" in ended.reason or "once" in ended.reason
     await shop.run("DELETE FROM users WHERE id = 3")
-    findings = await shop.schemas.rows("shop", UNSOUND)
-    assert findings == [{"what": "index once is invalid"}]
+    findings = await shop.schemas.rows("shop", INVALID_OBJECTS)
+    assert findings == [{"problem": "index once is invalid"}]
 
 
 # --- the snapshot before, and the laws --------------------------------------------------------------------------------
 async def with_a_place(shop: AppDatabase, rollback: Rollback, directory: str) -> Rollback:
-    shelf = ShelfSettings.model_validate({"name": "vault", "directory": directory})
+    shelf = SnapshotStoreSettings.model_validate({"name": "vault", "directory": directory})
     databases = tuple(shop.schemas._databases.values())
     rollback.connections._clients[Snapshots] = await Snapshots.connect(
         SnapshotSettings((shelf,), databases, AwsSettings())
@@ -512,5 +513,5 @@ async def test_the_laws_of_resources(shop: AppDatabase) -> None:
     with pytest.raises(Drift, match="is '3', neither '2', nor '1'"):
         await resource.write(shop.schemas, "1", expected="2")
     assert Change.model_validate_json(change.model_dump_json()) == change
-    with pytest.raises(StepFailed, match="there is no way written down from 3 to 1"):
+    with pytest.raises(StepFailed, match="the plan contains no migration from 3 to 1"):
         await resource.write(shop.schemas, "1", expected="3")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from responder.backends.postgres.sql import split
-from responder.backends.postgres.statements import read, statement
+from responder.backends.postgres.ddl.parser import parse_script, parse_statement
+from responder.backends.postgres.sql import split_statements
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ from responder.backends.postgres.statements import read, statement
 )
 def test_what_it_does(sql: str, does: str) -> None:
     described = []
-    for effect in statement(sql).effects:
+    for effect in parse_statement(sql).effects:
         on = ".".join(filter(None, (effect.on.schema, effect.on.name))) if effect.on else ""
         described.append(" ".join(filter(None, (effect.does, ".".join(filter(None, (on, ",".join(effect.columns))))))))
     assert "; ".join(described) == does
@@ -102,7 +102,7 @@ def test_what_it_does(sql: str, does: str) -> None:
     ],
 )
 def test_whether_the_values_of_a_new_type_are_the_old_ones(using: str, anew: bool) -> None:
-    (effect,) = statement(f"ALTER TABLE a ALTER b TYPE bigint {using}").effects
+    (effect,) = parse_statement(f"ALTER TABLE a ALTER b TYPE bigint {using}").effects
     assert effect.using is anew
 
 
@@ -119,17 +119,17 @@ def test_whether_the_values_of_a_new_type_are_the_old_ones(using: str, anew: boo
     ],
 )
 def test_what_cannot_be_in_a_transaction(sql: str, alone: bool) -> None:
-    assert statement(sql).alone is alone
+    assert parse_statement(sql).standalone is alone
 
 
 def test_a_condition_is_kept_as_it_was_written() -> None:
-    (effect,) = statement("DELETE FROM a WHERE (x ~ 'where' AND y::int = 1) OR z @> '{\"a\": 1}'::jsonb").effects
+    (effect,) = parse_statement("DELETE FROM a WHERE (x ~ 'where' AND y::int = 1) OR z @> '{\"a\": 1}'::jsonb").effects
     assert effect.where == "(x ~ 'where' AND y::int = 1) OR z @> '{\"a\": 1}'::jsonb"
 
 
 def test_a_script_is_cut_where_the_statements_end() -> None:
     script = "BEGIN; -- ; not here\nDELETE FROM a WHERE b = ';';/* ; */ DO $x$ BEGIN; END $x$;\n\nSELECT 1; COMMIT"
-    assert split(script)[1:4] == ["DELETE FROM a WHERE b = ';'", "DO $x$ BEGIN; END $x$", "SELECT 1"]
-    assert len(read(script)) == 3
-    with pytest.raises(ValueError, match="cannot be cut"):
-        split("SELECT 'open")
+    assert split_statements(script)[1:4] == ["DELETE FROM a WHERE b = ';'", "DO $x$ BEGIN; END $x$", "SELECT 1"]
+    assert len(parse_script(script)) == 3
+    with pytest.raises(ValueError, match="cannot be split"):
+        split_statements("SELECT 'open")

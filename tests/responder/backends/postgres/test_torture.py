@@ -43,7 +43,7 @@ async def test_columns(shop: AppDatabase, table: str) -> None:
     await goes_back(shop.rollback())
     assert not await columns_of(shop, table)
     await shop.run(adds)
-    for *_, back in await shop.kept():
+    for *_, back in await shop.preserved():
         await shop.run(back)
     assert await shop.rows(HASHES.format(table)) == before
 
@@ -58,7 +58,7 @@ async def test_whole_tables(shop: AppDatabase) -> None:
     shop.file(2, ";".join(f"DROP TABLE torture.{name} CASCADE" for name in TABLES))
     await goes_back(shop.rollback())
     kept: dict[str, Any] = {}
-    for what, source, _, keep, back in await shop.kept():
+    for what, source, _, keep, back in await shop.preserved():
         if what == "table":
             name = source.replace('"torture".', "").strip('"')
             kept[name] = (keep, back)

@@ -17,7 +17,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from responder.backends.postgres.snapshots.client import Snapshots, SnapshotSettings
-from responder.backends.postgres.snapshots.dump import Wanted
+from responder.backends.postgres.snapshots.dump import SnapshotRequest
 from tests import parts
 
 TORTURE = (Path(__file__).parents[1] / "torture.sql").read_text()
@@ -81,8 +81,8 @@ class SourceDatabase:
         finally:
             await connection.close()
 
-    def wanted(self, **more: Any) -> Wanted:
-        return Wanted(**{"key": "shop/x-1", "database": "shop", "jobs": 2, **more})
+    def request(self, **more: Any) -> SnapshotRequest:
+        return SnapshotRequest(**{"key": "shop/x-1", "database": "shop", "jobs": 2, **more})
 
     def files(self) -> list[str]:
         return sorted(str(p.relative_to(self.directory)) for p in self.directory.rglob("*") if p.is_file())
@@ -115,7 +115,7 @@ _made = iter(range(1_000_000))
 
 @contextlib.asynccontextmanager
 async def source_database(
-    cluster: parts.Postgres, directory: Path, *, s3: S3 | None = None, encrypt: bool = False, **shelf: Any
+    cluster: parts.Postgres, directory: Path, *, s3: S3 | None = None, encrypt: bool = False, **store: Any
 ) -> AsyncIterator[SourceDatabase]:
     dsn = await cluster.database(f"shop_{next(_made)}")
     kept = directory / "kept"
@@ -123,10 +123,10 @@ async def source_database(
     if encrypt:
         key = directory / "key"
         key.write_text("ab" * 32 + "\n")
-        shelf["encrypt"] = {"key_file": str(key)}
+        store["encrypt"] = {"key_file": str(key)}
     where: dict[str, Any] = {"s3": {"bucket": BUCKET, "prefix": directory.name}} if s3 else {"directory": str(kept)}
     settings = {
-        "shelves": [{"name": "kept", **where, **shelf}],
+        "stores": [{"name": "kept", **where, **store}],
         "databases": [{"name": "shop", "url": dsn}, {"name": "server", "url": cluster.dsn}],
         "aws": {"endpoint_url": s3.url, "access_key_id": "a", "secret_access_key": "b", "timeout": "5s"} if s3 else {},
     }

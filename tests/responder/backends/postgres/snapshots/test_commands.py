@@ -55,7 +55,7 @@ def run(shop: SourceDatabase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
                 "state": f"sqlite://{tmp_path}/state.db",
                 "prometheus": {"url": "http://127.0.0.1:9"},
                 "alertmanager": {"urls": ["http://127.0.0.1:9"]},
-                "snapshots": shop.settings["shelves"],
+                "snapshots": shop.settings["stores"],
                 "databases": shop.settings["databases"],
             }
         )
@@ -89,7 +89,7 @@ async def test_taken_listed_verified_restored(shop: SourceDatabase, run: Run) ->
     )
     assert (await run("verify", key, "--restore", "server"))[:2] == (
         0,
-        {"key": key, "whole": True, "how": "restored and compared: 5 counts and hashes are equal"},
+        {"key": key, "intact": True, "how": "restored, 5 checksums match"},
     )
 
     code, _, err = await run("restore", key, "--into", "shop")
@@ -128,7 +128,7 @@ async def test_it_is_never_restored_over_its_own_by_another_address(
     file.write_text(yaml.safe_dump({**config, "databases": [alias]}))
     code, _, err = await run("restore", key, "--into", f"alias/{name_of(shop)}", "--replace")
     assert code == 2
-    assert "no database shop is configured any more" in err
+    assert "database shop is not configured any more" in err
     await shop.sql("INSERT INTO orders (note) VALUES ('it lives')")
     assert len(await shop.sql("SELECT * FROM orders")) == 21
 
@@ -154,7 +154,7 @@ async def test_columns_come_back_into_the_table_that_lives(shop: SourceDatabase,
     )
     argv = ("restore", key, "--into", "shop", "--columns", "public.orders:note")
     code, body, _ = await run(*argv, "--dry-run")
-    assert (code, body) == (0, {"rows": 20, "updated": 18, "gone": 1, "kept": 1, "dry_run": True})
+    assert (code, body) == (0, {"rows": 20, "updated": 18, "missing": 1, "different": 1, "dry_run": True})
     assert len(await shop.sql("SELECT FROM orders WHERE note IS NOT NULL")) == 1
 
     assert (await run(*argv))[1]["updated"] == 18
@@ -166,8 +166,8 @@ async def test_columns_come_back_into_the_table_that_lives(shop: SourceDatabase,
 
     for columns, message in (
         ("public.orders:other", "has no column other"),
-        ("public.none:note", "no table public.none"),
-        ("note", "--columns is TABLE:COLUMN"),
+        ("public.none:note", "unknown table public.none"),
+        ("note", "--columns: expected TABLE:COLUMN"),
     ):
         code, _, err = await run("restore", key, "--into", "shop", "--columns", columns)
         assert code == 2
@@ -233,7 +233,7 @@ async def test_what_is_damaged_is_not_whole(shop: SourceDatabase, run: Run) -> N
     file = max((shop.directory / key).rglob("*.dump"), key=lambda path: path.stat().st_size)
     file.write_bytes(file.read_bytes()[:-1])
     code, body, _ = await run("verify", key)
-    assert (code, body["whole"]) == (1, False)
+    assert (code, body["intact"]) == (1, False)
 
 
 @pytest.mark.parametrize("words", [("verify", "shop/none"), ("verify", "../x"), ("list", "--store", "none")])

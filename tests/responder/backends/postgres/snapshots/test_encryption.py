@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from responder.backends.postgres.snapshots.encryption import FRAME, Key, Opening, Sealing
+from responder.backends.postgres.snapshots.encryption import FRAME, Decryptor, Encryptor, Key
 from responder.errors import StepFailed
 
 KEY = Key(bytes(range(32)))
 
 
 def sealed(text: bytes, *, block: int = 100_000, name: str = "a") -> bytes:
-    sealing = Sealing(KEY, name)
-    parts = [sealing.add(text[at : at + block]) for at in range(0, len(text), block)]
-    return b"".join([*parts, sealing.end()])
+    encryptor = Encryptor(KEY, name)
+    parts = [encryptor.add(text[at : at + block]) for at in range(0, len(text), block)]
+    return b"".join([*parts, encryptor.end()])
 
 
 def opened(text: bytes, *, block: int = 77_777, key: Key = KEY, name: str = "a") -> bytes:
-    opening = Opening(key, name)
-    parts = [opening.add(text[at : at + block]) for at in range(0, len(text), block)]
-    return b"".join([*parts, opening.end()])
+    decryptor = Decryptor(key, name)
+    parts = [decryptor.add(text[at : at + block]) for at in range(0, len(text), block)]
+    return b"".join([*parts, decryptor.end()])
 
 
 @pytest.mark.parametrize("size", [0, 1, FRAME - 1, FRAME, FRAME + 1, 3 * FRAME + 5])
@@ -77,5 +77,5 @@ def test_keys_are_read_in_three_ways(tmp_path: Path) -> None:
         file.write_bytes(text)
         with pytest.raises(ValueError, match="32 bytes"):
             Key.read(file)
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="cannot read"):
         Key.read(tmp_path / "none")

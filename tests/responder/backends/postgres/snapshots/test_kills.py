@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from responder.backends.postgres.snapshots.verify import read_back
+from responder.backends.postgres.snapshots.verify import read_archives
 from responder.errors import StepFailed, Unavailable
 from tests import parts
 from tests.responder.backends.postgres.snapshots.conftest import BUCKET, S3, SourceDatabase, source_database
@@ -60,7 +60,7 @@ LESS_LIKELY_TO_DIFFER = {
 async def stage(cluster: parts.Postgres, s3: S3, tmp_path: Path, request: Any) -> AsyncIterator[SourceDatabase]:
     async with source_database(cluster, tmp_path, s3=s3 if request.param == "s3" else None) as source:
         await source.script(DATA)
-        in_small_parts(source.snapshots.shelves["kept"])
+        in_small_parts(source.snapshots.stores["kept"])
         yield source
 
 
@@ -71,41 +71,41 @@ async def stage(cluster: parts.Postgres, s3: S3, tmp_path: Path, request: Any) -
     ids=[" - ".join(case) for case in CASES],
 )
 async def test_whatever_is_killed(victim: str, stage: SourceDatabase, step: str, s3: S3) -> None:
-    shelf = stage.snapshots.shelves["kept"]
-    on_s3 = "s3" in stage.settings["shelves"][0]
+    store = stage.snapshots.stores["kept"]
+    on_s3 = "s3" in stage.settings["stores"][0]
     before = await stage.sql(COUNT)
-    earlier = await stage.snapshots.make("kept", stage.wanted(key="shop/x-0", tables=("public.customers",)))
-    wanted = stage.wanted(compress=0, jobs=2, scratch="shop" if step == RESTORED else None)
+    earlier = await stage.snapshots.create("kept", stage.request(key="shop/x-0", tables=("public.customers",)))
+    request = stage.request(compress=0, jobs=2, scratch="shop" if step == RESTORED else None)
 
     if victim == "responder":
-        await _killed_process(stage, wanted, step)
+        await _killed_process(stage, request, step)
     else:
-        store = shelf.store
+        store = store.objects
         trap = set_trap(stage.snapshots, step, lambda: _kill(victim, stage.postgres, s3))
         with contextlib.suppress(StepFailed, Unavailable):
-            await stage.snapshots.make("kept", wanted)
+            await stage.snapshots.create("kept", request)
             assert victim == "postgres" and step == THERE, "its end was noticed"
         assert trap.sprung
         await trap.sprung
-        shelf.store = store
+        store.objects = store
     await _started(stage.postgres)
     if victim == "s3":
         await s3.start()  # with nothing in it: this server keeps all in memory
 
-    found = await stage.snapshots.find("kept", wanted.key)
+    found = await stage.snapshots.find("kept", request.key)
     assert (found is not None) == (step == DONE), "there is a snapshot exactly where there is a manifest"
     assert await stage.sql(COUNT) == before, "nothing is lost"
     if victim != "s3":
-        await read_back(shelf, earlier, jobs=2)
+        await read_archives(store, earlier, jobs=2)
 
     if found is None:
-        found = await stage.snapshots.make("kept", wanted)
-    await read_back(shelf, found, jobs=2)
-    objects = {name for archive in found.archives for name in archive.objects} | {f"{wanted.key}/manifest.json"}
-    assert {stored.name for stored in await shelf.store.list(f"{wanted.key}/")} == objects, "nothing is half done"
+        found = await stage.snapshots.create("kept", request)
+    await read_archives(store, found, jobs=2)
+    objects = {name for archive in found.archives for name in archive.objects} | {f"{request.key}/manifest.json"}
+    assert {stored.name for stored in await store.objects.list(f"{request.key}/")} == objects, "nothing is half done"
     if on_s3:
         uploads = await stage.snapshots._aws.read("s3", "list_multipart_uploads", Bucket=BUCKET)
-        assert not [upload for upload in uploads.get("Uploads", ()) if f"/{wanted.key}/" in upload["Key"]]
+        assert not [upload for upload in uploads.get("Uploads", ()) if f"/{request.key}/" in upload["Key"]]
     else:
         assert not [name for name in stage.files() if name.endswith(".unfinished")]
     assert not [name for name in await stage.databases() if name.startswith("rollback_scratch_")]
@@ -136,10 +136,10 @@ async def _started(postgres: parts.Postgres) -> None:
     raise AssertionError("PostgreSQL does not start again")
 
 
-async def _killed_process(stage: SourceDatabase, wanted: Any, step: str) -> None:
+async def _killed_process(stage: SourceDatabase, request: Any, step: str) -> None:
     """The same in a process of its own, that kills itself."""
     file = stage.directory.parent / "orders.json"
-    orders = {"settings": stage.settings, "at": step, "wanted": wanted.model_dump()}
+    orders = {"settings": stage.settings, "at": step, "request": request.model_dump()}
     file.write_text(json.dumps(orders))
     process = await asyncio.create_subprocess_exec(
         sys.executable,

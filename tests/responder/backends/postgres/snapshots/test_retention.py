@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from responder.backends.postgres.snapshots.manifest import Archive, Manifest
-from responder.backends.postgres.snapshots.retention import due
-from responder.backends.postgres.snapshots.store import Kept
+from responder.backends.postgres.snapshots.retention import removable
+from responder.backends.postgres.snapshots.store import StoredSnapshot
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 DAY = 86400.0
 
 
-def kept(key: str, days: float, *, stray: bool = False) -> Kept:
+def kept(key: str, days: float, *, stray: bool = False) -> StoredSnapshot:
     at = NOW - timedelta(days=days)
     archive = Archive(
         name=f"{key}/t/schema.dump", section="schema", objects=(f"{key}/t/schema.dump",), size=1, sha256=""
@@ -36,11 +36,11 @@ def kept(key: str, days: float, *, stray: bool = False) -> Kept:
         verified_at=at,
     )
     objects = (archive.name, f"{key}/manifest.json", *((f"{key}/u/schema.dump",) if stray else ()))
-    return Kept(key, manifest, "", objects, at.timestamp())
+    return StoredSnapshot(key, manifest, "", objects, at.timestamp())
 
 
-def unfinished(key: str, days: float, wrong: str = "") -> Kept:
-    return Kept(key, None, wrong, (f"{key}/t/schema.dump",), (NOW - timedelta(days=days)).timestamp())
+def unfinished(key: str, days: float, wrong: str = "") -> StoredSnapshot:
+    return StoredSnapshot(key, None, wrong, (f"{key}/t/schema.dump",), (NOW - timedelta(days=days)).timestamp())
 
 
 @pytest.mark.parametrize(
@@ -56,27 +56,27 @@ def unfinished(key: str, days: float, wrong: str = "") -> Kept:
     ],
     ids=["nothing", "the only one", "an old one", "only the newest stays", "of each database", "unfinished", "unread"],
 )
-def test_what_is_due(there: list[Kept], gone: list[str]) -> None:
-    assert [removal.key for removal in due(there, keep=30 * DAY, keep_at_least=1, now=NOW, needed=())] == gone
+def test_what_is_due(there: list[StoredSnapshot], gone: list[str]) -> None:
+    assert [removal.key for removal in removable(there, keep=30 * DAY, keep_at_least=1, now=NOW, needed=())] == gone
 
 
 @pytest.mark.parametrize("needed", [kept("shop/a", 400), kept("shop/a", 5, stray=True), unfinished("shop/a", 400)])
-def test_what_an_open_execution_may_need_is_never_due(needed: Kept) -> None:
+def test_what_an_open_execution_may_need_is_never_due(needed: StoredSnapshot) -> None:
     there = [kept("shop/b", 0), needed]
     options = {"keep": 30 * DAY, "keep_at_least": 1, "now": NOW}
-    assert [gone.key for gone in due(there, needed={"x"}, **options)] == ["shop/a"]
-    assert due(there, needed={"a"}, **options) == []
+    assert [gone.key for gone in removable(there, needed={"x"}, **options)] == ["shop/a"]
+    assert removable(there, needed={"a"}, **options) == []
 
 
 def test_so_many_stay_however_old() -> None:
     there = [kept(f"shop/{n}", 100 + n) for n in range(5)]
-    assert [removal.key for removal in due(there, keep=DAY, keep_at_least=3, now=NOW, needed=())] == [
+    assert [removal.key for removal in removable(there, keep=DAY, keep_at_least=3, now=NOW, needed=())] == [
         "shop/3",
         "shop/4",
     ]
 
 
 def test_only_what_an_earlier_try_left_goes_from_a_snapshot() -> None:
-    (removal,) = due([kept("shop/a", 2, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=())
+    (removal,) = removable([kept("shop/a", 2, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=())
     assert removal.objects == ("shop/a/u/schema.dump",)
-    assert due([kept("shop/a", 0.1, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=()) == []
+    assert removable([kept("shop/a", 0.1, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=()) == []

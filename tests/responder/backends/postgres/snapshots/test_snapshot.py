@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from responder.backends.connections import Connections
 from responder.backends.postgres.snapshots.client import Snapshots
 from responder.backends.postgres.snapshots.resource import Snapshot
-from responder.backends.postgres.snapshots.verify import compare_restored, read_back
+from responder.backends.postgres.snapshots.verify import compare_restored, read_archives
 from responder.backends.registries import AnyResource
 from responder.errors import LeaseLost, StepFailed, Unavailable
 from responder.rollback.gateway import Gateway
@@ -77,7 +77,7 @@ async def test_all_of_it_is_of_one_moment(source: SourceDatabase) -> None:
 
     moving = asyncio.create_task(change())
     try:
-        manifest = await source.snapshots.make("kept", source.wanted(jobs=2, scratch="shop"))
+        manifest = await source.snapshots.create("kept", source.request(jobs=2, scratch="shop"))
     finally:
         moving.cancel()
         await asyncio.wait([moving])
@@ -88,7 +88,7 @@ async def test_all_of_it_is_of_one_moment(source: SourceDatabase) -> None:
 @pytest.mark.parametrize("harm", ["cut", "changed", "gone", "at the end"])
 async def test_damage_is_found(source: SourceDatabase, harm: str) -> None:
     await source.script(ROWS)
-    manifest = await source.snapshots.make("kept", source.wanted())
+    manifest = await source.snapshots.create("kept", source.request())
     largest = max(manifest.archives, key=lambda archive: archive.size)
     file = source.directory / largest.objects[0]
     raw = file.read_bytes()
@@ -102,17 +102,17 @@ async def test_damage_is_found(source: SourceDatabase, harm: str) -> None:
         case _:
             file.write_bytes(raw + b"\0")
     with pytest.raises(StepFailed):
-        await read_back(source.snapshots.shelf("kept"), manifest, jobs=2)
+        await read_archives(source.snapshots.store("kept"), manifest, jobs=2)
 
 
 async def test_a_restored_copy_that_differs_is_found(source: SourceDatabase) -> None:
     await source.script(ROWS)
-    manifest = await source.snapshots.make("kept", source.wanted(scratch="shop"))
+    manifest = await source.snapshots.create("kept", source.request(scratch="shop"))
     wrong = manifest.model_copy(
-        update={"counted": tuple(counted.model_copy(update={"hash": "1"}) for counted in manifest.counted)}
+        update={"checksums": tuple(counted.model_copy(update={"hash": "1"}) for counted in manifest.checksums)}
     )
     with pytest.raises(StepFailed, match=r"public\.orders has 2000 rows"):
-        await compare_restored(source.snapshots.postgres, source.snapshots.shelf("kept"), wrong, "server", jobs=2)
+        await compare_restored(source.snapshots.postgres, source.snapshots.store("kept"), wrong, "server", jobs=2)
     assert not [name for name in await source.databases() if name.startswith("rollback_scratch")]
 
 
@@ -121,32 +121,32 @@ async def test_a_dump_that_fails_leaves_nothing(source: SourceDatabase) -> None:
     await source.script(ROWS)
     await source.script("UPDATE pg_class SET relfilenode = 1 WHERE relname = 'paid'")
     with pytest.raises((StepFailed, Unavailable), match=r"paid|could not open"):
-        await source.snapshots.make("kept", source.wanted())
+        await source.snapshots.create("kept", source.request())
     assert await source.snapshots.find("kept", "shop/x-1") is None
     assert not [name for name in source.files() if "manifest" in name or "unfinished" in name]
 
 
 async def test_only_some_tables(source: SourceDatabase) -> None:
     await source.script(ROWS)
-    manifest = await source.snapshots.make("kept", source.wanted(tables=("public.paid",), scratch="shop"))
+    manifest = await source.snapshots.create("kept", source.request(tables=("public.paid",), scratch="shop"))
     assert manifest.tables == ("public.paid",)
-    assert [(counted.table, counted.rows) for counted in manifest.counted] == [("public.paid", 500)]
+    assert [(counted.table, counted.rows) for counted in manifest.checksums] == [("public.paid", 500)]
 
 
 async def test_large_tables_are_hashed_in_part(source: SourceDatabase) -> None:
     await source.script(ROWS)
-    manifest = await source.snapshots.make("kept", source.wanted(scratch="shop", hash_whole_up_to=200_000))
-    orders, paid = manifest.counted[:2]
+    manifest = await source.snapshots.create("kept", source.request(scratch="shop", full_hash_up_to=200_000))
+    orders, paid = manifest.checksums[:2]
     assert orders.table == "public.orders"
-    assert orders.one_in > 1
-    assert paid.one_in == 1
+    assert orders.sampled_one_in > 1
+    assert paid.sampled_one_in == 1
 
 
 REFUSED = [
-    ({"store": "nowhere"}, "", "no place 'nowhere'"),
-    ({"database": "nowhere"}, "", "no database 'nowhere'"),
-    ({"tables": ("public.nothing",)}, "", "no table public.nothing"),
-    ({"tables": ("drop table",)}, "", "no table drop table"),
+    ({"store": "nowhere"}, "", "unknown snapshot store 'nowhere'"),
+    ({"database": "nowhere"}, "", "unknown database 'nowhere'"),
+    ({"tables": ("public.nothing",)}, "", "unknown table public.nothing"),
+    ({"tables": ("drop table",)}, "", "unknown table drop table"),
     ({}, "CREATE TABLE closed (n int)", "may not read public.closed"),
     (
         {},
@@ -176,7 +176,7 @@ def test_what_it_names_has_to_be_configured() -> None:
     assert resource().not_configured(databases=["shop"], snapshots=["kept"]) == ()
     assert resource(scratch="other").not_configured(databases=[], snapshots=[]) == (
         "no database shop is configured",
-        "no place for snapshots kept is configured",
+        "no snapshot store kept is configured",
         "no database other is configured",
     )
 
@@ -193,7 +193,7 @@ async def test_a_cancelled_one_leaves_no_program_behind(source: SourceDatabase) 
         "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(0.01)'"
     )
     locked = await _locked(source)
-    making = asyncio.create_task(source.snapshots.make("kept", source.wanted()))
+    making = asyncio.create_task(source.snapshots.create("kept", source.request()))
     await asyncio.sleep(0.5)
     making.cancel()
     await asyncio.wait([making], timeout=5)
@@ -206,13 +206,13 @@ async def test_a_cancelled_one_leaves_no_program_behind(source: SourceDatabase) 
 async def test_a_lock_that_is_not_given_up_is_worth_another_try(
     source: SourceDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("responder.snapshots.dump._LOCK_WAIT_MS", 100)
+    monkeypatch.setattr("responder.backends.postgres.snapshots.dump._LOCK_WAIT_MS", 100)
     await source.script(ROWS)
     locked = await _locked(source)
     with pytest.raises(Unavailable, match="lock timeout"):
-        await source.snapshots.make("kept", source.wanted())
+        await source.snapshots.create("kept", source.request())
     await locked.close()
-    await source.snapshots.make("kept", source.wanted())
+    await source.snapshots.create("kept", source.request())
 
 
 async def test_it_ends_in_time(source: SourceDatabase) -> None:
@@ -246,7 +246,7 @@ async def test_who_may_not_act_any_more_writes_nothing_more(source: SourceDataba
     token = acting.set(guard)
     try:
         with pytest.raises(LeaseLost):
-            await source.snapshots.make("kept", source.wanted())
+            await source.snapshots.create("kept", source.request())
     finally:
         acting.reset(token)
     assert await source.snapshots.find("kept", "shop/x-1") is None
@@ -289,11 +289,11 @@ async def test_any_length_fits_into_s3(sizes: list[int], cluster: parts.Postgres
 async def test_the_manifest_is_changed_by_nobody_without_the_key(cluster: parts.Postgres, tmp_path: Path) -> None:
     async with source_database(cluster, tmp_path, encrypt=True) as source:
         await source.script(ROWS)
-        manifest = await source.snapshots.make("kept", source.wanted(scratch="shop"))
+        manifest = await source.snapshots.create("kept", source.request(scratch="shop"))
         file = source.directory / "shop/x-1/manifest.json"
         assert b"PGDMP" not in (source.directory / manifest.archives[0].objects[0]).read_bytes()
         file.write_text(file.read_text().replace('"rows": 2000', '"rows": 2001'))
-        with pytest.raises(StepFailed, match="was changed"):
+        with pytest.raises(StepFailed, match="was modified"):
             await source.snapshots.find("kept", "shop/x-1")
 
 
@@ -317,7 +317,7 @@ async def test_memory_does_not_grow_with_the_database(
             )
             if s3_settings := source.settings["aws"]:
                 s3_settings["timeout"] = "2m"  # this server puts 600 MiB together before it answers
-            orders = {"settings": source.settings, "at": "", "wanted": source.wanted(compress=0).model_dump()}
+            orders = {"settings": source.settings, "at": "", "request": source.request(compress=0).model_dump()}
             (directory / "orders.json").write_text(json.dumps(orders))
             argv = [
                 sys.executable,

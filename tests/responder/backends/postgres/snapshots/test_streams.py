@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from responder.backends.host.logs_client import Host
-from responder.backends.postgres.snapshots.streams import given_by, through
+from responder.backends.postgres.snapshots.streams import output_of, pipe
 from responder.errors import Unavailable
 from responder.transport.programs import end
 
@@ -36,11 +36,11 @@ async def _gone(pid: int) -> bool:
 @pytest.mark.parametrize(
     "starts",
     [
-        lambda file: given_by([*ENDLESS, str(file)], os.environ),
-        lambda file: through([*ENDLESS, str(file)], os.environ, blocks()),
+        lambda file: output_of([*ENDLESS, str(file)], os.environ),
+        lambda file: pipe([*ENDLESS, str(file)], os.environ, blocks()),
         lambda file: Host().stream_output(*ENDLESS, str(file)),
     ],
-    ids=["given_by", "through", "said"],
+    ids=["output_of", "pipe", "stream_output"],
 )
 async def test_it_is_left_while_its_pipe_is_full(
     tmp_path: Path, starts: Callable[[Path], AsyncGenerator[bytes]], monkeypatch: pytest.MonkeyPatch
@@ -57,5 +57,5 @@ async def test_it_is_left_while_its_pipe_is_full(
 async def test_what_was_killed_is_no_end(tmp_path: Path) -> None:
     argv = ("sh", "-c", "echo some; kill -9 $$")
     with pytest.raises(Unavailable, match="killed by signal 9"):
-        async for _ in given_by(argv, os.environ):
+        async for _ in output_of(argv, os.environ):
             pass

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from responder.backends.postgres.snapshots import checksums
-from responder.backends.postgres.snapshots.columns import bring_back
-from responder.backends.postgres.snapshots.restore import created, restore
+from responder.backends.postgres.snapshots.columns import restore_columns
+from responder.backends.postgres.snapshots.restore import create_database, restore
 from tests import parts
 from tests.responder.backends.postgres.snapshots.conftest import S3, TORTURE, SourceDatabase, source_database
 
@@ -16,8 +16,10 @@ from tests.responder.backends.postgres.snapshots.conftest import S3, TORTURE, So
 async def hashes(source: SourceDatabase, name: str) -> dict[str, str]:
     """Of everything that holds rows, with the sequences and the filled views beside them."""
     async with checksums.session(source.snapshots.postgres, "shop", database_name=name) as connection:
-        found = {t.name: str(await checksums.counted(connection, t)) for t in await checksums.tables_of(connection)}
-        found[checksums.LARGE_OBJECTS] = str(await checksums.large_objects(connection))
+        found = {
+            t.name: str(await checksums.table_checksum(connection, t)) for t in await checksums.tables_of(connection)
+        }
+        found[checksums.LARGE_OBJECTS] = str(await checksums.large_object_checksum(connection))
         for view in await checksums.materialized_views_of(connection):
             row = await connection.fetchrow(
                 f"SELECT count(*), md5(string_agg(v::text, '|' ORDER BY v::text)) FROM {view} v"
@@ -48,15 +50,15 @@ async def test_the_torture_schema_comes_back_as_it_was(
         before = await hashes(source, name)
         assert len(before) > 30
 
-        manifest = await source.snapshots.make("kept", source.wanted(jobs=3, scratch="shop"))
+        manifest = await source.snapshots.create("kept", source.request(jobs=3, scratch="shop"))
         assert manifest.verified == "restore"
         assert len(manifest.archives) == 4
 
-        postgres, shelf = source.snapshots.postgres, source.snapshots.shelf("kept")
+        postgres, store = source.snapshots.postgres, source.snapshots.store("kept")
         await source.script(DOWNGRADE)
         assert await hashes(source, name) != before
-        await created(postgres, "shop", f"{name}_back", manifest)
-        await restore(postgres, shelf, manifest, "shop", f"{name}_back", jobs=2, owners=True)
+        await create_database(postgres, "shop", f"{name}_back", manifest)
+        await restore(postgres, store, manifest, "shop", f"{name}_back", jobs=2, owners=True)
         assert await hashes(source, f"{name}_back") == before
 
 
@@ -64,7 +66,7 @@ async def test_columns_of_every_type_come_back(source: SourceDatabase) -> None:
     await source.script(TORTURE)
     name = source.dsn.rpartition("/")[2]
     before = await hashes(source, name)
-    await source.snapshots.make("kept", source.wanted(tables=("torture.every_type",)))
+    await source.snapshots.create("kept", source.request(tables=("torture.every_type",)))
     rows = await source.sql(
         "SELECT attname FROM pg_attribute WHERE attrelid = 'torture.every_type'::regclass AND attnum > 1"
     )
@@ -74,9 +76,9 @@ async def test_columns_of_every_type_come_back(source: SourceDatabase) -> None:
 
     manifest = await source.snapshots.find("kept", "shop/x-1")
     assert manifest is not None
-    shelf = source.snapshots.shelf("kept")
-    done = await bring_back(
-        source.snapshots.postgres, shelf, manifest, "shop", "torture.every_type", columns, overwrite=False
+    store = source.snapshots.store("kept")
+    done = await restore_columns(
+        source.snapshots.postgres, store, manifest, "shop", "torture.every_type", columns, overwrite=False
     )
-    assert (done.rows, done.updated, done.gone, done.kept) == (6, 6, 0, 0)
+    assert (done.rows, done.updated, done.missing, done.different) == (6, 6, 0, 0)
     assert await hashes(source, name) == before

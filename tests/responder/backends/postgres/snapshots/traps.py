@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from responder.backends.postgres.snapshots.client import Snapshots
-from responder.backends.postgres.snapshots.dump import Wanted
-from responder.backends.postgres.snapshots.store import Shelf
+from responder.backends.postgres.snapshots.dump import SnapshotRequest
+from responder.backends.postgres.snapshots.store import SnapshotStore
 from responder.transport.s3_store import S3Store
 from tests.responder.backends.postgres.snapshots.conftest import settings_of
 
@@ -80,15 +80,15 @@ class InterruptingStore:
 
 
 def set_trap(snapshots: Snapshots, at: str, act: Callable[[], Coroutine[Any, Any, None]]) -> InterruptingStore:
-    shelf = snapshots.shelves["kept"]
-    in_small_parts(shelf)
-    shelf.store = InterruptingStore(shelf.store, at, act)  # type: ignore[assignment]
-    return shelf.store  # type: ignore[return-value]
+    store = snapshots.stores["kept"]
+    in_small_parts(store)
+    store.objects = InterruptingStore(store.objects, at, act)  # type: ignore[assignment]
+    return store.objects  # type: ignore[return-value]
 
 
-def in_small_parts(shelf: Shelf) -> None:
-    if isinstance(shelf.store, S3Store):
-        shelf.store._part = 5 << 20  # the least that S3 takes
+def in_small_parts(store: SnapshotStore) -> None:
+    if isinstance(store.objects, S3Store):
+        store.objects._part = 5 << 20  # the least that S3 takes
 
 
 async def _main(file: Path) -> None:
@@ -100,7 +100,7 @@ async def _main(file: Path) -> None:
 
     snapshots = await Snapshots.connect(settings_of(orders["settings"]))
     set_trap(snapshots, orders["at"], die)
-    await snapshots.make("kept", Wanted.model_validate(orders["wanted"]))
+    await snapshots.create("kept", SnapshotRequest.model_validate(orders["request"]))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB
 
 

@@ -1,4 +1,4 @@
-"""Work that is done at once, and given up at once."""
+"""Runs coroutines concurrently."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def together(*work: Coroutine[Any, Any, T]) -> list[T]:
-    """The results in order. The first failure ends all others, and is raised once they have ended."""
+async def gather_or_cancel(*work: Coroutine[Any, Any, T]) -> list[T]:
+    """The results in order. The first failure cancels all others, and is raised after they have ended."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
         return list(await asyncio.gather(*tasks))

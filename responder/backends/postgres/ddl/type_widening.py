@@ -1,4 +1,4 @@
-"""Which change of a column's type loses nothing."""
+"""Type changes that preserve every value."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ _WIDER = {
     "bigint": ("numeric",),
     "real": ("double precision",),
 }
-
-
 _SYNONYMS = {"int": "integer", "int4": "integer", "int8": "bigint", "int2": "smallint", "decimal": "numeric"}
 
 
 def widens(old: str, new: str) -> bool:
-    """Whether every value of the old type is one of the new."""
+    """Whether the new type can hold every value of the old type."""
     to = _SYNONYMS.get(new.lower(), new.lower()).replace("varchar", "character varying")
     if to == old or (to in ("text", "character varying") and old.startswith(("character varying", "text"))):
         return True

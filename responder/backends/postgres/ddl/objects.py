@@ -1,4 +1,4 @@
-"""Which objects a statement drops or creates, read from its tokens: the parser does not know all kinds of objects."""
+"""Reads the names of dropped and created objects from tokens: the SQL parser does not support all kinds of objects."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _DROP = re.compile(
     r"DROP\s+(TYPE|DOMAIN|SEQUENCE|COLLATION|EXTENSION|SCHEMA|FUNCTION|PROCEDURE|ROUTINE|AGGREGATE)\s+(?:IF\s+EXISTS\s+)?",
     re.I,
 )
-_PART = re.compile(r'\s*("(?:[^"]|"")*"|[^\s.,()"]+)\s*')
+_NAME = re.compile(r'\s*("(?:[^"]|"")*"|[^\s.,()"]+)\s*')
 
 
 def dropped_objects(sql: str) -> tuple[str, tuple[Name, ...]] | None:
-    """The kind, in upper case, and the names without arguments; None if it drops none of these kinds."""
+    """The kind in upper case and the names without arguments. None if the statement drops none of these kinds."""
     if (found := _DROP.match(sql)) is None:
         return None
     listed = re.sub(r"\b(CASCADE|RESTRICT)\s*$", "", sql[found.end() :], flags=re.I)
@@ -22,22 +22,22 @@ def dropped_objects(sql: str) -> tuple[str, tuple[Name, ...]] | None:
         listed = inner
     names = []
     for item in re.findall(r'(?:"(?:[^"]|"")*"|[^,"])+', listed):
-        parts = [_plain(part) for part in _PART.findall(item)]
+        parts = [_unquoted(part) for part in _NAME.findall(item)]
         if parts:
             names.append(Name(parts[-1], parts[-2] if len(parts) > 1 else ""))
     return (found[1].upper(), tuple(names)) if names else None
 
 
 def created_type(sql: str) -> Name | None:
-    """The type or domain that a CREATE statement makes; None for any other statement."""
+    """The type or domain that a CREATE statement creates. None for any other statement."""
     if (found := re.match(r"CREATE\s+(?:TYPE|DOMAIN)\s+", sql, re.I)) is None:
         return None
-    dotted = re.match(rf"{_PART.pattern}(?:\.{_PART.pattern})?", sql[found.end() :])
+    dotted = re.match(rf"{_NAME.pattern}(?:\.{_NAME.pattern})?", sql[found.end() :])
     if dotted is None:
         return None
-    first, second = _plain(dotted[1]), dotted[2]
-    return Name(_plain(second), first) if second else Name(first)
+    first, second = _unquoted(dotted[1]), dotted[2]
+    return Name(_unquoted(second), first) if second else Name(first)
 
 
-def _plain(part: str) -> str:
+def _unquoted(part: str) -> str:
     return part[1:-1].replace('""', '"') if part.startswith('"') else folded(part)

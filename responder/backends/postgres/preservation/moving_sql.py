@@ -1,5 +1,7 @@
-"""PL/pgSQL that moves objects into the side schema. It reads the catalogs when it runs, not when the plan is made: an
-earlier statement of the same migration may have dropped, renamed or added an index, a key, a sequence or a partition.
+"""PL/pgSQL that moves objects into the side schema.
+
+It reads the catalogs when it runs, not when the plan is made: earlier statements of the migration may have changed
+indexes, keys, sequences and partitions.
 """
 
 from __future__ import annotations
@@ -9,12 +11,11 @@ from responder.backends.postgres.sql import Name, literal
 
 _BLOCK = "DO $rollback_keep$ {} $rollback_keep$"
 
-
-# `{mark}` and the counter make each new name unique in the side schema; PostgreSQL cuts names to 63 bytes.
+# `{prefix}` and the counter make each new name unique in the side schema; PostgreSQL cuts names to 63 bytes.
 _MOVE_TABLE = """DECLARE top oid := {found}; part regclass; sql text; n int := 0;
 BEGIN
  FOR part IN WITH RECURSIVE below(oid) AS (SELECT top WHERE top IS NOT NULL
-    UNION SELECT inhrelid FROM pg_inherits JOIN below ON inhparent = below.oid WHERE {heirs})
+    UNION SELECT inhrelid FROM pg_inherits JOIN below ON inhparent = below.oid WHERE {children})
    SELECT b.oid FROM below b JOIN pg_class c ON c.oid = b.oid
     WHERE c.relnamespace <> {keep_schema}::regnamespace ORDER BY b.oid <> top
  LOOP
@@ -43,68 +44,68 @@ BEGIN
   END LOOP;
   FOR sql IN
    SELECT format('ALTER %s %s RENAME TO %I', kind, oid::regclass,
-      left({mark} || '-' || n + row_number() OVER (ORDER BY oid) || '_' || relname, 63)) FROM (
+      left({prefix} || '-' || n + row_number() OVER (ORDER BY oid) || '_' || relname, 63)) FROM (
      SELECT 'INDEX', indexrelid FROM pg_index WHERE indrelid = part
      UNION ALL SELECT 'SEQUENCE', objid FROM pg_depend WHERE classid = 'pg_class'::regclass
        AND refclassid = 'pg_class'::regclass AND refobjid = part AND deptype IN ('a', 'i')) AS own(kind, oid)
      JOIN pg_class USING (oid) WHERE kind = 'INDEX' OR relkind = 'S'
   LOOP EXECUTE sql; n := n + 1; END LOOP;
   n := n + 1;
-  EXECUTE format('ALTER TABLE %s RENAME TO %I', part, CASE part WHEN top THEN {keep}
-    ELSE left({mark} || '-' || n || '_' || (SELECT relname FROM pg_class WHERE oid = part), 63) END);
+  EXECUTE format('ALTER TABLE %s RENAME TO %I', part, CASE part WHEN top THEN {copy}
+    ELSE left({prefix} || '-' || n || '_' || (SELECT relname FROM pg_class WHERE oid = part), 63) END);
   EXECUTE format('ALTER TABLE %s SET SCHEMA %I', part, {keep_schema});
  END LOOP;
 END"""
 
-_HEIR = """(SELECT c FROM to_regclass({name}) AS c WHERE to_regclass({parent}) IN (
+_CHILD = """(SELECT c FROM to_regclass({name}) AS c WHERE to_regclass({parent}) IN (
   WITH RECURSIVE above(oid) AS (SELECT inhparent FROM pg_inherits WHERE inhrelid = c
     UNION SELECT inhparent FROM pg_inherits JOIN above ON inhrelid = above.oid) SELECT oid FROM above))"""
 
-_MOVE_TYPE = """DECLARE it regtype := {found};
+_MOVE_TYPE = """DECLARE obj regtype := {found};
 BEGIN
- IF it IS NOT NULL THEN
-  EXECUTE format('ALTER TYPE %s RENAME TO %I', it, {keep});
-  EXECUTE format('ALTER TYPE %s SET SCHEMA %I', it, {keep_schema});
+ IF obj IS NOT NULL THEN
+  EXECUTE format('ALTER TYPE %s RENAME TO %I', obj, {copy});
+  EXECUTE format('ALTER TYPE %s SET SCHEMA %I', obj, {keep_schema});
  END IF;
 END"""
 
-_MOVE_SEQUENCE = """DECLARE it regclass := {found};
+_MOVE_SEQUENCE = """DECLARE obj regclass := {found};
 BEGIN
- IF it IS NOT NULL THEN
-  EXECUTE format('ALTER SEQUENCE %s OWNED BY NONE', it);
-  EXECUTE format('ALTER SEQUENCE %s RENAME TO %I', it, {keep});
-  EXECUTE format('ALTER SEQUENCE %s SET SCHEMA %I', it, {keep_schema});
+ IF obj IS NOT NULL THEN
+  EXECUTE format('ALTER SEQUENCE %s OWNED BY NONE', obj);
+  EXECUTE format('ALTER SEQUENCE %s RENAME TO %I', obj, {copy});
+  EXECUTE format('ALTER SEQUENCE %s SET SCHEMA %I', obj, {keep_schema});
  END IF;
 END"""
 
 
-def move_table(name: Name, keep: str, mark: str, *, cascade: bool, heir_of: str = "") -> str:
-    """Moves a table and all that inherits from it, each with its indexes and sequences, under names of their own.
+def move_table(name: Name, copy: str, prefix: str, *, cascade: bool, child_of: str = "") -> str:
+    """Moves a table and its child tables with their indexes and sequences, each under a new name.
 
-    Triggers, rules, policies, foreign keys, statistics and publications are dropped: what is kept must neither act nor
-    hold others back. With `cascade` foreign keys and views of others go as well. With `heir_of` only the
-    table itself moves, and only if it inherits from that one by then.
+    It drops their triggers, rules, policies, foreign keys, statistics and publications: preserved data must not affect
+    live tables. With `cascade` it also drops foreign keys and views that depend on them. With `child_of` it moves only
+    the table itself, and only if that still inherits from the named one.
     """
     found = f"{literal(str(name))}::regclass"
-    if heir_of:
-        found = _HEIR.format(name=literal(str(name)), parent=literal(heir_of))
-    values = {"found": found, "keep": literal(keep), "mark": literal(mark)}
-    values |= {"cascade": str(cascade).lower(), "heirs": str(not heir_of).lower()}
+    if child_of:
+        found = _CHILD.format(name=literal(str(name)), parent=literal(child_of))
+    values = {"found": found, "copy": literal(copy), "prefix": literal(prefix)}
+    values |= {"cascade": str(cascade).lower(), "children": str(not child_of).lower()}
     return _block(_MOVE_TABLE, **values)
 
 
-def move_object(kind: str, name: Name, keep: str, *, if_exists: bool) -> str:
-    """Moves a TYPE or a SEQUENCE. Without `if_exists` a missing one is an error."""
+def move_object(kind: str, name: Name, copy: str, *, if_exists: bool) -> str:
+    """Moves a TYPE or a SEQUENCE. The SQL fails for a missing one unless `if_exists` is set."""
     cast = {"TYPE": "regtype", "SEQUENCE": "regclass"}[kind]
     found = f"to_{cast}({literal(str(name))})" if if_exists else f"{literal(str(name))}::{cast}"
-    return _block(_MOVE_TYPE if kind == "TYPE" else _MOVE_SEQUENCE, found=found, keep=literal(keep))
+    return _block(_MOVE_TYPE if kind == "TYPE" else _MOVE_SEQUENCE, found=found, copy=literal(copy))
 
 
 def _block(body: str, **values: str) -> str:
     return _BLOCK.format(body.format(keep_schema=literal(KEEP), **values))
 
 
-_GOING = {
+_DROPPED = {
     "TYPE": "SELECT 'pg_type'::regclass, to_regtype({object})::oid",
     "SEQUENCE": "SELECT 'pg_class'::regclass, to_regclass({object})::oid",
     "COLLATION": "SELECT 'pg_collation'::regclass, to_regcollation({object})::oid",
@@ -115,38 +116,40 @@ _GOING = {
     "FUNCTION": "SELECT 'pg_proc'::regclass, oid FROM pg_proc WHERE proname = {bare}"
     " AND ({schema} = '' OR pronamespace = to_regnamespace(quote_ident({schema})))",
 }
-_GOING["DOMAIN"] = _GOING["TYPE"]
-_GOING |= dict.fromkeys(("PROCEDURE", "ROUTINE", "AGGREGATE"), _GOING["FUNCTION"])
+_DROPPED["DOMAIN"] = _DROPPED["TYPE"]
+_DROPPED |= dict.fromkeys(("PROCEDURE", "ROUTINE", "AGGREGATE"), _DROPPED["FUNCTION"])
 
-# Parents come before heirs, which inherit the change. A column follows what is made of it.
-_RELEASE = """DECLARE sql text;
+# Parents come before children, which inherit the change. A column comes after what is computed from it.
+_DETACH = """DECLARE sql text;
 BEGIN
  LOOP
-  WITH RECURSIVE going(classid, objid) AS (SELECT * FROM ({going}) AS named(classid, objid) WHERE objid IS NOT NULL
-    UNION SELECT d.classid, d.objid FROM going g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
+  WITH RECURSIVE dropped(classid, objid) AS (SELECT * FROM ({dropped}) AS named(classid, objid) WHERE objid IS NOT NULL
+    UNION SELECT d.classid, d.objid FROM dropped g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
      WHERE d.classid IN ('pg_type'::regclass, 'pg_proc'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass,
        'pg_operator'::regclass)),
-   held AS (SELECT d.classid, d.objid, d.objsubid
-     FROM pg_depend d JOIN going g ON d.refclassid = g.classid AND d.refobjid = g.objid),
-   kept(oid) AS (SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace({keep_schema}))
+   dependent AS (SELECT d.classid, d.objid, d.objsubid
+     FROM pg_depend d JOIN dropped g ON d.refclassid = g.classid AND d.refobjid = g.objid),
+   preserved(oid) AS (SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace({keep_schema}))
   SELECT change INTO sql FROM (
    SELECT 1, conrelid, format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname)
-     FROM held JOIN pg_constraint k ON classid = 'pg_constraint'::regclass AND objid = k.oid
-     JOIN kept ON kept.oid = conrelid WHERE coninhcount = 0
+     FROM dependent JOIN pg_constraint k ON classid = 'pg_constraint'::regclass AND objid = k.oid
+     JOIN preserved ON preserved.oid = conrelid WHERE coninhcount = 0
    UNION ALL SELECT 2, indexrelid, coalesce(
       (SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', indrelid::regclass, conname)
          FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid),
       format('DROP INDEX %s', indexrelid::regclass))
-     FROM held JOIN pg_index ON classid = 'pg_class'::regclass AND objid = indexrelid JOIN kept ON kept.oid = indrelid
+     FROM dependent JOIN pg_index ON classid = 'pg_class'::regclass AND objid = indexrelid
+     JOIN preserved ON preserved.oid = indrelid
     WHERE NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = indexrelid)
    UNION ALL SELECT 3, adrelid, format('ALTER TABLE %s ALTER %I DROP %s', adrelid::regclass, attname,
       CASE WHEN attgenerated = '' THEN 'DEFAULT' ELSE 'EXPRESSION' END)
-     FROM held JOIN pg_attrdef f ON classid = 'pg_attrdef'::regclass AND objid = f.oid JOIN kept ON kept.oid = adrelid
+     FROM dependent JOIN pg_attrdef f ON classid = 'pg_attrdef'::regclass AND objid = f.oid
+     JOIN preserved ON preserved.oid = adrelid
      JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum WHERE attinhcount = 0 OR attgenerated = ''
    UNION ALL SELECT 4, attrelid, format('ALTER TABLE %s ALTER %I TYPE text COLLATE "default" USING %I::text',
       attrelid::regclass, attname, attname)
-     FROM held JOIN pg_attribute ON classid = 'pg_class'::regclass AND attrelid = objid AND attnum = objsubid
-     JOIN kept ON kept.oid = attrelid WHERE attinhcount = 0 AND NOT attisdropped
+     FROM dependent JOIN pg_attribute ON classid = 'pg_class'::regclass AND attrelid = objid AND attnum = objsubid
+     JOIN preserved ON preserved.oid = attrelid WHERE attinhcount = 0 AND NOT attisdropped
   ) AS todo(rank, oid, change) ORDER BY rank, oid LIMIT 1;
   EXIT WHEN NOT FOUND;
   EXECUTE sql;
@@ -154,11 +157,13 @@ BEGIN
 END"""
 
 
-def release(kind: str, names: tuple[Name, ...]) -> str:
-    """Frees what is kept from objects that are about to be dropped: values of their types become text, and expressions
-    of their functions are dropped. Otherwise a DROP would be refused, or take kept values with it by CASCADE.
+def detach(kind: str, names: tuple[Name, ...]) -> str:
+    """Removes the dependencies of preserved data on objects that are about to be dropped.
+
+    Values of their types become text, and expressions with their functions are dropped. Otherwise PostgreSQL would
+    refuse the DROP, or CASCADE would drop preserved values.
     """
     names_as_sql = (
         {"object": literal(str(name)), "bare": literal(name.name), "schema": literal(name.schema)} for name in names
     )
-    return _block(_RELEASE, going=" UNION ALL ".join(_GOING[kind].format(**values) for values in names_as_sql))
+    return _block(_DETACH, dropped=" UNION ALL ".join(_DROPPED[kind].format(**values) for values in names_as_sql))

@@ -1,0 +1,1 @@
+"""Reads SQL statements and classifies their effects. Imports only `responder.backends.postgres.sql`."""

@@ -1,0 +1,59 @@
+"""The effects of a SQL statement."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from responder.backends.postgres.sql import Name
+
+Does = Literal[
+    "nothing lossy",
+    "drops columns",
+    "drops a table",
+    "drops a type",
+    "drops a sequence",
+    "deletes rows",
+    "updates rows",
+    "changes a type",
+    "adds a column",
+    "creates a table",
+    "renames",
+    "begins or commits",
+    "sets a limit",
+    "unknown",
+]
+
+
+class Effect(BaseModel):
+    """One effect of a statement."""
+
+    model_config = ConfigDict(frozen=True)
+
+    does: Does
+    on: Name | None = None
+    columns: tuple[str, ...] = ()
+    where: str = ""  # condition of DELETE and UPDATE; empty: all rows
+    to: str = ""  # the new type or name
+    using: bool = False  # ALTER TYPE computes the new values by an expression
+    cascade: bool = False
+    if_exists: bool = False
+    only: bool = False  # excludes the rows of child tables
+    reason: str = ""  # why the effect is unknown
+
+
+class Statement(BaseModel):
+    """One statement as it was written, with its effects."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sql: str
+    effects: tuple[Effect, ...] = ()
+    standalone: bool = False  # cannot run in a transaction
+    index: str = ""  # the index that it creates concurrently
+
+    @property
+    def sets_limit(self) -> bool:
+        """Whether it changes a timeout of the session. The responder sets those itself."""
+        return any(effect.does == "sets a limit" for effect in self.effects)

@@ -1,0 +1,108 @@
+"""Writes a script that preserves what it destroys, in the same transaction, with the SQL that restores it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from responder.backends.postgres.ddl.effects import Effect, Statement
+from responder.backends.postgres.ddl.objects import created_type
+from responder.backends.postgres.migration_path import Command
+from responder.backends.postgres.preservation.columns import ColumnPreserver
+from responder.backends.postgres.preservation.rows import RowPreserver
+from responder.backends.postgres.preservation.script import Lookup, PreservedScript, ScriptState
+from responder.backends.postgres.preservation.tables import TablePreserver
+from responder.backends.postgres.sql import Name, shortened
+
+_DROPS = {"drops a table": "TABLE", "drops a type": "TYPE", "drops a sequence": "SEQUENCE"}
+
+
+class Preserver:
+    """Reads statements in their order and follows what they add, rename and create."""
+
+    def __init__(self, lookup: Lookup, execution: str, *, preserve: bool) -> None:
+        self._state = ScriptState(lookup, execution, preserve=preserve)
+        self._tables, self._columns = TablePreserver(self._state), ColumnPreserver(self._state)
+        self._rows = RowPreserver(self._state, self._columns)
+
+    @property
+    def script(self) -> PreservedScript:
+        return self._state.script
+
+    async def preserve(self, statements: Iterable[Statement]) -> tuple[list[Command], list[str]]:
+        """The commands for these statements, and the SQL that restores the preserved data after they are reverted."""
+        start = len(self.script.commands)
+        self._state.touched = {}
+        for statement in statements:
+            await self._statement(statement)
+        return self.script.commands[start:], self._state.side.restore_statements()
+
+    def take_touched(self) -> dict[str, str]:
+        """The tables of the last statements: original names by current names. A second call returns none."""
+        touched, self._state.touched = self._state.touched, {}
+        return touched
+
+    def upgrade_commands(self, statements: Iterable[Statement]) -> list[Command]:
+        """The commands that run the migration again."""
+        commands = []
+        for statement in statements:
+            if (name := created_type(statement.sql)) and any(command.preserves for command in self.script.commands):
+                commands += [Command(sql=sql) for sql in self._state.side.clear_type(name)]
+            if not statement.sets_limit:
+                commands.append(Command(sql=statement.sql, standalone=statement.standalone, index=statement.index))
+        return commands
+
+    async def _statement(self, statement: Statement) -> None:
+        state, replaced = self._state, False
+        dropped_columns: dict[Name, list[Effect]] = {}
+        for effect in statement.effects:
+            if effect.on and effect.does == "drops columns":
+                dropped_columns.setdefault(effect.on, []).append(effect)
+            elif effect.on and effect.does in _DROPS:
+                if not replaced and state.preserve and effect.does == "drops a table" and not effect.cascade:
+                    state.side.try_drop(statement.sql)
+                replaced = True
+                await self._drop(_DROPS[effect.does], effect, effect.on)
+            elif effect.does == "sets a limit":
+                replaced = True
+                state.script.notes.append(
+                    f"left out, because the responder sets the limits: {shortened(statement.sql)}"
+                )
+            else:
+                await self._change(effect)
+            state.names.mark_changed(effect)
+        for name, effects in dropped_columns.items():
+            await self._columns.drop(name, effects)
+        if not replaced:
+            if state.preserve:
+                state.side.detach(statement.sql)
+            state.side.run(statement.sql, standalone=statement.standalone, index=statement.index)
+
+    async def _drop(self, kind: str, effect: Effect, name: Name) -> None:
+        """Moves the object into the side schema, or drops it if it cannot be moved."""
+        moved = (
+            await self._tables.move_table(effect, name)
+            if kind == "TABLE"
+            else await self._tables.move_object(kind, effect, name)
+        )
+        if moved:
+            return
+        sql = f"DROP {kind}{' IF EXISTS' if effect.if_exists else ''} {name}{' CASCADE' if effect.cascade else ''}"
+        if self._state.preserve:
+            self._state.side.detach(sql)
+        self._state.side.run(sql)
+
+    async def _change(self, effect: Effect) -> None:
+        state = self._state
+        match effect.does, effect.on:
+            case "unknown", _:
+                state.script.unknown.append(effect.reason)
+            case "deletes rows", Name() as name:
+                await self._rows.delete(effect, name)
+            case "updates rows", Name() as name:
+                await self._columns.overwrite(effect, name)
+            case "changes a type", Name() as name:
+                await self._columns.convert(effect, name)
+            case _, Name() as name:
+                if not state.names.has_created(name):
+                    state.script.tables.add(state.names.original(name))  # the statement locks it briefly
+                state.names.follow(effect)
