@@ -175,7 +175,7 @@ def _meaning(kind: Any, field: FieldInfo, key: str, inner: type[BaseModel] | Non
 
 
 def _is_tag(key: str) -> bool:
-    return key in ("strategy", "resource")
+    return key in ("strategy", "resource", "tool")
 
 
 def _table(rows: Iterator[tuple[str, str, str, str]]) -> list[str]:
