@@ -226,7 +226,7 @@ async def test_who_may_read_them(
     [
         (b"", "must hold a PEM private key"),
         (pem(generate_private_key(SECP256R1())), "must hold an Ed25519 key"),
-        (pem(Ed25519PrivateKey.generate(), BestAvailableEncryption(b"x")), "that has no passphrase"),
+        (pem(Ed25519PrivateKey.generate(), BestAvailableEncryption(b"x")), "without a passphrase"),
         (None, "cannot be read"),
     ],
 )

@@ -241,5 +241,5 @@ async def test_a_service_that_fails_under_a_silence_says_whose_it_is(responder: 
     (shown,) = (await responder.get("/api/v1/status?health=now"))[1]["services"]
     assert shown["silenced"] == f"{muted.name}: silence s1 of bob: mine (until 2099-01-01 00:00:00 UTC)"
     report = (await responder.get("/api/v1/report"))[1]
-    assert any("while its alerts are muted" in warned["fact"] for warned in report["warnings"])
+    assert any("while its alerts are silenced" in warned["fact"] for warned in report["warnings"])
     assert (await responder.get("/api/v1/status"))[1]["services"][0]["silenced"] is None
