@@ -231,7 +231,12 @@ class Cluster:
             )
         if (namespace, name) not in self.objects[resource]:
             raise Failed(404, f'{resource.rpartition("/")[2]} "{name}" not found')
-        found = self.objects[resource][namespace, name]
+        return self._act(self.objects[resource][namespace, name], sub, method, query, body, content_type)
+
+    def _act(
+        self, found: Object, sub: str, method: str, query: dict[str, str], body: Any, content_type: str
+    ) -> tuple[int, Any]:
+        """One request about an object that exists."""
         if sub == "log":
             return 200, self._log(found, query)
         if sub == "scale":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,43 +125,51 @@ def load(file: Path) -> list[Scenario]:
 
 
 def mistakes(expect: Expect, observed: Observation) -> list[str]:
-    """Where what was seen is not what was expected, a sentence each."""
-    out = []
+    """Every difference between what was observed and what was expected, a sentence each."""
+    return [*_of_decisions(expect, observed), *_of_rollbacks(expect, observed), *_of_services(expect, observed)]
+
+
+def _of_decisions(expect: Expect, observed: Observation) -> Iterator[str]:
     for wanted in expect.decisions:
         if not any(wanted.seen_in(found) for found in observed.decisions):
-            out.append(f"no decision {wanted.model_dump(exclude_none=True)}")
+            yield f"no decision {wanted.model_dump(exclude_none=True)}"
     for wanted in expect.never:
-        out += [f"a decision that must never be: {f}" for f in observed.decisions if wanted.seen_in(f)]
+        yield from (f"a decision that must never be: {f}" for f in observed.decisions if wanted.seen_in(f))
+    for policy, times in expect.would_have_acted.items():
+        if (found_times := observed.would_have_acted.get(policy)) != times:
+            yield f"{policy} would have acted {found_times} times, not {times}"
+    if expect.armed is not None and observed.armed != expect.armed:
+        yield f"armed is {observed.armed}"
+    if expect.silences is not None and observed.silences != expect.silences:
+        yield f"{observed.silences} silences of ours stand, not {expect.silences}"
+
+
+def _of_rollbacks(expect: Expect, observed: Observation) -> Iterator[str]:
     actual = [
         f"{x['service']} {x['from_version']} -> {x['to_version']} {x['outcome'] or x['state']}"
         for x in observed.executions
     ]
     if expect.rollbacks is not None and actual != expect.rollbacks:
-        out.append(f"the rollbacks are {actual}, not {expect.rollbacks}")
+        yield f"the rollbacks are {actual}, not {expect.rollbacks}"
     newest = observed.executions[-1] if observed.executions else {"reason": "", "events": []}
     if expect.reason not in newest["reason"]:
-        out.append(f"the newest rollback's reason is {newest['reason']!r}, without {expect.reason!r}")
+        yield f"the newest rollback's reason is {newest['reason']!r}, without {expect.reason!r}"
     if expect.events is not None and (types := [event["type"] for event in newest["events"]]) != expect.events:
-        out.append(f"its events are {types}, not {expect.events}")
+        yield f"its events are {types}, not {expect.events}"
+
+
+def _of_services(expect: Expect, observed: Observation) -> Iterator[str]:
     for service, version in expect.running.items():
         if observed.running.get(service) != version:
-            out.append(f"{service} runs {observed.running.get(service)}, not {version}")
+            yield f"{service} runs {observed.running.get(service)}, not {version}"
     for service, version in expect.deployed.items():
         if observed.deployed.get(service) != version:
-            out.append(f"the registry says that {service} runs {observed.deployed.get(service)}, not {version}")
+            yield f"the registry says that {service} runs {observed.deployed.get(service)}, not {version}"
     for service, known in expect.versions.items():
-        there = observed.versions.get(service, {})
-        out += [
-            f"{service} {v} is {there.get(v)}, not {status}" for v, status in known.items() if there.get(v) != status
-        ]
-    for policy, times in expect.would_have_acted.items():
-        if (found_times := observed.would_have_acted.get(policy)) != times:
-            out.append(f"{policy} would have acted {found_times} times, not {times}")
-    if expect.armed is not None and observed.armed != expect.armed:
-        out.append(f"armed is {observed.armed}")
-    if expect.silences is not None and observed.silences != expect.silences:
-        out.append(f"{observed.silences} silences of ours stand, not {expect.silences}")
-    return out
+        recorded = observed.versions.get(service, {})
+        for version, status in known.items():
+            if recorded.get(version) != status:
+                yield f"{service} {version} is {recorded.get(version)}, not {status}"
 
 
 async def play(scenario: Scenario, runner: ScenarioRunner) -> None:
