@@ -25,8 +25,8 @@ from responder.rollback.events import (
     StopRequested,
 )
 from responder.rollback.execution import Execution, State, begin, fold, seconds_between
-from responder.rollback.plan import Change, Gate, Mitigation, Plan, revert_steps
-from tests.responder.examples import NOW, accepted, change, gate, plan, release
+from responder.rollback.plan import Change, Gate, Mitigation, Plan, ServicePlan, revert_steps
+from tests.responder.examples import NOW, accepted, change, gate, plan, release, version_change
 
 FIRST, SECOND, LAST = change(), change("blue", "green", resource=release("/srv/pointer")), gate(otherwise="freeze")
 PLAN = plan(FIRST, SECOND, LAST)
@@ -191,6 +191,33 @@ def test_a_resumed_step_keeps_the_time_of_its_first_start() -> None:
     assert resumed.current_since == NOW
     following = resumed.after(done(1)).after(StepStarted(at=later(90), step=2, title=""))
     assert following.current_since == later(90)
+
+
+@pytest.mark.parametrize(
+    ("events", "progress"),
+    [
+        ([], ""),
+        ([started(0), done(0)], "a is between 2.1 and 2.0; b is still 2.1; c is still 2.1"),
+        ([started(0), done(0), started(1)], "a is between 2.1 and 2.0; b is still 2.1; c is still 2.1"),
+        ([started(0), done(0), started(1), done(1)], "a is back at 2.0; b is still 2.1; c is still 2.1"),
+        (
+            [started(0), done(0), started(1), done(1), started(2)],
+            "a is back at 2.0; b is between 2.1 and 2.0; c is still 2.1",
+        ),
+    ],
+)
+def test_progress_names_each_service_if_they_differ(events: list[Event], progress: str) -> None:
+    resources = [release(f"/srv/{name}") for name in ("a", "a2", "b", "c")]
+    parts = tuple(
+        ServicePlan(version=version_change(name), steps=steps) for name, steps in zip("abc", (2, 1, 1), strict=True)
+    )
+    of = Plan(parts=parts, steps=(*(change(resource=resource) for resource in resources), LAST))
+    assert after(planned(of), *events).progress == progress
+
+
+def test_nothing_is_assumed_of_a_new_execution() -> None:
+    execution = after()
+    assert not any((execution.cancelled, execution.cancelled_by_guard, execution.although_resolved, execution.changed))
 
 
 def test_evidence_is_kept_with_the_execution() -> None:
