@@ -294,5 +294,5 @@ async def test_what_is_left_to_run_is_told_whole(shop: AppDatabase) -> None:
     assert ended.state == "stuck"
     assert f"Left to run: {left}; " in ended.reason
     await shop.run("UPDATE users SET name = 'somebody ' || id")
-    await shop.run(ended.reason.split("Left to run: ")[1].split("; then: responder close")[0])
+    await shop.run(ended.reason.split("Left to run: ")[1].split("; then run: responder close")[0])
     assert await shop.rows("SELECT * FROM schema_migrations") == [("1",)]

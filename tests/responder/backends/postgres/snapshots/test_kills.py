@@ -80,14 +80,14 @@ async def test_whatever_is_killed(victim: str, stage: SourceDatabase, step: str,
     if victim == "responder":
         await _killed_process(stage, request, step)
     else:
-        store = store.objects
+        objects = store.objects
         trap = set_trap(stage.snapshots, step, lambda: _kill(victim, stage.postgres, s3))
         with contextlib.suppress(StepFailed, Unavailable):
             await stage.snapshots.create("kept", request)
             assert victim == "postgres" and step == THERE, "its end was noticed"
         assert trap.sprung
         await trap.sprung
-        store.objects = store
+        store.objects = objects
     await _started(stage.postgres)
     if victim == "s3":
         await s3.start()  # with nothing in it: this server keeps all in memory
@@ -101,8 +101,8 @@ async def test_whatever_is_killed(victim: str, stage: SourceDatabase, step: str,
     if found is None:
         found = await stage.snapshots.create("kept", request)
     await read_archives(store, found, jobs=2)
-    objects = {name for archive in found.archives for name in archive.objects} | {f"{request.key}/manifest.json"}
-    assert {stored.name for stored in await store.objects.list(f"{request.key}/")} == objects, "nothing is half done"
+    expected = {name for archive in found.archives for name in archive.objects} | {f"{request.key}/manifest.json"}
+    assert {stored.name for stored in await store.objects.list(f"{request.key}/")} == expected, "nothing is half done"
     if on_s3:
         uploads = await stage.snapshots._aws.read("s3", "list_multipart_uploads", Bucket=BUCKET)
         assert not [upload for upload in uploads.get("Uploads", ()) if f"/{request.key}/" in upload["Key"]]

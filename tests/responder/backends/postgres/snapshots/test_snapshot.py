@@ -183,7 +183,7 @@ def test_what_it_names_has_to_be_configured() -> None:
 
 async def test_a_directory_that_is_not_there_is_said_before(source: SourceDatabase) -> None:
     source.directory.rmdir()
-    with pytest.raises(StepFailed, match="not a directory"):
+    with pytest.raises(StepFailed, match="is not a writable directory"):
         await resource().preflight(source.snapshots, "shop/x-1")
 
 
