@@ -16,7 +16,7 @@ CHECK: TypeAdapter[Any] = TypeAdapter(AnyCheck)
 
 
 @pytest.mark.parametrize(
-    ("sql", "request", "holds", "reason"),
+    ("sql", "expected", "holds", "reason"),
     [
         ("SELECT 1 = 1", {}, True, "is True"),
         ("SELECT false", {}, False, "is False, expected True"),

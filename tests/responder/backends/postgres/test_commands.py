@@ -81,4 +81,4 @@ async def test_check_live_reads_the_revision(
     await run("check", "--live", *written(shop))
     out = capsys.readouterr().out
     assert "schema_migrations.version contains 'odd', expected a number" in out
-    assert ": services[0].rollback" in out
+    assert " services[0].rollback" in out
