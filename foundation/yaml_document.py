@@ -1,4 +1,4 @@
-"""A YAML document that knows the line of every value, so that each mistake can name its place."""
+"""A YAML document that knows the line of every value, so that each mistake can name its position."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class YamlDocument:
 
     def locate(self, path: Path) -> str:
         """Returns `file:line path`."""
-        place = f"{self.name}:{self.line(path)}"
-        return f"{place} {path_text(path)}" if path else place
+        position = f"{self.name}:{self.line(path)}"
+        return f"{position} {path_text(path)}" if path else position
 
     def _walk(self, node: yaml.Node, path: Path) -> Iterator[Mistake]:
         """Records the line of every path. Yields duplicate keys, of which YAML silently keeps the last."""

@@ -197,13 +197,15 @@ def _read(entry: Path) -> bytes:
 
 async def test_terminate_kills_what_does_not_go(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); print('up'); time.sleep(60)"]
-    process = await parts.Process.start([argv[0], "-u", *argv[1:]], log=tmp_path / "log", ready=lambda: _said(tmp_path))
+    process = await parts.Process.start(
+        [argv[0], "-u", *argv[1:]], log=tmp_path / "log", ready=lambda: _logged(tmp_path)
+    )
     assert process.running
     assert await process.end(signal.SIGTERM, within=0.2) == -signal.SIGKILL
     assert not process.running
 
 
-async def _said(directory: Path) -> bool:
+async def _logged(directory: Path) -> bool:
     return "up" in (directory / "log").read_text()
 
 

@@ -45,7 +45,9 @@ class Recordings:
         if not now and not evaluated and not any(_concerns(sample, alerts) for sample in self._recorded):
             return None
         if visible := sorted({s.labels.get("alertname", "") for s in now if self._is_fresh(s, evaluated)}):
-            return TroubleNow(state="visible", reason=f"{', '.join(visible)}: visible in the last scrapes{_asked_at()}")
+            return TroubleNow(
+                state="visible", reason=f"{', '.join(visible)}: visible in the last scrapes{_queried_at()}"
+            )
         last = max((sample.value for sample in (*evaluated, *now)), default=None)
         if last is None:
             update = f"no rule records it as {NOW}: load the alert rules of this release"
@@ -54,9 +56,7 @@ class Recordings:
             age = format_duration((self._clock - last) // 1)
             why = f"Prometheus evaluated its rule {age} ago, longer than {format_duration(FRESH)}"
             return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(alerts)} lasts: {why}")
-        reason = (
-            f"{_names(alerts)} still fires, but nothing of it is visible in the last scrapes of {service}{_asked_at()}"
-        )
+        reason = f"{_names(alerts)} still fires, but nothing of it is visible in the last scrapes of {service}{_queried_at()}"
         return TroubleNow(state="gone", reason=reason)
 
     def _is_fresh(self, sample: Sample, evaluated: Sequence[Sample]) -> bool:
@@ -114,9 +114,9 @@ async def _by_expression(incident: Incident, connections: Connections) -> Troubl
     except (Unavailable, StepFailed) as e:
         return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(incident.alerts)} lasts: {e}")
     if concerning(found, incident.service, incident.environment):
-        return TroubleNow(state="visible", reason=f"{expression} has a result{_asked_at()}")
+        return TroubleNow(state="visible", reason=f"{expression} has a result{_queried_at()}")
     why = f"{expression} has no result for {incident.service}"
-    return TroubleNow(state="gone", reason=f"{_names(incident.alerts)} still fires, but {why}{_asked_at()}")
+    return TroubleNow(state="gone", reason=f"{_names(incident.alerts)} still fires, but {why}{_queried_at()}")
 
 
 async def _by_checks(incident: Incident, policy_set: PolicySet, connections: Connections) -> TroubleNow:
@@ -126,13 +126,13 @@ async def _by_checks(incident: Incident, policy_set: PolicySet, connections: Con
     checks = [check for service in services for check in (*service.health_checks, *service.traffic_checks)]
     findings = await asyncio.gather(*map(gateway.holds, checks))
     if bad := [finding.reason for finding in findings if finding.answered and not finding.holds]:
-        return TroubleNow(state="visible", reason=f"{'; '.join(bad[:3])}{_asked_at()}")
+        return TroubleNow(state="visible", reason=f"{'; '.join(bad[:3])}{_queried_at()}")
     if unknown := [finding.reason for finding in findings if not finding.answered]:
         return TroubleNow(state="unknown", reason=f"cannot tell whether {name} lasts: {'; '.join(unknown[:3])}")
     names = ", ".join(service.name for service in services)
     return TroubleNow(
         state="gone",
-        reason=f"{name} still fires, but all health and traffic checks of {names} hold{_asked_at()}. "
+        reason=f"{name} still fires, but all health and traffic checks of {names} hold{_queried_at()}. "
         "Nothing else shows whether the trouble of this alert lasts: "
         f"add an `expression` to policy {incident.policy.name}",
     )
@@ -173,5 +173,5 @@ def _names(alerts: Sequence[Alert]) -> str:
     return ", ".join(sorted({alert.name for alert in alerts})[:3])
 
 
-def _asked_at() -> str:
+def _queried_at() -> str:
     return f" (asked at {datetime.now(UTC):%H:%M:%S} UTC)"

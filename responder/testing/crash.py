@@ -57,7 +57,7 @@ class CrashCase:
     wait: Callable[[float], None] = lambda seconds: None
 
 
-class Drill:
+class CrashRun:
     """One rollback of one case, resumed by as many workers as it takes."""
 
     def __init__(self, case: CrashCase, journal: Database) -> None:
@@ -125,7 +125,7 @@ class Drills:
         self._empty = directory / "empty.db"
 
     @asynccontextmanager
-    async def start(self) -> AsyncIterator[Drill]:
+    async def start(self) -> AsyncIterator[CrashRun]:
         """An accepted rollback."""
         self._number += 1
         directory = self._directory / f"drill-{self._number}"
@@ -133,7 +133,7 @@ class Drills:
         async with self._make(directory) as case:
             journal = await self._journal(directory / "journal.db")
             try:
-                drill = Drill(case, journal)
+                drill = CrashRun(case, journal)
                 await drill.accept()
                 yield drill
             finally:
@@ -257,13 +257,13 @@ LAWS: tuple[Callable[[Drills], Awaitable[object]], ...] = (
 )
 
 
-def _expect_rolled_back(drill: Drill, ended: Execution, fault: str) -> None:
+def _expect_rolled_back(drill: CrashRun, ended: Execution, fault: str) -> None:
     expect(ended.outcome == "succeeded", f"{fault} the rollback is {ended.outcome or ended.state}: {ended.reason}")
     found = drill.case.state()
     expect(found == drill.case.rolled_back, f"{fault} the state is {found}; expected {drill.case.rolled_back}")
 
 
-def _expect_reverted(drill: Drill, ended: Execution, fault: str) -> None:
+def _expect_reverted(drill: CrashRun, ended: Execution, fault: str) -> None:
     expect(ended.state == "closed", f"{fault} left the execution {ended.state}; expected closed")
     found = drill.case.state()
     expect(found == drill.before, f"{fault} left the state {found}; expected {drill.before}")

@@ -58,7 +58,7 @@ async def test_the_kill_switch(stage: Installation) -> None:
     )
 
 
-async def test_a_rollback_under_way_is_stopped_and_turned_back(stage_with: SetUp) -> None:
+async def test_a_rollback_under_way_is_stopped_and_reverted(stage_with: SetUp) -> None:
     await play(
         await stage_with(verify_for="15s", verify_within="40s"),
         deploy(at(0)),

@@ -27,7 +27,7 @@ from tests.exporters.not_stalled import run_not_stalled
 
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Asked = tuple[Result, dict[str, float]]
+ProbeResult = tuple[Result, dict[str, float]]
 ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyCheck)
 
 
@@ -62,10 +62,10 @@ async def connections() -> AsyncIterator[Connections]:
 
 
 @pytest.fixture
-def ask(make: Callable[..., Check], connections: Connections) -> Callable[..., Awaitable[Asked]]:
+def ask(make: Callable[..., Check], connections: Connections) -> Callable[..., Awaitable[ProbeResult]]:
     """Runs a check of the given fields once; gives the result and the series by `name` or `name{label value}`."""
 
-    async def run_check(**fields: Any) -> Asked:
+    async def run_check(**fields: Any) -> ProbeResult:
         check = make(**fields)
         connections.redact = Redactor(check.secrets())
         result, output = await run_not_stalled(check, connections)

@@ -46,7 +46,7 @@ async def test_a_reload_swaps_the_whole_value(live: Live, path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["checks: [", "nonsense: 1", TWO.replace("h:1", "h"), f"listen: '127.0.0.1:1'\n{TWO}"])
-async def test_a_mistake_keeps_the_old_value_and_is_told(live: Live, path: Path, text: str) -> None:
+async def test_a_mistake_keeps_the_old_value_and_is_reported(live: Live, path: Path, text: str) -> None:
     before, at = live.current, series(live, "exporter_config_last_reload_success_timestamp_seconds")
     path.write_text(text)
     with pytest.raises(ConfigError):

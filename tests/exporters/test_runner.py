@@ -53,11 +53,11 @@ def values(output: ProbeOutput) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("patience", "scrape", "allowed"),
+    ("limit", "scrape", "allowed"),
     [(10, None, 10), (10, 5, 4.5), (1, 5, 1), (1, 1, 0.5), (5, 0.6, 0.3), (3, 3.5, 3)],
 )
-def test_the_deadline_leaves_time_for_the_answer(patience: float, scrape: float | None, allowed: float) -> None:
-    assert allowed_time(patience, scrape) == pytest.approx(allowed)
+def test_the_deadline_leaves_time_for_the_answer(limit: float, scrape: float | None, allowed: float) -> None:
+    assert allowed_time(limit, scrape) == pytest.approx(allowed)
 
 
 async def test_success(connections: Connections) -> None:

@@ -141,7 +141,7 @@ def test_it_answers_under_2000_silent_connections_and_says_so_once(
     assert len(ended_lines) <= len(CAUSES)
 
 
-def test_an_address_in_use_is_told_plainly(exporter: Exporter) -> None:
+def test_an_address_in_use_is_reported_plainly(exporter: Exporter) -> None:
     second = Exporter(exporter.path, exporter.port)
     _, stderr = second.process.communicate(timeout=60)
     assert second.process.returncode == 2

@@ -139,7 +139,7 @@ async def test_clients_that_are_known_have_room_beyond_that(serve: Serve, monkey
         writer.transport.abort()
 
 
-async def test_who_has_asked_before_stays_while_silent_ones_make_way(
+async def test_who_has_queried_before_stays_while_silent_ones_make_way(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "MOST_OF_ONE_PEER", 5)

@@ -22,7 +22,7 @@ def test_masks_every_form_of_a_secret(text: str) -> None:
     assert "***" in shown
 
 
-def test_masks_passwords_of_urls_it_was_never_told_of() -> None:
+def test_masks_passwords_of_urls_it_was_never_reported_of() -> None:
     assert Redactor()("see redis://:hunter2@cache/0") == "see redis://:***@cache/0"
 
 

@@ -16,7 +16,7 @@ def test_a_path_is_written_as_people_write_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "place"),
+    ("path", "position"),
     [
         ((), "f.yml:1"),
         (("a", 0, "c"), "f.yml:3 a[0].c"),
@@ -25,8 +25,8 @@ def test_a_path_is_written_as_people_write_it() -> None:
         (("missing",), "f.yml:1 missing"),
     ],
 )
-def test_a_path_has_a_line(path: Path, place: str) -> None:
-    assert YamlDocument(TEXT, "f.yml").locate(path) == place
+def test_a_path_has_a_line(path: Path, position: str) -> None:
+    assert YamlDocument(TEXT, "f.yml").locate(path) == position
 
 
 def test_an_empty_document_has_no_data() -> None:

@@ -221,7 +221,7 @@ def test_routes_are_those_that_are_documented() -> None:
     assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", text, flags=re.MULTILINE)) == registered
 
 
-def test_guards_are_those_that_are_asked() -> None:
+def test_guards_are_those_that_are_queried() -> None:
     names = [guard.name for guard in GUARDS]
     text = (ROOT / "docs" / "architecture.md").read_text()
     table = text.split("## Guards", 1)[1].split("\n## ", 1)[0]

@@ -103,7 +103,7 @@ def test_a_value_that_is_too_long_is_cut(capsys: pytest.CaptureFixture[str]) -> 
     assert len(lines(capsys)[0]) < 2100
 
 
-def test_what_is_below_the_level_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_below_the_level_is_not_reported(capsys: pytest.CaptureFixture[str]) -> None:
     set_up(LogSettings(style="console", level="warning"))
     say(log, "quiet")
     say(log, "loud", level=logging.WARNING)

@@ -82,7 +82,7 @@ class GooglePlay(Store):
         async with self._edit(app) as edit:
             return await self._releases(edit, track)
 
-    async def rehearse(self, app: str, track: str, change: Change, *, sent_for_review: bool = True) -> None:
+    async def validate_change(self, app: str, track: str, change: Change, *, sent_for_review: bool = True) -> None:
         """Makes and validates a change without the commit. Raises ApiRefused if the store would refuse it."""
         await self._change(app, track, change, sent_for_review, commit=False)
 

@@ -49,13 +49,13 @@ class PlayRelease(Resource[GooglePlay, JsonValue]):
     async def check_access(self, play: GooglePlay) -> list[Problem]:
         """Validates and discards an edit without changes, which needs the same permissions as a change."""
         sent = not self.changes_not_sent_for_review
-        await play.rehearse(self.package, self.track, lambda found: found or None, sent_for_review=sent)
+        await play.validate_change(self.package, self.track, lambda found: found or None, sent_for_review=sent)
         return []
 
     async def preflight(self, play: GooglePlay, value: JsonValue) -> tuple[str, ...]:
         sent = not self.changes_not_sent_for_review
         change = self.changed
-        await play.rehearse(self.package, self.track, lambda found: change(found, value), sent_for_review=sent)
+        await play.validate_change(self.package, self.track, lambda found: change(found, value), sent_for_review=sent)
         note = "a person must send the change for review in the Play Console, under Publishing overview"
         return () if sent else (f"{self}: {note}",)
 

@@ -181,11 +181,11 @@ class DatabaseMigration(Strategy):
             count = await self._count(schemas, database, loss.count_sql)
             total, uncounted = total + (count or 0), uncounted + ([] if count is not None else [loss.description])
             number = "not counted" if count is None else f"{count} now"
-            place = f"preserved in {KEEP}" if loss.preserved else "LOST"
+            fate = f"preserved in {KEEP}" if loss.preserved else "LOST"
             manual = (
                 ", cannot be restored automatically without a key" if loss.preserved and not loss.restorable else ""
             )
-            notes.append(f"{loss.description}: {number}, {place}{manual}")
+            notes.append(f"{loss.description}: {number}, {fate}{manual}")
         if self.loses_at_most is not None and total > self.loses_at_most:
             raise Drift(f"{total} values and rows would leave the live tables, at most {self.loses_at_most} may")
         if self.loses_at_most is not None and uncounted:

@@ -20,6 +20,6 @@ def test_reads_the_expiry_as_the_standard_library_does(
     assert not_after(der) == ssl.cert_time_to_seconds(str(trusted["notAfter"]))
 
 
-def test_verifies_unless_told_otherwise() -> None:
+def test_verifies_unless_reported_otherwise() -> None:
     assert context(Tls()).verify_mode is ssl.CERT_REQUIRED
     assert context(Tls(insecure_skip_verify=True)).verify_mode is ssl.CERT_NONE

@@ -85,7 +85,7 @@ async def test_children_that_outlive_the_command_are_killed_and_not_waited_for(a
     await gone(mark)
 
 
-async def test_a_child_that_escapes_does_not_hold_up_the_verdict(ask: Any) -> None:
+async def test_a_child_that_escapes_does_not_hold_up_the_result(ask: Any) -> None:
     mark = "exporters-test-escapes"
     code = (
         "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(2)', "

@@ -40,7 +40,7 @@ async def test_postgres_answers(ask: Any, postgres: Any) -> None:
         ("SELECT 42 WHERE false", "result"),
     ],
 )
-async def test_a_query_that_fails_is_told_apart(ask: Any, postgres: Any, query: str, reason: str) -> None:
+async def test_a_query_that_fails_is_reported_apart(ask: Any, postgres: Any, query: str, reason: str) -> None:
     result, series = await ask(type="database_connection", dsn=postgres.dsn, query=query, expected="42")
     assert result.reason == reason
     assert "probe_database_connect_seconds" in series

@@ -173,7 +173,7 @@ async def test_what_is_sent(ask: Any, answer: Any) -> None:
     assert "s3cret" not in repr(result) + repr(result.log)
 
 
-async def test_redirects_are_followed_when_asked_for(ask: Any, answer: Any) -> None:
+async def test_redirects_are_followed_when_requested(ask: Any, answer: Any) -> None:
     seen: list[bytes] = []
     end = await answer(OK, seen=seen)
     start = await answer(http(b"", "302 There", f"Location: {end}"))

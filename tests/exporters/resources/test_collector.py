@@ -102,7 +102,7 @@ def published(host: Host, selected: tuple[str, ...] = tuple(READERS)) -> str:
     return re.sub(r"(duration_seconds\{.*\}) .*", r"\1 0.001", "".join(lines))
 
 
-def test_everything_that_is_said_of_a_host() -> None:
+def test_everything_that_is_reported_of_a_host() -> None:
     text = published(FakeHost())
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(text)

@@ -33,5 +33,5 @@ def test_what_a_target_says_is_never_markup(make: Any) -> None:
         assert "&lt;script&gt;alert(1)&lt;/script&gt; {why} $title" in text
 
 
-def test_a_check_that_nobody_asked_for(make: Any) -> None:
+def test_a_check_that_nobody_requested(make: Any) -> None:
     assert "Not probed yet" in page.detail(make(type="tcp", address="h:1"), "h:1", [], 0.0)

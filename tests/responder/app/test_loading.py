@@ -238,11 +238,11 @@ def test_what_is_written_is_what_is_used() -> None:
         ("- a\n", "r.yml: must be a mapping with state, prometheus, alertmanager, services and policies"),
     ],
 )
-def test_one_mistake_is_told_once_with_its_line_and_path(text: str, mistake: str) -> None:
+def test_one_mistake_is_reported_once_with_its_line_and_path(text: str, mistake: str) -> None:
     assert mistakes_in(text) == [mistake]
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     text = put("at_least: 1", "at_least: many") + "    cooldown: 5\n    moed: auto\n"
     assert [m.split(": ")[0] for m in mistakes_in(text)] == [
         "r.yml:9 services[0].health_checks[0].at_least",
@@ -251,7 +251,7 @@ def test_all_mistakes_are_told_at_once() -> None:
     ]
 
 
-def test_a_ring_is_told_with_the_whole_way() -> None:
+def test_a_ring_is_reported_with_the_whole_way() -> None:
     services = put("    rollback", "    depends_on: [database]\n    rollback", SERVICES)
     text = HEAD + services + DATABASE.replace("    rollback", "    depends_on: [backend]\n    rollback")
     assert mistakes_in(text) == [
@@ -272,7 +272,7 @@ def test_a_service_may_be_in_several_environments() -> None:
         put("roll_back: [backend]", "roll_back: backend"),
     ],
 )
-def test_what_fits_neither_way_to_name_services_is_told_once(text: str) -> None:
+def test_what_fits_neither_way_to_name_services_is_reported_once(text: str) -> None:
     """Two ways to write it are no reason to contradict oneself: `should be an object` and `should be an array`."""
     assert len(mistakes_in(text)) == 1
 
@@ -355,7 +355,7 @@ def test_a_token_comes_from_its_file_without_its_newline(tmp_path: Path) -> None
     assert parse(text, "r.yml", {}).web.tokens[0].secret == TOKEN
 
 
-def test_a_key_that_cannot_sign_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_key_that_cannot_sign_is_reported_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "clients.pem"
     file.write_text("no key")
     [mistake] = mistakes_in(HEAD + f"clients: {{signing_key_file: {file}}}\n")

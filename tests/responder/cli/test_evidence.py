@@ -84,7 +84,7 @@ SERVICE = """services:
         (SERVICE + "    logs: [{system: false}]\n", "services[0].logs[0].system"),
     ],
 )  # fmt: skip
-async def test_mistakes_are_told_with_their_place(text: str, says: str, run: Run, tmp_path: Path) -> None:
+async def test_mistakes_are_reported_with_their_place(text: str, says: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "responder.yml").write_text(CONFIG.format(state=tmp_path / "state.db") + text)
     code, out, _ = await run("check")
     assert code == 2

@@ -131,7 +131,7 @@ async def test_the_help_names_every_command(run: Run) -> None:
 @pytest.mark.parametrize(
     "argv", [(), ("rolback",), ("status", "--color"), ("rollback", "backend"), ("history", "--limit", "x")]
 )
-async def test_a_command_that_is_none_is_2_and_said_on_stderr(argv: tuple[str, ...], run: Run) -> None:
+async def test_a_command_that_is_none_is_2_and_reported_on_stderr(argv: tuple[str, ...], run: Run) -> None:
     code, out, err = await run(*argv)
     assert (code, out) == (2, "")
     assert err.startswith("usage: responder")
@@ -305,7 +305,7 @@ async def test_deployed_and_versions(ask: Run) -> None:
     assert (code, err) == (1, "responder: no service 'nobody' is configured\n")
 
 
-async def test_versions_of_a_platform_and_what_was_said_of_them(ask: Run) -> None:
+async def test_versions_of_a_platform_and_what_was_reported_of_them(ask: Run) -> None:
     options = ("--platform", "android", "--artifact", "versionCode=1234", "--provenance", "https://ci.example/run/9")
     code, out, _ = await ask("deployed", "backend", "3.0", *options, "--id", "d1")
     assert (code, out) == (0, "3.0 of backend in production on android: recorded as d1\n")
@@ -329,7 +329,7 @@ async def test_versions_of_a_platform_and_what_was_said_of_them(ask: Run) -> Non
     assert (code, "its platforms are android" in err) == (1, True)
 
 
-async def test_what_apps_are_told(ask: Run) -> None:
+async def test_what_apps_are_reported(ask: Run) -> None:
     android = ("backend", "android")
     changed = (
         "--min-version",
@@ -365,7 +365,7 @@ async def test_what_apps_are_told(ask: Run) -> None:
         (("--flag", "=true", "--reason", "x"), "--flag =true: must be name=true or name=false"),
     ],
 )
-async def test_a_change_of_what_apps_are_told_is_meant(ask: Run, argv: tuple[str, ...], says: str) -> None:
+async def test_a_change_of_what_apps_are_reported_is_meant(ask: Run, argv: tuple[str, ...], says: str) -> None:
     code, _, err = await ask("clients", "backend", "android", *argv)
     assert (code, says in err) == (2, True)
 
@@ -406,7 +406,9 @@ async def test_approve(ask: Run, responder: ResponderServer) -> None:
     assert (await ask("approve", execution_id)).code == 1
 
 
-async def test_what_a_stop_does_to_traffic_is_shown_before_and_said_after(ask: Run, responder: ResponderServer) -> None:
+async def test_what_a_stop_does_to_traffic_is_shown_before_and_reported_after(
+    ask: Run, responder: ResponderServer
+) -> None:
     now, effect = datetime.now(UTC), "backend runs 2.0 now; a stop puts 2.1 back into traffic"
     moved = (
         Planned(at=now, plan=plan()),
@@ -458,7 +460,7 @@ async def test_what_a_sender_wrote_cannot_command_the_terminal(
     assert "\x1b" not in (await ask(*command)).out
 
 
-async def test_what_was_not_told_is_shown(ask: Run, responder: ResponderServer) -> None:
+async def test_what_was_not_reported_is_shown(ask: Run, responder: ResponderServer) -> None:
     execution = await begin(responder)
 
     async def hand_out(tx: Any) -> None:

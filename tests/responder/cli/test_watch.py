@@ -217,7 +217,7 @@ async def test_a_stream_that_is_cut_is_taken_up_after_the_last_event() -> None:
     assert places == ["0", "1"]
 
 
-async def test_an_event_that_is_told_twice_is_shown_once() -> None:
+async def test_an_event_that_is_reported_twice_is_shown_once() -> None:
     async def again(request: web.Request) -> web.StreamResponse:
         return await streamed(request, [EVENTS[0], EVENTS[0], EVENTS[1], EVENTS[0], EVENTS[2]])
 

@@ -62,7 +62,7 @@ async def test_it_is_suppressed_and_by_whom(
     assert (live.state, live.reason) == ("suppressed", reason)
 
 
-async def test_what_went_past_alertmanager_is_asked_of_prometheus(
+async def test_what_went_past_alertmanager_is_queried_of_prometheus(
     connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.vectors[ALERTS] = [({**LABELS, "alertstate": "firing"}, "1")]
@@ -99,7 +99,7 @@ async def test_no_answer_is_unknown(
     assert (live.state, "no Alertmanager answered" in live.reason) == ("unknown", True)
 
 
-async def test_all_of_the_environment_is_asked_for(
+async def test_all_of_the_environment_is_requested(
     connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     other = {**LABELS, "alertname": "Other"}

@@ -151,7 +151,7 @@ def test_the_examples_are_in_one_time_zone() -> None:
 
 
 # --- pairs of versions
-async def told_to_need(journal: Database, version: str, hours_ago: float, needs: str, platform: str) -> None:
+async def report_requirement(journal: Database, version: str, hours_ago: float, needs: str, platform: str) -> None:
     deployed = deployment(
         id=f"{version}-{platform}", service="frontend", version=version, at=ago(3600 * hours_ago), platform=platform
     )
@@ -167,8 +167,8 @@ async def told_to_need(journal: Database, version: str, hours_ago: float, needs:
 async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, configured: bool) -> None:
     """The site is at 2.2, which works with anything; the app in the store is at 2.0 still, and does not."""
     needs = "" if configured else ">=2.1"
-    await told_to_need(journal, "2.0", 9, needs, "ios")
-    await told_to_need(journal, "2.2", 8, ">=1", "web")
+    await report_requirement(journal, "2.0", 9, needs, "ios")
+    await report_requirement(journal, "2.2", 8, ">=1", "web")
     await deploy(journal, "2.0", 3600, "good")
     await deploy(journal, "2.1", 600)
     frontend = service("frontend", requires={"backend": ">=2.1"} if configured else {})
@@ -201,7 +201,7 @@ async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, conf
         ),
     ],
 )
-async def test_what_a_version_told_stands_for_the_service_that_it_names(
+async def test_what_a_version_reported_stands_for_the_service_that_it_names(
     journal: Database, ranges: dict[str, str], incompatible: tuple[str, ...]
 ) -> None:
     """And what is configured for all others: who adds one range does not take the others away."""
@@ -215,19 +215,24 @@ async def test_what_a_version_told_stands_for_the_service_that_it_names(
 
 
 @pytest.mark.parametrize(
-    ("service_told", "version", "needs"),
+    ("reported_service", "version", "needs"),
     [("frontend", "2.0", {"backend": "<2.0"}), ("backend", "2.0", {"frontend": ">=2.1"})],
 )
 @pytest.mark.parametrize("forced_by", ["a person", "an alert"])
 async def test_the_others_are_judged_beside_the_version_that_was_named(
-    journal: Database, connections: Connections, forced_by: str, service_told: str, version: str, needs: dict[str, str]
+    journal: Database,
+    connections: Connections,
+    forced_by: str,
+    reported_service: str,
+    version: str,
+    needs: dict[str, str],
 ) -> None:
     """Not beside 2.0, to which the backend would go by itself."""
     for name, good in (("backend", ("1.9", "2.0")), ("frontend", ("2.0",))):
         for hours, released in enumerate((*good, "2.1")):
             deployed = deployment(id=f"{name}-{released}", service=name, version=released, at=ago(3600 * (9 - hours)))
             await journal.transaction(registry.record, deployed, "candidate" if released == "2.1" else "good")
-    deployed = deployment(service=service_told, version=version)
+    deployed = deployment(service=reported_service, version=version)
     await journal.transaction(registry.require, deployed, needs, NOW)
     both = policy(roll_back=("backend", "frontend"), together=True, force=True)
     by = policy_set(both, services=(service(), service("frontend")))

@@ -91,7 +91,7 @@ def test_the_same_alert_twice_in_a_body_is_one_alert() -> None:
     assert len(only.alerts) == 1
 
 
-def test_a_label_that_names_no_service_is_told_and_not_guessed() -> None:
+def test_a_label_that_names_no_service_is_reported_and_not_guessed() -> None:
     nameless = alert({"alertname": "BackendDown"})
     (opened,), _ = match_alerts([nameless], [BY_LABEL], NOW, sender="am")
     assert (opened.service, opened.environment) == ("", "")
@@ -197,7 +197,7 @@ def test_the_title_says_what_happened(case: Incident, title: str) -> None:
 
 
 # --- what may be written ---
-def test_a_policy_acts_only_where_it_is_told_to() -> None:
+def test_a_policy_acts_only_where_it_is_reported_to() -> None:
     assert Policy(name="p", match=['a="b"'], roll_back=("backend",)).mode == "observe"
 
 

@@ -90,7 +90,7 @@ HEALTHY, SICK, NO_DATA = [({}, "1")], [({}, "0")], []
         (NO_DATA, NO_DATA, "unknown", "cannot tell whether BackendDown lasts"),
     ],
 )
-async def test_of_a_rule_that_records_nothing_the_checks_of_the_service_are_asked(
+async def test_of_a_rule_that_records_nothing_the_checks_of_the_service_are_queried(
     health: list[Any], traffic: list[Any], state: str, reason: str, connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.vectors |= {UP: health, TRAFFIC: traffic}
@@ -124,7 +124,7 @@ async def test_services_that_go_together_are_in_trouble_with_any_of_them(
         ([], "gone"),
     ],
 )
-async def test_an_expression_is_asked_before_the_checks(
+async def test_an_expression_is_queried_before_the_checks(
     vector: list[Any], state: str, connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.vectors |= {"errors > 1": vector, UP: SICK}
@@ -133,7 +133,9 @@ async def test_an_expression_is_asked_before_the_checks(
     assert (found.state, "`expression` of policy backend-down" in found.reason) == (state, True)
 
 
-async def test_a_recording_is_asked_before_the_expression(connections: Connections, prometheus: FakePrometheus) -> None:
+async def test_a_recording_is_queried_before_the_expression(
+    connections: Connections, prometheus: FakePrometheus
+) -> None:
     prometheus.sees(LABELS)
     case = incident(policy=policy(expression="errors > 1"))
     assert (await ask_trouble(case, policy_set(case.policy), connections)).state == "visible"

@@ -152,7 +152,7 @@ async def test_rotated_files_are_found_and_those_of_before_are_not(
 
 
 @pytest.mark.parametrize("kind", ["none", "old", "directory", "empty", "fifo", "outside", "broken_gz"])
-async def test_a_file_that_is_not_there_is_said_to_be_missing(
+async def test_a_file_that_is_not_there_is_reported_to_be_missing(
     kind: str, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     logs = tmp_path / "logs"
@@ -372,7 +372,7 @@ async def test_a_full_disk_and_a_bug_are_things_that_are_missing(
 # --- the system's logs ---
 
 
-async def test_journald_is_asked_for_the_time_that_matters(
+async def test_journald_is_requested_the_time_that_matters(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_journalctl(tmp_path, 'echo "$@"', monkeypatch)
@@ -396,7 +396,7 @@ async def test_a_journal_that_we_may_not_read_says_so(
 
 
 @pytest.mark.parametrize("source", [{"journald": {"unit": "backend.service"}}, {"system": True}])
-async def test_of_a_journal_that_has_more_than_is_asked_for_that_is_said(
+async def test_of_a_journal_that_has_more_than_is_requested_that_is_reported(
     source: dict[str, Any], directory: EvidenceSettings, around: Connections, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -407,7 +407,7 @@ async def test_of_a_journal_that_has_more_than_is_asked_for_that_is_said(
     assert log.unpacked_bytes == sum(len(f"{n}\n") for n in range(1, 20001))
 
 
-async def test_of_the_usual_files_what_is_left_out_is_said(
+async def test_of_the_usual_files_what_is_left_out_is_reported(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_journalctl(tmp_path, "exit 1", monkeypatch)
@@ -432,7 +432,7 @@ async def test_a_journal_without_entries_is_empty(
     assert missing(manifest) == {"journald backend.service": "the log is empty"}
 
 
-async def test_where_there_is_no_engine_that_is_said(
+async def test_where_there_is_no_engine_that_is_reported(
     directory: EvidenceSettings, around: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
@@ -444,7 +444,7 @@ async def test_where_there_is_no_engine_that_is_said(
     await connections.close()
 
 
-async def test_the_real_journalctl_understands_what_it_is_asked(around: Connections) -> None:
+async def test_the_real_journalctl_understands_what_it_is_queried(around: Connections) -> None:
     from responder.backends.host.logs_client import Host
 
     host = await around.to(Host)

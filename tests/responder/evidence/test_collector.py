@@ -285,7 +285,7 @@ async def test_a_store_that_is_away_is_tried_again_and_given_up(
     assert (await journal.read(evidence.find, evidence_id))["state"] == "failed"
 
 
-async def test_the_worker_keeps_what_is_asked_for(
+async def test_the_worker_keeps_what_is_requested(
     by_itself: EvidenceCollector, journal: Database, around: Connections
 ) -> None:
     evidence_id = await wanted(journal)

@@ -79,7 +79,7 @@ def test_without_a_series_there_are_still_the_moments() -> None:
     assert "no data" in texts(drawn())
 
 
-def test_more_than_can_be_told_apart_is_said() -> None:
+def test_more_than_can_be_reported_apart_is_reported() -> None:
     svg = drawn(*(line(f"series-{n}") for n in range(MOST_LINES + 3)))
     assert any(f"the first {MOST_LINES} of {MOST_LINES + 3} series" in text for text in texts(svg))
     assert f"series-{MOST_LINES}" not in texts(svg)

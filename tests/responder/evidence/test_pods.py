@@ -67,7 +67,7 @@ def gone(manifest: Manifest) -> dict[str, str]:
     return {gap.origin: gap.reason for gap in manifest.missing}
 
 
-async def test_each_container_says_what_it_said_since_then(
+async def test_each_container_says_what_it_reported_since_then(
     cluster: Cluster, directory: EvidenceSettings, around: Connections
 ) -> None:
     manifest = await kept(a_case(LOGS), directory, around)
@@ -79,7 +79,7 @@ async def test_each_container_says_what_it_said_since_then(
     assert gone(manifest) == {"the events of app=backend": "the log is empty"}
 
 
-async def test_what_was_said_before_a_restart_is_kept_whenever_that_was(
+async def test_what_was_reported_before_a_restart_is_kept_whenever_that_was(
     cluster: Cluster, directory: EvidenceSettings, around: Connections
 ) -> None:
     first, second = pods(cluster)
@@ -146,7 +146,7 @@ async def test_a_right_that_is_missing_costs_what_it_is_for(
     assert all("is forbidden" in reason for reason in gone(manifest).values())
 
 
-async def test_of_a_crowd_the_worst_are_kept_and_the_rest_is_told(
+async def test_of_a_crowd_the_worst_are_kept_and_the_rest_is_reported(
     cluster: Cluster, directory: EvidenceSettings, around: Connections
 ) -> None:
     cluster.controllers, cluster.token = True, ""

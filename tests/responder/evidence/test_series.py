@@ -36,7 +36,7 @@ def test_what_a_link_to_prometheus_shows(url: str, promql: str) -> None:
     assert expression_of(url) == promql
 
 
-def test_each_query_once_and_whose_it_is() -> None:
+def test_each_query_once_and_with_it_is() -> None:
     two = [alert(generator_url=LINK), alert(generator_url=LINK), alert(generator_url="")]
     found = queries_of([service()], policy(expression="trouble"), two)
     assert found == [

@@ -135,7 +135,7 @@ async def test_nothing_is_read_from_end_to_end(state: str, journal: Database, se
     assert not whole, "\n\n".join(whole)
 
 
-def test_every_query_about_what_grows_is_asked() -> None:
+def test_every_query_about_what_grows_is_queried() -> None:
     grows = re.compile(rf"\b(?:FROM|JOIN) {BIG}\b")
     there = {name for name, sql in load_statements(DIALECT).items() if grows.search(sql) and sql.startswith("SELECT")}
     assert there - set(ASKED) == set()

@@ -348,7 +348,7 @@ async def test_a_journal_that_is_away_at_the_start_is_waited_for(tmp_path: Path)
 
 
 @pytest.mark.parametrize("wrong", ["a_database_that_nobody_made", "newer"])
-async def test_a_mistake_in_the_configuration_is_told_at_once(postgres_server: Any, wrong: str) -> None:
+async def test_a_mistake_in_the_configuration_is_reported_at_once(postgres_server: Any, wrong: str) -> None:
     dsn = await postgres_server.database(f"mistaken_{wrong}")
     if wrong == "newer":
         await (await open_journal(dsn)).close()

@@ -681,7 +681,7 @@ async def test_an_html_response_causes_no_second_delivery(kind: type[Github] | t
 
 
 @pytest.mark.parametrize("kind", ["slack", "github", "grafana"])
-async def test_a_wrong_token_is_told_without_it(kind: str) -> None:
+async def test_a_wrong_token_is_reported_without_it(kind: str) -> None:
     peer = {"slack": Slack, "github": Github, "grafana": Grafana}[kind]()
     async with peer.up(), OpenChannel(of(peer, token="another-token-than-it-knows")) as opened:
         with pytest.raises(NotDelivered) as failed:

@@ -90,7 +90,7 @@ async def test_what_is_allowed_is_accepted_with_all_that_later_parts_need(
     assert (body["running"]["version"], body["target"]["version"], body["live"]["state"]) == ("2.1", "2.0", "firing")
 
 
-async def test_an_approval_is_asked_for_and_locks_the_service(journal: Database, connections: Connections) -> None:
+async def test_an_approval_is_requested_and_locks_the_service(journal: Database, connections: Connections) -> None:
     careful = policy(mode="approve")
     (decided,) = await answered(journal, connections, trouble(policy=careful), by=policy_set(careful))
     assert decided.execution is not None
@@ -99,7 +99,7 @@ async def test_an_approval_is_asked_for_and_locks_the_service(journal: Database,
     assert again.payload()["guard"] == "in_progress"
 
 
-async def test_what_the_journal_refuses_is_not_asked_of_alertmanager(
+async def test_what_the_journal_refuses_is_not_queried_of_alertmanager(
     journal: Database, connections: Connections, alertmanager: FakeAlertmanager
 ) -> None:
     await journal.transaction(decisions.set_kill_switch, "bob", "storm", datetime.now(UTC))
@@ -155,7 +155,7 @@ async def test_a_refusal_that_is_heard_again_is_counted_with_its_newest_reason(
     assert record["last_at"] > record["at"]
 
 
-async def test_of_a_refused_flood_only_some_alerts_are_kept_and_the_number_is_told(
+async def test_of_a_refused_flood_only_some_alerts_are_kept_and_the_number_is_reported(
     journal: Database, connections: Connections
 ) -> None:
     flood = tuple(now_firing(labels={**LABELS, "pod": str(n)}) for n in range(50))

@@ -154,7 +154,7 @@ NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "facts", "fact", "see"), NOTES, ids=[note[2] for note in NOTES])
-def test_what_stands_out_is_said_and_where_to_go(
+def test_what_stands_out_is_reported_and_where_to_go(
     fields: dict[str, Any], facts: dict[str, Any], fact: str, see: str
 ) -> None:
     made = report(service(**fields), **facts)

@@ -75,7 +75,7 @@ def test_the_window_and_its_stages() -> None:
     assert postmortem.summary.endswith("It succeeded and was verified within 2m2s.")
 
 
-def test_what_nobody_knows_is_null_and_asked() -> None:
+def test_what_nobody_knows_is_null_and_queried() -> None:
     postmortem = made(first={"onset_at": None, "alerts": (), "forced": True, "requested_by": "alice"})
     assert (postmortem.window.deployed_at, postmortem.window.onset_at, postmortem.window.firing_at) == (
         None,
@@ -185,7 +185,7 @@ def test_the_summary_says_how_it_stands(events: list[Event], says: str) -> None:
         ),
     ],
 )
-def test_humans_are_asked_what_only_they_know(events: list[Event], first: dict[str, Any], question: str) -> None:
+def test_humans_are_queried_what_only_they_know(events: list[Event], first: dict[str, Any], question: str) -> None:
     questions = made(*events, first=first).questions
     assert any(question in known for known in questions), questions
     assert "What did 2.1 do that a rollback does not undo, such as written data or sent messages?" in questions

@@ -104,11 +104,11 @@ class FakeStopSignal:
     def __init__(self, time: FakeTime) -> None:
         self._time = time
         self.pauses: list[float] = []
-        self.asked: list[tuple[str, bool]] = []  # state of the execution, and whether it was about to act
+        self.reads: list[tuple[str, bool]] = []  # state of the execution, and whether it was about to act
         self.when: Callable[[Execution], bool] = lambda execution: False
 
     async def requested(self, execution: Execution, *, about_to_act: bool) -> StopRequest | None:
-        self.asked.append((execution.state, about_to_act))
+        self.reads.append((execution.state, about_to_act))
         return StopRequest("alice", "enough") if self.when(execution) else None
 
     async def pause(self, seconds: float) -> None:

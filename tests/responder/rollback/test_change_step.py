@@ -166,4 +166,4 @@ async def test_only_the_way_forward_is_interrupted(execution: Execution, interru
         return
     with pytest.raises(Interrupted):
         await apply(fake, execution=execution)
-    assert fake.stop_signal.asked == [("running", False)]
+    assert fake.stop_signal.reads == [("running", False)]

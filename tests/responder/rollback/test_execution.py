@@ -100,14 +100,14 @@ def test_state_and_ending(events: list[Event], state: State, ending: Outcome | N
     assert execution.live is (state in ("accepted", "running", "reverting"))
 
 
-def test_what_is_done_moves_from_todo_to_taken() -> None:
+def test_what_is_done_changes_from_todo_to_taken() -> None:
     execution = after(planned(), started(0), done(0), started(1))
     assert (execution.taken, execution.current, execution.todo) == ((FIRST,), SECOND, (SECOND, LAST))
     assert execution.steps_started == 2
     assert execution.changed
 
 
-def test_a_step_that_failed_under_way_is_turned_back_as_well() -> None:
+def test_a_step_that_failed_under_way_is_reverted_as_well() -> None:
     execution = after(planned(), started(0), done(0), started(1), halted(1))
     assert execution.todo == (SECOND.inverse(), FIRST.inverse())
     assert (execution.taken, execution.current) == ((), None)
@@ -152,7 +152,7 @@ def test_verification_failed_only_where_all_was_set_back(events: list[Event], fa
     assert after(*events, closed("succeeded")).verification_failed is False
 
 
-def test_the_reason_is_always_the_last_one_told() -> None:
+def test_the_reason_is_always_the_last_one_reported() -> None:
     assert after(planned(), HELD).reason == "production"
     assert after(planned(), HELD, APPROVED).reason == "approved by alice"
     assert after(planned(), started(0), halted(0)).reason == "no"
@@ -388,7 +388,7 @@ def test_events_read_back_from_the_journal_tell_the_same(events: list[Event]) ->
 
 
 @given(histories())
-def test_success_is_told_only_where_every_step_was_taken(events: list[Event]) -> None:
+def test_success_is_reported_only_where_every_step_was_taken(events: list[Event]) -> None:
     for execution in prefixes(events):
         if execution.ending == "succeeded":
             assert execution.plan is not None

@@ -275,10 +275,10 @@ async def test_a_stop_that_was_withdrawn_resumes_the_step() -> None:
     assert fakes.gateway.writes == [(A, "2.0"), (A, "2.0"), (B, "green")]
 
 
-async def test_the_live_state_is_asked_only_before_a_change() -> None:
+async def test_the_live_state_is_queried_only_before_a_change() -> None:
     fakes = FakePorts(GATED, gateway=untouched())
     await run(fakes)
-    before_steps = [asked for asked in fakes.stop_signal.asked if asked[1]]
+    before_steps = [read for read in fakes.stop_signal.reads if read[1]]
     assert before_steps == [("running", True)] * 2
 
 
@@ -287,7 +287,7 @@ async def test_a_revert_cannot_be_stopped() -> None:
     fakes.stop_signal.when = lambda execution: execution.state == "reverting"
     ended = await run(fakes)
     assert ended.outcome == "reverted"
-    assert {state for state, _ in fakes.stop_signal.asked} == {"running"}
+    assert {state for state, _ in fakes.stop_signal.reads} == {"running"}
 
 
 # --- failures ---

@@ -36,7 +36,7 @@ class Switch:
         return answer
 
 
-class SwitchLever(Resource[Switch, JsonValue]):
+class SwitchResource(Resource[Switch, JsonValue]):
     worth: float = 5.0
 
     @property
@@ -64,23 +64,23 @@ def gateway(switch: Switch, **more: Any) -> Gateway:
 
 async def test_it_tries_again_while_the_other_side_is_away() -> None:
     switch = Switch(Unavailable("away"), Unavailable("away"), "on")
-    assert await gateway(switch).read(SwitchLever()) == "on"
+    assert await gateway(switch).read(SwitchResource()) == "on"
 
 
 async def test_it_halts_at_the_deadline_with_the_last_reason() -> None:
     with pytest.raises(StepFailed, match=r"reading the switch did not succeed within 0.05 s: still away"):
-        await gateway(Switch(Unavailable("still away"))).read(SwitchLever(worth=0.05))
+        await gateway(Switch(Unavailable("still away"))).read(SwitchResource(worth=0.05))
 
 
 @pytest.mark.parametrize("error", [StepFailed("no"), Drift("moved"), LeaseLost("gone"), ZeroDivisionError()])
 async def test_anything_else_comes_out_at_once(error: Exception) -> None:
     switch = Switch(error, "on")
     with pytest.raises(type(error)):
-        await gateway(switch).write(SwitchLever(), "off", expected="on")
+        await gateway(switch).write(SwitchResource(), "off", expected="on")
     assert switch.answers == ["on"]
 
 
-async def test_the_guard_is_asked_before_every_try_of_a_write() -> None:
+async def test_the_guard_is_queried_before_every_try_of_a_write() -> None:
     checks = 0
 
     def guard() -> None:
@@ -91,7 +91,7 @@ async def test_the_guard_is_asked_before_every_try_of_a_write() -> None:
 
     switch = Switch(Unavailable("away"))
     with pytest.raises(LeaseLost):
-        await gateway(switch, guard=guard).write(SwitchLever(), "off", expected="on")
+        await gateway(switch, guard=guard).write(SwitchResource(), "off", expected="on")
     assert (checks, switch.written) == (3, [])
 
 
@@ -99,7 +99,7 @@ async def test_reading_needs_no_guard() -> None:
     def guard() -> None:
         raise LeaseLost("the lease has run out")
 
-    assert await gateway(Switch("on"), guard=guard).read(SwitchLever()) == "on"
+    assert await gateway(Switch("on"), guard=guard).read(SwitchResource()) == "on"
 
 
 async def test_no_answer_to_a_check_does_not_hold() -> None:
@@ -121,14 +121,14 @@ async def test_a_connection_that_failed_is_tried_anew() -> None:
                 raise Unavailable("not yet")
             return cls("on")
 
-    class LateLever(SwitchLever):
+    class LateSwitch(SwitchResource):
         client: ClassVar[type] = Late
 
-    assert await Gateway(Connections(), retry_every=0.0).read(LateLever()) == "on"
+    assert await Gateway(Connections(), retry_every=0.0).read(LateSwitch()) == "on"
     assert Late.tries == 3
 
 
-async def test_whoever_watches_is_told_what_every_check_found(free_port: int) -> None:
+async def test_whoever_watches_is_reported_what_every_check_found(free_port: int) -> None:
     seen: list[tuple[str, bool, bool]] = []
     connections = Connections()
     gateway = Gateway(connections, saw=lambda check, f: seen.append((type(check).__name__, f.holds, f.answered)))
@@ -138,7 +138,7 @@ async def test_whoever_watches_is_told_what_every_check_found(free_port: int) ->
     assert seen == [("HttpCheck", False, True), ("PromqlCheck", False, False)]
 
 
-class SlowSwitch(SwitchLever):
+class SlowSwitch(SwitchResource):
     """Setting it may take an hour, reading it not."""
 
     worth: float = 3600.0

@@ -13,7 +13,7 @@ from tests.responder.examples import change, gate, plan, release, version_change
 FIRST, SECOND = change("a", "b"), change("1", "2", resource=release("/srv/other"))
 
 
-def test_the_way_back_is_the_moves_in_reverse_each_turned_round() -> None:
+def test_the_way_back_is_the_changes_in_reverse_each_inverted() -> None:
     assert revert_steps((FIRST, gate(), SECOND)) == (SECOND.inverse(), FIRST.inverse())
     assert FIRST.inverse() == change("b", "a", reverting=True)
 

@@ -105,5 +105,5 @@ def test_it_ends_by_itself() -> None:
 @pytest.mark.parametrize(
     ("comment", "name"), [("rollback r1: collateral 0 of x in y", "r1"), ("I rollback: all", ""), ("", "")]
 )
-def test_whose_it_is(comment: str, name: str) -> None:
+def test_with_it_is(comment: str, name: str) -> None:
     assert execution_of(comment) == name

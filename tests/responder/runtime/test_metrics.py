@@ -133,7 +133,7 @@ def decided() -> Decided:
     )
 
 
-def test_a_verdict_is_counted_by_the_guard_that_decided() -> None:
+def test_a_result_is_counted_by_the_guard_that_decided() -> None:
     metrics = Metrics()
     case, facts = incident(), make_facts(stopped="storm")
     metrics.decided([Decided(incident=case, facts=facts, decision=decide(case, facts, NOW), at=NOW)] * 2)
@@ -231,7 +231,7 @@ def test_the_kill_switch_and_the_stop_file_disarm() -> None:
         assert next(s.value for s in published if s.name == "responder_armed") == 0
 
 
-def test_without_a_journal_only_that_is_told() -> None:
+def test_without_a_journal_only_that_is_reported() -> None:
     values = {s.name: s.value for s in state(None)}
     assert values == {"responder_journal_up": 0.0, "responder_journal_read_seconds": 0.0}
 

@@ -152,7 +152,7 @@ async def test_of_other_checks_for_traffic_nobody_remembers_how_it_was(
     assert await promoted(journal, connections, used) == ["2.1"]
 
 
-async def test_what_was_said_while_the_checks_were_asked_stands(
+async def test_what_was_reported_while_the_checks_were_queried_stands(
     journal: Database, prometheus: FakePrometheus, connections: Connections
 ) -> None:
     await deploy(journal)

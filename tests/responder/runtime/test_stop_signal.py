@@ -85,7 +85,7 @@ def resolve(alertmanager: FakeAlertmanager, prometheus: FakePrometheus) -> None:
     prometheus.recorded.clear()
 
 
-async def test_nothing_stops_a_rollback_whose_trouble_goes_on(setting: Setting) -> None:
+async def test_nothing_stops_a_rollback_with_trouble_goes_on(setting: Setting) -> None:
     execution = await setting.accepted()
     assert await setting.stopped(execution) == ""
     assert await setting.stopped(execution, about_to_act=False) == ""
@@ -163,7 +163,7 @@ async def test_an_alertmanager_that_does_not_answer_stops_it_only_before_the_fir
 
 
 @pytest.mark.parametrize("begun", [False, True])
-async def test_the_circuit_breaker_is_asked_again_before_the_first_change(
+async def test_the_circuit_breaker_is_checked_again_before_the_first_change(
     setting: Setting, alertmanager: FakeAlertmanager, begun: bool
 ) -> None:
     names = ("frontend", "search", "cart")
@@ -187,12 +187,12 @@ async def test_the_circuit_breaker_is_asked_again_before_the_first_change(
 async def test_an_answer_is_valid_for_a_second(setting: Setting, alertmanager: FakeAlertmanager) -> None:
     execution = await setting.accepted()
     assert await setting.stopped(execution) == ""
-    asked = len(alertmanager.requests)
+    requests = len(alertmanager.requests)
     assert await setting.stopped(execution) == ""
-    assert len(alertmanager.requests) == asked
+    assert len(alertmanager.requests) == requests
     setting.stop_signal._answered_at -= 1.0  # type: ignore[operator]
     assert await setting.stopped(execution) == ""
-    assert len(alertmanager.requests) > asked
+    assert len(alertmanager.requests) > requests
 
 
 async def test_the_decision_itself_is_such_an_answer(setting: Setting, alertmanager: FakeAlertmanager) -> None:

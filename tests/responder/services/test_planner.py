@@ -71,9 +71,9 @@ async def test_what_needs_others_goes_first(needs: dict[str, list[str]], order: 
 
 
 async def test_a_schema_goes_last_where_nothing_says_otherwise(tmp_path: Path) -> None:
-    one, two = service(tmp_path, "one"), service(tmp_path, "two")
-    versions = [version_of(one, "database_migration"), version_of(two)]
-    assert planner.dependents_first(versions, planning_of([one, two])) == versions[::-1]
+    first, second = service(tmp_path, "one"), service(tmp_path, "two")
+    versions = [version_of(first, "database_migration"), version_of(second)]
+    assert planner.dependents_first(versions, planning_of([first, second])) == versions[::-1]
 
 
 async def test_another_order_says_why(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def taken(plan: Plan, *steps: int) -> Execution:
     return execution
 
 
-async def test_partial_is_told_plainly(tmp_path: Path) -> None:
+async def test_partial_is_reported_plainly(tmp_path: Path) -> None:
     made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
     drift = StepFailed(at=NOW, step=1, reason="somebody moved it", freeze=True, drift=True)
     frozen = taken(made, 0).after(StepStarted(at=NOW, step=1, title="")).after(drift)
@@ -121,7 +121,7 @@ async def test_partial_is_told_plainly(tmp_path: Path) -> None:
     assert frozen.reason == "somebody moved it (partial: frontend is back at 1; backend is between 2 and 1)"
 
 
-async def test_half_turned_back_is_told_too(tmp_path: Path) -> None:
+async def test_half_reverted_is_reported_too(tmp_path: Path) -> None:
     made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
     back = taken(made, 0, 1).after(StepFailed(at=NOW, step=2, reason="sick"))
     assert [str(step) for step in back.todo] == [

@@ -70,7 +70,7 @@ async def test_a_late_platform_does_not_make_an_older_release_the_newest(journal
     assert await runs(journal) == "3.0", "where it was before, it was put back"
 
 
-async def test_what_is_recorded_last_runs_whatever_any_clock_said(journal: Database) -> None:
+async def test_what_is_recorded_last_runs_whatever_any_clock_reported(journal: Database) -> None:
     await report(journal, deployment("2", "web", 2), deployment("1", "web", 1))
     assert (await runs(journal), await runs(journal, "web")) == ("1", "1")
     await report(journal, deployment("4", "", 9), deployment("3", "", 8))
@@ -111,7 +111,7 @@ async def test_one_run_of_a_pipeline_can_tell_of_every_service_and_environment(j
         assert newest and newest.version == "3.1"
 
 
-async def test_artifacts_are_those_that_were_told_last(journal: Database) -> None:
+async def test_artifacts_are_those_that_were_reported_last(journal: Database) -> None:
     await report(
         journal, deployment("3.0", "android", 0, artifact="versionCode=1"), deployment("3.0", "ios", artifact="3.0 (7)")
     )
@@ -125,7 +125,7 @@ async def test_artifacts_are_those_that_were_told_last(journal: Database) -> Non
     assert found.from_artifacts == {"web": "sha"}
 
 
-async def test_the_artifact_of_the_service_as_a_whole_is_told_apart(journal: Database) -> None:
+async def test_the_artifact_of_the_service_as_a_whole_is_reported_apart(journal: Database) -> None:
     await report(journal, deployment("3.0", "web", artifact="manifest"))
     where = {"service": "frontend", "environment": "production", "version": "3.0"}
     assert (await rows(journal, "version", **where))[0]["artifact"] == ""
@@ -135,7 +135,7 @@ async def test_the_artifact_of_the_service_as_a_whole_is_told_apart(journal: Dat
     assert (row["artifact"], row["provenance"]) == ("image", "https://ci/9"), "what was told first stands"
 
 
-async def test_everything_that_was_said_of_a_version_is_kept(journal: Database) -> None:
+async def test_everything_that_was_reported_of_a_version_is_kept(journal: Database) -> None:
     await report(journal, deployment("3.0"))
     where = ("frontend", "production", "3.0")
     await journal.transaction(registry.mark, *where, "good", "it ran", NOW + timedelta(hours=1))
@@ -161,7 +161,7 @@ async def test_nothing_is_appended_where_nothing_was_changed(journal: Database) 
     assert len(await rows(journal, "marks", service="frontend", environment="production", most=9)) == 1
 
 
-async def test_everything_that_a_version_was_told_to_work_with_is_kept(journal: Database) -> None:
+async def test_everything_that_a_version_was_reported_to_work_with_is_kept(journal: Database) -> None:
     await report(journal, deployment("3.0"))
     for hours, by, needs in (
         (1, "ci", {"backend": ">=2.1", "search": ">=1"}),
@@ -341,7 +341,7 @@ async def test_a_rollback_takes_the_platforms_with_it(released: Database) -> Non
     assert await released.read(client_rules.get, *ANDROID) is None
 
 
-async def test_what_cannot_be_taken_back_is_told_to_the_apps(released: Database) -> None:
+async def test_what_cannot_be_taken_back_is_reported_to_the_apps(released: Database) -> None:
     execution = await rolled_back(released, MITIGATION)
     assert [await runs(released, p) for p in ("", "web", "android")] == ["3.0", "3.0", "3.1"]
     rules = await released.read(client_rules.get, *ANDROID)
@@ -350,7 +350,7 @@ async def test_what_cannot_be_taken_back_is_told_to_the_apps(released: Database)
     assert (change["changed_by"], change["reason"]) == ("responder", f"mitigated by {execution.id}")
 
 
-async def test_where_it_is_closed_as_something_else_apps_are_told_nothing(released: Database) -> None:
+async def test_where_it_is_closed_as_something_else_apps_are_reported_nothing(released: Database) -> None:
     await rolled_back(released, MITIGATION, outcome="reverted")
     assert await released.read(client_rules.get, *ANDROID) is None
     assert await runs(released) == "3.1"
@@ -384,7 +384,7 @@ async def test_of_several_services_each_mitigation_is_of_its_own(released: Datab
     assert await runs(released, "android") == "3.0"
 
 
-async def test_what_apps_are_told_is_kept_change_by_change(journal: Database) -> None:
+async def test_what_apps_are_reported_is_kept_change_by_change(journal: Database) -> None:
     async def change(by: str, **what: Any) -> Rules:
         return await journal.transaction(change_rules, *ANDROID, RuleChange(**what), by=by, reason=f"{by} said", at=NOW)
 

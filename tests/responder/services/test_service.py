@@ -51,7 +51,7 @@ async def test_planning_touches_nothing(shop: Path) -> None:
     assert (shop / "current").readlink() == Path("releases/2.1")
 
 
-async def test_where_something_else_runs_than_was_told_there_is_no_plan(shop: Path) -> None:
+async def test_where_something_else_runs_than_was_reported_there_is_no_plan(shop: Path) -> None:
     (shop / "current").unlink()
     (shop / "current").symlink_to("releases/2.0")
     with pytest.raises(StepFailed, match=r"is 2.0, but the deployments say that 2.1 runs; nothing was touched"):

@@ -66,7 +66,7 @@ async def test_what_the_configuration_passes_is_passed() -> None:
     assert (env["DEPLOY_ENV"], env.get("NOT_SET"), env.get("RESPONDER_TOKEN")) == ("production", None, None)
 
 
-def test_the_version_output_a_program_is_asked_without_secrets(tmp_path: Path) -> None:
+def test_the_version_output_a_program_is_queried_without_secrets(tmp_path: Path) -> None:
     program = tmp_path / "asked"
     program.write_text("#!/bin/sh\nenv\n")
     program.chmod(0o755)

@@ -67,7 +67,7 @@ async def begun(responder: ResponderServer, state: str) -> str:
 
 
 # --- deployments and versions ---
-async def test_a_deployment_told_twice_is_told_once(responder: ResponderServer) -> None:
+async def test_a_deployment_reported_twice_is_reported_once(responder: ResponderServer) -> None:
     status, first = await responder.post("/api/v1/deployments", NEW)
     assert (status, first["new"]) == (201, True)
     status, second = await responder.post("/api/v1/deployments", NEW)
@@ -75,7 +75,7 @@ async def test_a_deployment_told_twice_is_told_once(responder: ResponderServer) 
     assert (await counts(responder))[0] == 1
 
 
-async def test_what_was_told_first_stands(responder: ResponderServer) -> None:
+async def test_what_was_reported_first_stands(responder: ResponderServer) -> None:
     """The answer to a repetition is what is on record, not what was said this time."""
     await responder.post("/api/v1/deployments", {**NEW, "at": "2026-11-23T20:00:00Z"})
     _, answer = await responder.post("/api/v1/deployments", {**NEW, "version": "9.9"})
@@ -106,7 +106,7 @@ async def test_a_deployment_knows_when_where_and_by_whom(responder: ResponderSer
 
 
 @pytest.mark.parametrize("status", ["candidate", "good", "suspect", "bad", "retired"])
-async def test_a_version_is_known_as_it_was_told(responder: ResponderServer, status: str) -> None:
+async def test_a_version_is_known_as_it_was_reported(responder: ResponderServer, status: str) -> None:
     await responder.post("/api/v1/deployments", {**NEW, "status": status})
     (version,) = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
     assert (version["version"], version["status"]) == ("2.1", status)
@@ -207,7 +207,7 @@ async def test_a_version_may_be_named(responder: ResponderServer) -> None:
         ({**ASK, "version": "2.1"}, "target_version", "2.1 is the version that runs"),
     ],
 )
-async def test_a_refusal_by_hand_is_a_409_with_all_verdicts(
+async def test_a_refusal_by_hand_is_a_409_with_all_results(
     responder: ResponderServer, payload: dict[str, str], guard: str, says: str
 ) -> None:
     await responder.good_then_new()
@@ -407,7 +407,7 @@ async def test_an_approval_names_its_plan(responder: ResponderServer) -> None:
 
 # --- stop and close ---
 @pytest.mark.parametrize("state", ["accepted", "running", "awaiting_approval"])
-async def test_what_is_under_way_can_be_asked_to_stop_and_the_first_who_asks_is_on_record(
+async def test_what_is_under_way_can_be_queried_to_stop_and_the_first_who_asks_is_on_record(
     responder: ResponderServer, state: str
 ) -> None:
     execution_id = await begun(responder, state)

@@ -116,7 +116,7 @@ async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
         ),
     ],
 )
-async def test_nothing_is_said_between_a_decision_and_the_rollback_that_follows(
+async def test_nothing_is_reported_between_a_decision_and_the_rollback_that_follows(
     path: str, payload: dict[str, Any], responder: ResponderServer, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await responder.good_then_new()

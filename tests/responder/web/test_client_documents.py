@@ -196,7 +196,9 @@ async def test_there_is_an_end_to_what_is_blocked(android_house: ResponderServer
         ("/api/v1/clients/backend/android?environment=moon", "moon"),
     ],
 )
-async def test_of_what_nobody_told_there_is_no_document(android_house: ResponderServer, path: str, says: str) -> None:
+async def test_of_what_nobody_reported_there_is_no_document(
+    android_house: ResponderServer, path: str, says: str
+) -> None:
     status, body = await android_house.get(path)
     assert status == 404 and says in body["error"]
 
@@ -230,7 +232,7 @@ async def test_who_may_read_them(
         (None, "cannot be read"),
     ],
 )
-def test_a_key_that_cannot_sign_is_told_at_the_start(tmp_path: Path, content: bytes | None, says: str) -> None:
+def test_a_key_that_cannot_sign_is_reported_at_the_start(tmp_path: Path, content: bytes | None, says: str) -> None:
     file = tmp_path / "key.pem"
     if content is not None:
         file.write_bytes(content)

@@ -81,7 +81,7 @@ async def reading(responder: ResponderServer, path: str, **headers: str) -> Asyn
 ONE = "/api/v1/executions/r1/events"
 
 
-async def test_what_was_is_told_first_and_then_what_happens_and_it_ends_when_it_is_over(
+async def test_what_was_is_reported_first_and_then_what_happens_and_it_ends_when_it_is_over(
     responder: ResponderServer,
 ) -> None:
     await begin(responder, alerts=(alert(),))
@@ -135,7 +135,7 @@ async def test_nobody_watches_what_is_not_there(responder: ResponderServer) -> N
     assert (status, body["error"]) == (404, "there is no execution none")
 
 
-async def test_without_a_stream_it_is_told_what_is_known(responder: ResponderServer) -> None:
+async def test_without_a_stream_it_is_reported_what_is_known(responder: ResponderServer) -> None:
     """Where something between holds streams back."""
     await begin(responder)
     await responder.append("r1", Planned(at=now(), plan=plan()))
@@ -309,7 +309,7 @@ async def test_who_watches_is_sent_away_at_once_when_the_process_ends(journal: D
         assert loop.time() - began < 30
 
 
-async def test_what_the_checks_say_is_told_between_the_events(journal: Database) -> None:
+async def test_what_the_checks_say_is_reported_between_the_events(journal: Database) -> None:
     worker = IdleWorker()
     await journal.transaction(rollbacks.accept, "r1", accepted(alerts=()))
     execution = await journal.read(executions.load, "r1")
@@ -329,7 +329,9 @@ async def test_what_the_checks_say_is_told_between_the_events(journal: Database)
             assert event["data"] == {"execution": "r1", "findings": [{"holds": False, "reason": reason}]}
 
 
-async def test_a_journal_that_is_away_ends_the_stream_and_is_said_to_who_comes_back(responder: ResponderServer) -> None:
+async def test_a_journal_that_is_away_ends_the_stream_and_is_reported_to_who_comes_back(
+    responder: ResponderServer,
+) -> None:
     await begin(responder)
     async with reading(responder, ONE) as reader:
         await reader.take(1)

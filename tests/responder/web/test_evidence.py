@@ -70,7 +70,9 @@ async def test_only_what_the_manifest_names_can_be_had(responder: ResponderServe
     assert (status, "the evidence of r1 has no file" in body["error"]) == (404, True)
 
 
-async def test_where_there_is_none_the_reason_is_said(responder: ResponderServer, kept: str, tmp_path: Path) -> None:
+async def test_where_there_is_none_the_reason_is_reported(
+    responder: ResponderServer, kept: str, tmp_path: Path
+) -> None:
     home = f"/api/v1/executions/{kept}/evidence"
     assert await responder.get("/api/v1/executions/none/evidence") == (404, {"error": "there is no evidence none"})
     collector = responder.collector

@@ -155,7 +155,7 @@ def stop_link(responder: ResponderServer, execution: Any) -> str:
     return str(found[found.index("/stop/") :])
 
 
-async def asked_to_stop(responder: ResponderServer, name: str) -> Any:
+async def stop_requested(responder: ResponderServer, name: str) -> Any:
     async def find(tx: Any) -> Any:
         return await tx.first("stop_request", id=name)
 
@@ -172,11 +172,11 @@ async def test_only_the_button_of_the_page_stops(guarded_responder: ResponderSer
             True,
             True,
         )
-    assert await asked_to_stop(guarded_responder, execution_id) is None
+    assert await stop_requested(guarded_responder, execution_id) is None
     assert (await page(guarded_responder, "POST", link, data={"name": " "}))[0] == 409
     status, text = await page(guarded_responder, "POST", link, data={"name": "<b>eve</b>", "reason": "no <i>"})
     assert (status, "<b>" in text) == (200, False)
-    stop = await asked_to_stop(guarded_responder, execution_id)
+    stop = await stop_requested(guarded_responder, execution_id)
     assert (stop["stop_requested_by"], stop["stop_reason"]) == ("<b>eve</b> (by link)", "no <i>")
 
 
@@ -192,7 +192,9 @@ async def test_a_changed_stop_link_is_rejected(guarded_responder: ResponderServe
     for method, data in (("GET", None), ("POST", {"name": "eve"})):
         status, text = await page(guarded_responder, method, forged, data=data)
         assert (status in (403, 409), "not valid" in text) == (True, True)
-    assert await asked_to_stop(guarded_responder, execution_id) is await asked_to_stop(guarded_responder, other) is None
+    assert (
+        await stop_requested(guarded_responder, execution_id) is await stop_requested(guarded_responder, other) is None
+    )
 
 
 async def test_an_approval_link_does_not_stop(guarded_responder: ResponderServer) -> None:

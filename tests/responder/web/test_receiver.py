@@ -175,7 +175,7 @@ async def test_a_forged_alert_alone_does_nothing(responder: ResponderServer) -> 
 
 
 @pytest.mark.parametrize("raw", [None, b"{}", b'[{"fingerprint": "x"}]', b"null"])
-async def test_where_alertmanager_cannot_be_asked_nothing_is_done_and_it_is_said(
+async def test_where_alertmanager_cannot_be_queried_nothing_is_done_and_it_is_reported(
     responder: ResponderServer, raw: bytes | None
 ) -> None:
     await responder.good_then_new()
@@ -288,7 +288,7 @@ async def test_an_odd_alert_is_refused_alone_and_the_good_one_is_judged(
     assert 'responder_services_in_trouble{environment="production"} 1.0' in series
 
 
-async def test_an_odd_alert_is_told_to_people_once_and_a_resolved_one_is_not(ready: ResponderServer) -> None:
+async def test_an_odd_alert_is_reported_to_people_once_and_a_resolved_one_is_not(ready: ResponderServer) -> None:
     bad = {"labels": {**LABELS, "x": 5}}
     body = sent_body({**sent_alert(), **bad}, {**sent_alert(), **bad, "status": "resolved"})
     for _ in range(2):
@@ -404,7 +404,7 @@ async def test_a_body_that_never_arrives_is_a_408(responder: ResponderServer, mo
     await writer.wait_closed()
 
 
-async def test_too_much_at_once_is_told_to_come_back(
+async def test_too_much_at_once_is_reported_to_come_back(
     responder: ResponderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiver, "MOST_AT_ONCE", 0)

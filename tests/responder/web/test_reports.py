@@ -40,7 +40,7 @@ async def a_rollback(responder: ResponderServer, **other: Any) -> None:
     )
 
 
-async def test_every_check_is_asked_now(responder: ResponderServer) -> None:
+async def test_every_check_is_queried_now(responder: ResponderServer) -> None:
     await responder.good_then_new()
     responder.prometheus.vectors[UP] = [({}, "0")]
     status, body = await responder.get("/api/v1/report")
@@ -139,7 +139,7 @@ async def test_the_draft_of_a_post_mortem(responder: ResponderServer) -> None:
     assert (await responder.get("/api/v1/executions/r1/report?format=pdf"))[0] == 400
 
 
-async def test_the_verdicts_of_the_decision_that_opened_it_are_in_it(responder: ResponderServer) -> None:
+async def test_the_results_of_the_decision_that_opened_it_are_in_it(responder: ResponderServer) -> None:
     await responder.good_then_new()
     _, decided = await responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "slow", "by": "alice"})
     _, body = await responder.get(f"/api/v1/executions/{decided['execution']}/report")
@@ -187,7 +187,7 @@ async def test_drawing_holds_up_nobody(responder: ResponderServer) -> None:
     assert time.thread_time() - began < 0.06, "seconds that the loop worked for it; it was 0.1"
 
 
-async def test_where_nothing_can_be_drawn_it_is_said(responder: ResponderServer) -> None:
+async def test_where_nothing_can_be_drawn_it_is_reported(responder: ResponderServer) -> None:
     await a_rollback(responder)
     responder.prometheus.status = 500
     status, body = await responder.get("/api/v1/executions/r1/plot")

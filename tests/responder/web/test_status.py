@@ -150,7 +150,7 @@ async def test_automation_is_enabled_where_a_policy_may_act_now(
     assert body["auto_rollback_enabled"] is enabled
 
 
-async def test_what_is_open_is_told_by_what_it_needs(responder: ResponderServer) -> None:
+async def test_what_is_open_is_reported_by_what_it_needs(responder: ResponderServer) -> None:
     await responder.good_then_new()
     now = datetime.now(UTC)
     for name, events in (
@@ -221,7 +221,7 @@ async def test_a_journal_that_cannot_be_read_makes_series_absent_and_not_zero(re
     assert "process_start_time_seconds" in series
 
 
-async def test_the_exposition_is_what_the_scraper_asked_for(responder: ResponderServer) -> None:
+async def test_the_exposition_is_what_the_scraper_requested(responder: ResponderServer) -> None:
     for accept, content_type in (
         ("", "text/plain"),
         ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
@@ -232,7 +232,7 @@ async def test_the_exposition_is_what_the_scraper_asked_for(responder: Responder
             assert body.endswith("# EOF\n") is (content_type != "text/plain")
 
 
-async def test_a_service_that_fails_under_a_silence_says_whose_it_is(responder: ResponderServer) -> None:
+async def test_a_service_that_fails_under_a_silence_says_with_it_is(responder: ResponderServer) -> None:
     responder.prometheus.vectors[responder.policy_set.services[0].health_checks[0].model_dump()["promql"]] = [({}, "0")]
     muted = alert()
     responder.alertmanager.fires(muted.labels, muted.fingerprint, state="suppressed", silenced_by=("s1",))

@@ -26,7 +26,7 @@ async def tell(
     return body["deployment"]
 
 
-async def test_a_platform_is_told_apart(responder: ResponderServer) -> None:
+async def test_a_platform_is_reported_apart(responder: ResponderServer) -> None:
     await tell(responder, "3.0", "web", artifact="sha256:ab", status="good")
     deployment = await tell(responder, "3.0", "android", "12:00", artifact="versionCode=1234", provenance=CI, by="ci")
     assert (deployment["platform"], deployment["provenance"]) == ("android", CI)
@@ -43,7 +43,7 @@ async def test_a_platform_is_told_apart(responder: ResponderServer) -> None:
     assert (await responder.get("/api/v1/status"))[1]["services"][0]["version"] == "3.1"
 
 
-async def test_told_twice_it_is_told_once_on_each_platform(responder: ResponderServer) -> None:
+async def test_reported_twice_it_is_reported_once_on_each_platform(responder: ResponderServer) -> None:
     for platform in ("web", "android"):
         payload = {"service": "backend", "version": "3.0", "platform": platform, "id": "run-9"}
         assert [(await responder.post("/api/v1/deployments", payload))[0] for _ in range(2)] == [201, 200]
@@ -70,7 +70,7 @@ async def test_a_platform_is_a_name(responder: ResponderServer, platform: Any) -
         ("backend/android?environment=moon", "not configured in the environment 'moon'"),
     ],
 )
-async def test_what_is_no_platform_is_told_what_there_is(responder: ResponderServer, path: str, says: str) -> None:
+async def test_what_is_no_platform_is_reported_what_there_is(responder: ResponderServer, path: str, says: str) -> None:
     await tell(responder, "3.0", "android")
     status, body = await responder.get(f"/api/v1/versions/{path}")
     assert status == 404 and says in body["error"]
@@ -84,7 +84,7 @@ async def test_a_service_without_platforms_notices_nothing(responder: ResponderS
 
 
 @pytest.mark.parametrize("path", ["/api/v1/versions/backend", "/api/v1/versions/backend/android"])
-async def test_who_has_it_is_told_so(responder: ResponderServer, path: str) -> None:
+async def test_who_has_it_is_reported_so(responder: ResponderServer, path: str) -> None:
     await tell(responder, "3.0", "android")
 
     async def ask(known: str | None = None) -> tuple[int, str, bytes]:
@@ -124,7 +124,7 @@ async def test_nobody_overwrites_what_they_have_not_read(responder: ResponderSer
     assert missing[0] == 404
 
 
-async def test_what_was_said_is_told_on_request(responder: ResponderServer) -> None:
+async def test_what_was_reported_is_reported_on_request(responder: ResponderServer) -> None:
     await tell(responder, "3.0", "android", by="ci")
     await responder.post("/api/v1/versions/backend/3.0", {"status": "bad", "reason": "leaks", "by": "alice"})
     for path in ("/api/v1/versions/backend", "/api/v1/versions/backend/android"):
@@ -138,7 +138,7 @@ async def test_what_was_said_is_told_on_request(responder: ResponderServer) -> N
     assert (status, body["where"]) == (400, "history")
 
 
-async def test_what_it_was_told_to_work_with_is_told_on_request(responder: ResponderServer) -> None:
+async def test_what_it_was_reported_to_work_with_is_reported_on_request(responder: ResponderServer) -> None:
     for hour, versions in (("09", ">=1"), ("10", ">=2,<3")):
         await tell(responder, "3.0", "android", f"{hour}:00", requires={"database": versions}, by="ci")
     for path in ("/api/v1/versions/backend", "/api/v1/versions/backend/android"):

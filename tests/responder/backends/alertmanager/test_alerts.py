@@ -69,7 +69,7 @@ def test_fields_that_may_be_missing() -> None:
     assert group.truncated_alerts == 0
 
 
-def test_truncated_alerts_are_told() -> None:
+def test_truncated_alerts_are_reported() -> None:
     assert read_body(as_bytes(sent_body(ALERT, truncatedAlerts=7)), NOW).truncated_alerts == 7
 
 
@@ -130,7 +130,7 @@ def test_what_postgres_has_no_text_for_is_replaced() -> None:
 
 @pytest.mark.parametrize("when", [None, "", "0001-01-01T00:00:00Z", "absent"])
 @pytest.mark.parametrize("shape", [lambda item: [item], lambda item: sent_body(item)])
-def test_an_alert_without_a_beginning_began_now_and_is_told_apart(shape: Any, when: str | None) -> None:
+def test_an_alert_without_a_beginning_began_now_and_is_reported_apart(shape: Any, when: str | None) -> None:
     item = {**ALERT, "startsAt": when}
     if when == "absent":
         del item["startsAt"]

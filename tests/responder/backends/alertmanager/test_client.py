@@ -38,7 +38,7 @@ async def pair(alertmanager: FakeAlertmanager, second: FakeAlertmanager) -> Asyn
     await made.close()
 
 
-async def test_alerts_are_asked_for_by_their_labels(client: Alertmanager, alertmanager: FakeAlertmanager) -> None:
+async def test_alerts_are_requested_by_their_labels(client: Alertmanager, alertmanager: FakeAlertmanager) -> None:
     alertmanager.fires(LABELS, ONE)
     alertmanager.fires({**LABELS, "environment": "staging"}, TWO)
     (found,) = await client.alerts(LABELS)
@@ -78,7 +78,7 @@ async def test_an_answer_that_is_no_text_is_no_answer(charset: str) -> None:
             await client.close()
 
 
-async def test_a_silence_that_has_gone_is_still_told(client: Alertmanager) -> None:
+async def test_a_silence_that_has_gone_is_still_reported(client: Alertmanager) -> None:
     assert str(await client.silence("gone")) == "silence gone of an unknown author"
 
 
@@ -117,7 +117,7 @@ async def test_one_peer_that_answers_is_enough(
     assert len(await pair.alerts(LABELS)) == 1
 
 
-async def test_no_peer_that_answers_is_unavailable_and_each_is_told(
+async def test_no_peer_that_answers_is_unavailable_and_each_is_reported(
     pair: Alertmanager, alertmanager: FakeAlertmanager, second: FakeAlertmanager
 ) -> None:
     alertmanager.status, second.hangs = 502, True

@@ -53,7 +53,7 @@ async def test_a_change_is_validated_and_committed_whole(play: Play) -> None:
 async def test_a_look_and_a_rehearsal_leave_nothing_behind(play: Play) -> None:
     fake, client = play
     assert await client.read(*TRACK) == fake.releases
-    await client.rehearse(*TRACK, halted)
+    await client.validate_change(*TRACK, halted)
     assert len(fake.commits) == 1
     assert all(edit.gone for edit in fake.edits.values())
     assert not any("commit" in request for request in fake.requests)
@@ -130,7 +130,7 @@ async def test_a_track_or_an_app_that_is_not_there_is_no_lost_edit(play: Play) -
         await client.read("com.example.other", "production")
 
 
-async def test_an_app_whose_changes_a_person_sends_for_review(play: Play) -> None:
+async def test_an_app_with_changes_a_person_sends_for_review(play: Play) -> None:
     fake, client = play
     fake.demands_manual_review = True
     with pytest.raises(ApiRefused, match="changesNotSentForReview to true"):
@@ -144,7 +144,7 @@ async def test_missing_rights_say_who_has_to_give_them(right: str, play: Play) -
     fake, client = play
     fake.rights -= {right}
     with pytest.raises(StepFailed, match=r"\(403\): The caller does not have permission\. Check in the Play Console"):
-        await client.rehearse(*TRACK, halted)
+        await client.validate_change(*TRACK, halted)
 
 
 async def test_a_token_that_was_taken_back_is_not_used_twice(play: Play) -> None:
@@ -217,7 +217,7 @@ async def test_a_store_that_asks_us_to_wait_is_left_alone(no: Response, play: Pl
     assert await client.read(*TRACK)
 
 
-async def test_without_a_time_to_wait_it_is_asked_again_at_once(play: Play) -> None:
+async def test_without_a_time_to_wait_it_is_checked_again_at_once(play: Play) -> None:
     fake, client = play
     fake.limited = [_no(403, "rateLimitExceeded"), _no(500)]
     for _ in range(2):

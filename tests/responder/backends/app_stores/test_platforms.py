@@ -105,7 +105,7 @@ async def test_a_version_code_that_an_artefact_tells() -> None:
         assert len(moved(await android(*STAGED, target=other))) == 1  # by its name
 
 
-async def test_what_the_apps_are_told() -> None:
+async def test_what_the_apps_are_reported() -> None:
     draft = await android(*FULL, min_version="{version}", kill_switches={"checkout_v3": False})
     (mitigation,) = draft.mitigations
     assert (mitigation.min_version, mitigation.flags) == ("1", {"checkout_v3": False})
@@ -126,7 +126,7 @@ async def test_what_the_apps_are_told() -> None:
     ],
     ids=["another", "nothing", "draft", "a later one"],
 )
-async def test_what_runs_is_not_what_was_told(releases: Any, message: str) -> None:
+async def test_what_runs_is_not_what_was_reported(releases: Any, message: str) -> None:
     with pytest.raises(StepFailed) as failure:
         await android(*releases)
     assert message in str(failure.value)
@@ -162,7 +162,7 @@ async def test_a_release_that_the_store_does_not_halt_is_left_to_people() -> Non
 
 
 @pytest.mark.parametrize("right", ["view", "release"])
-async def test_missing_rights_hold_up_nothing_else_and_are_told(right: str) -> None:
+async def test_missing_rights_hold_up_nothing_else_and_are_reported(right: str) -> None:
     fake, apple = FakePlay(*FULL), FakeAppStore()
     fake.rights -= {right}
     draft = await drafted({"android": ANDROID, "ios": IOS}, StraightPlay(fake), StraightAppStore(apple))

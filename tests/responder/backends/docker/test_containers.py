@@ -75,7 +75,7 @@ async def test_a_rollback_keeps_the_old_container_and_everything_but_the_image(e
     assert list(engine.containers()) == ["shop-backend-1"]
 
 
-async def test_what_does_not_start_is_turned_back_to_a_container_like_the_one_of_before(
+async def test_what_does_not_start_is_reverted_to_a_container_like_the_one_of_before(
     engine: Engine, docker: Docker
 ) -> None:
     port = free_port()
@@ -107,7 +107,7 @@ async def test_what_an_earlier_try_left_behind_does_not_stand_in_the_way(engine:
     ] == []
 
 
-async def test_what_is_unhealthy_is_turned_back(engine: Engine, docker: Docker) -> None:
+async def test_what_is_unhealthy_is_reverted(engine: Engine, docker: Docker) -> None:
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
     execution = await ended(docker, port, to_version="sick")
@@ -116,7 +116,7 @@ async def test_what_is_unhealthy_is_turned_back(engine: Engine, docker: Docker) 
     assert engine.inspect("shop-backend-1")["Image"] == (await value(docker, "2"))["image"]
 
 
-async def test_an_image_that_is_gone_is_said_so_and_nothing_is_touched(engine: Engine, docker: Docker) -> None:
+async def test_an_image_that_is_gone_is_reported_so_and_nothing_is_touched(engine: Engine, docker: Docker) -> None:
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
     before = engine.inspect("shop-backend-1")
@@ -136,7 +136,7 @@ async def test_a_tag_that_was_moved_is_not_the_version_that_was_good(engine: Eng
         await IMAGE.value_of(docker, "1", f"sha256:{'0' * 64}")
 
 
-async def test_what_runs_is_not_what_was_told(engine: Engine, docker: Docker) -> None:
+async def test_what_runs_is_not_what_was_reported(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:3", port=free_port())
     execution = await ended(docker, 1)
     assert execution.outcome == "failed"
@@ -161,7 +161,7 @@ async def test_the_next_up_keeps_the_good_version(engine: Engine, docker: Docker
     assert execution.plan.notes == (f"{pinned}; `docker compose -f` does not read it",)
 
 
-async def test_an_override_of_somebody_else_is_left_alone_and_told(
+async def test_an_override_of_somebody_else_is_left_alone_and_reported(
     engine: Engine, docker: Docker, tmp_path: Path
 ) -> None:
     port, file = free_port(), tmp_path / "compose.yaml"

@@ -86,12 +86,12 @@ async def test_what_was_made_for_a_closed_rollback_is_removed_and_nothing_else(
     assert await remove_leftovers(journal, DOCKER, FixedConnections({Docker: docker})) == []
 
 
-async def test_no_engine_is_asked_where_no_service_needs_one(journal: Database, tmp_path: Any) -> None:
+async def test_no_engine_is_queried_where_no_service_needs_one(journal: Database, tmp_path: Any) -> None:
     release = policy_set(release={"root": "/srv/shop", "releases": "releases", "restart": ["/bin/true"]})
     assert await remove_leftovers(journal, release, FixedConnections({Docker: None})) == []  # type: ignore[dict-item]
 
 
-async def test_an_engine_that_is_away_is_asked_again_at_the_next_turn(journal: Database) -> None:
+async def test_an_engine_that_is_away_is_checked_again_at_the_next_turn(journal: Database) -> None:
     away = Docker(DockerSettings(host="tcp://127.0.0.1:1"))
     assert await remove_leftovers(journal, DOCKER, FixedConnections({Docker: away})) == []
     await away.close()

@@ -39,7 +39,7 @@ async def gone(pid: int) -> bool:
 
 
 # --- commands ---
-async def test_it_tells_what_was_said(tmp_path: Path) -> None:
+async def test_it_tells_what_was_reported(tmp_path: Path) -> None:
     assert await run("sh", "-c", "echo out; echo err >&2; pwd", cwd=tmp_path) == f"out\nerr\n{tmp_path}"
 
 
@@ -48,7 +48,7 @@ async def test_an_exit_code_is_a_halt_with_the_last_words() -> None:
         await run("sh", "-c", "echo why; exit 3")
 
 
-async def test_an_exit_without_a_word_is_told_as_such() -> None:
+async def test_an_exit_without_a_word_is_reported_as_such() -> None:
     with pytest.raises(StepFailed, match=r"exited with 1: \(it said nothing\)"):
         await run("false")
 
@@ -64,7 +64,7 @@ async def test_a_program_that_cannot_be_started_is_a_halt(program: str) -> None:
         await run(program)
 
 
-async def test_only_the_tail_of_what_was_said_is_kept() -> None:
+async def test_only_the_tail_of_what_was_reported_is_kept() -> None:
     output = await run(sys.executable, "-c", "print('head', 'x' * 100_000, 'tail')")
     assert output.endswith("xxx tail")
     assert len(output) <= 2000
@@ -78,7 +78,7 @@ async def test_a_flood_of_output_does_not_block_it() -> None:
     assert await run("sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; echo end") != ""
 
 
-async def test_nothing_can_be_asked_of_a_person() -> None:
+async def test_nothing_can_be_queried_of_a_person() -> None:
     assert await run("sh", "-c", "read answer || echo nobody there") == "nobody there"
 
 
@@ -138,7 +138,7 @@ def open_files() -> int:
 
 
 # --- links and files ---
-async def test_a_link_points_where_it_was_told(tmp_path: Path) -> None:
+async def test_a_link_points_where_it_was_reported(tmp_path: Path) -> None:
     link = tmp_path / "current"
     assert await LOCAL.link_target(link) is None
     await LOCAL.switch_link(link, tmp_path / "releases" / "2.0")

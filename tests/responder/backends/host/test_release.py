@@ -60,7 +60,7 @@ def releases_again(resource: CurrentRelease, **more: Any) -> CurrentRelease:
     return resource.model_copy(update=more)
 
 
-async def test_a_release_that_is_not_there_halts_and_nothing_moves(tmp_path: Path) -> None:
+async def test_a_release_that_is_not_there_halts_and_nothing_changes(tmp_path: Path) -> None:
     resource = releases(tmp_path)
     with pytest.raises(StepFailed, match="there is no release 9"):
         await resource.write(Local(), "9", expected="2")

@@ -131,7 +131,7 @@ async def test_many_who_ask_at_once_share_a_connection_and_a_new_token(
     assert kubernetes._api is not connected
 
 
-async def test_a_token_that_is_wrong_is_said_so(kubernetes: Kubernetes, cluster: Cluster) -> None:
+async def test_a_token_that_is_wrong_is_reported_so(kubernetes: Kubernetes, cluster: Cluster) -> None:
     cluster.token = "another"
     with pytest.raises(Forbidden, match="Unauthorized"):
         await kubernetes.get("Deployment", "shop", "backend")

@@ -90,7 +90,7 @@ async def test_what_would_stop_a_plan_is_found(
     assert re.search(why, "; ".join(map(str, found)))
 
 
-async def test_the_owners_are_asked_for_too(ready: Cluster) -> None:
+async def test_the_owners_are_requested_too(ready: Cluster) -> None:
     ready.installed.add("flagger.app")
     await TEMPLATE.check_access(InProcess(ready))
     assert ("list", "flagger.app/canaries") in ready.requests

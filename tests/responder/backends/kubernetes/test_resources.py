@@ -196,7 +196,7 @@ async def test_a_tag_that_names_another_image_by_now_is_seen_at_the_pods(cluster
         ("crashes", r"it crashes again and again \(CrashLoopBackOff: .*; it exited with 1\)"),
     ],
 )
-async def test_what_will_not_come_by_waiting_is_told_at_once(
+async def test_what_will_not_come_by_waiting_is_reported_at_once(
     starts: str, why: str, cluster: Cluster, kube: InProcess
 ) -> None:
     put_out(cluster, "Deployment", "backend", "12")
@@ -208,7 +208,7 @@ async def test_what_will_not_come_by_waiting_is_told_at_once(
         await resource.converged(kube, value)
 
 
-async def test_the_progress_deadline_is_told(cluster: Cluster, kube: InProcess, clock: Any) -> None:
+async def test_the_progress_deadline_is_reported(cluster: Cluster, kube: InProcess, clock: Any) -> None:
     put_out(cluster, "Deployment", "backend", "12", progressDeadlineSeconds=10)
     cluster.images["shop:1"] = Image(starts="never_ready")
     resource = PodTemplate(**BACKEND)
@@ -231,7 +231,7 @@ async def test_a_controller_that_lags_behind_is_waited_for(cluster: Cluster, kub
     assert await resource.converged(kube, value)
 
 
-async def test_a_template_that_nobody_keeps_yet_is_asked_for_again(cluster: Cluster, kube: InProcess) -> None:
+async def test_a_template_that_nobody_keeps_yet_is_requested_again(cluster: Cluster, kube: InProcess) -> None:
     put_out(cluster, "Deployment", "backend", "12")
     cluster.controllers = False
     cluster.apply(deployment("backend", "shop:3"))

@@ -76,7 +76,7 @@ async def test_a_rolling_rollback_goes_batch_by_batch(bad: Cluster, clock: Any) 
     assert {k: v for k, v in after.items() if k != "template"} == {k: v for k, v in before.items() if k != "template"}
 
 
-async def test_a_batch_that_is_not_well_is_turned_back_before_the_next_one(bad: Cluster, clock: Any) -> None:
+async def test_a_batch_that_is_not_well_is_reverted_before_the_next_one(bad: Cluster, clock: Any) -> None:
     bad.images["shop:1"] = Image(starts="crashes")
     ended = await rollback(bad, rolling(batch_size=1), clock).run()
     assert ended.outcome == "reverted"
@@ -94,7 +94,7 @@ async def test_a_check_of_the_batch_turns_back_too(bad: Cluster, clock: Any) -> 
     assert image(bad) == "shop:2"
 
 
-async def test_no_room_for_more_pods_is_told_and_needs_none_without_surge(bad: Cluster, clock: Any) -> None:
+async def test_no_room_for_more_pods_is_reported_and_needs_none_without_surge(bad: Cluster, clock: Any) -> None:
     bad.quota = 6
     ended = await rollback(bad, rolling(), clock).run()
     assert ended.outcome == "reverted"
@@ -277,7 +277,7 @@ async def test_what_may_not_be_looked_at_is_a_note(bad: Cluster, clock: Any) -> 
     assert plan.notes == ("whether Secret keys-1 are still there could not be seen: no right to",)
 
 
-async def test_a_paused_rollout_is_resumed_with_the_good_version_where_asked(bad: Cluster, clock: Any) -> None:
+async def test_a_paused_rollout_is_resumed_with_the_good_version_where_queried(bad: Cluster, clock: Any) -> None:
     _paused(bad)
     ended = await rollback(bad, immediate(when_paused="resume"), clock).run()
     assert ended.outcome == "succeeded", ended.reason
@@ -326,7 +326,7 @@ RELEASE = {
         ),
     ],
 )
-async def test_the_narrowest_thing_is_suspended_where_asked(
+async def test_the_narrowest_thing_is_suspended_where_queried(
     meta: dict[str, Any], suspended: ClusterChange, note: str, bad: Cluster, clock: Any
 ) -> None:
     for manifest in (APPLICATION, RELEASE):
@@ -360,7 +360,7 @@ async def test_a_resumed_rollout_has_as_long_as_any_other(bad: Cluster, clock: A
     assert resume.resource.converge_timeout == 1200
 
 
-async def test_what_was_suspended_is_resumed_when_the_rollback_is_turned_back(bad: Cluster, clock: Any) -> None:
+async def test_what_was_suspended_is_resumed_when_the_rollback_is_reverted(bad: Cluster, clock: Any) -> None:
     bad.apply(RELEASE)
     edit(bad, metadata={"labels": {"helm.toolkit.fluxcd.io/name": "web"}})
     bad.images["shop:1"] = Image(starts="pull_fails")
@@ -576,7 +576,7 @@ async def test_what_an_autoscaler_does_after_the_switch_is_no_drift(cluster: Clu
 
 
 @pytest.mark.parametrize("blue", [0, 1])
-async def test_an_idle_color_with_an_autoscaler_is_idle_again_when_it_is_turned_back(
+async def test_an_idle_color_with_an_autoscaler_is_idle_again_when_it_is_reverted(
     blue: int, cluster: Cluster, clock: Any
 ) -> None:
     colors(cluster, blue=blue, green=4)
@@ -594,7 +594,7 @@ async def test_an_idle_color_with_an_autoscaler_is_idle_again_when_it_is_turned_
 
 
 @pytest.mark.parametrize("owner", ["", "ScaledObject"])
-async def test_an_autoscaler_that_cannot_be_held_is_told(owner: str, cluster: Cluster, clock: Any) -> None:
+async def test_an_autoscaler_that_cannot_be_held_is_reported(owner: str, cluster: Cluster, clock: Any) -> None:
     colors(cluster, blue=1, green=4)
     cluster.apply(autoscaler("backend-blue", 10))
     if owner:
@@ -624,7 +624,7 @@ async def test_a_rollout_in_long_batches_has_the_time_that_they_take(strategy: A
     assert image(bad) == "shop:1"
 
 
-async def test_a_statefulset_whose_batch_is_sick_is_whole_again_when_it_is_turned_back(
+async def test_a_statefulset_with_batch_is_sick_is_whole_again_when_it_is_reverted(
     cluster: Cluster, clock: Any
 ) -> None:
     for version in "12":
@@ -749,7 +749,7 @@ async def test_a_batch_of_which_nothing_is_known_yet_is_neither_good_nor_bad(
     assert why in ended.reason
 
 
-async def test_a_template_that_was_changed_in_a_pause_is_said_so_at_once(bad: Cluster, clock: Any) -> None:
+async def test_a_template_that_was_changed_in_a_pause_is_reported_so_at_once(bad: Cluster, clock: Any) -> None:
     _paused(bad)
     bad.apply(
         {**deployment("backend", "shop:3", 6), "spec": {**deployment("backend", "shop:3", 6)["spec"], "paused": True}}
@@ -770,7 +770,7 @@ STOP = [{"namespace": "shop", "deployment": "importer"}, {"namespace": "shop", "
         (lambda c: c.drop(c.get("StatefulSet", "shop", "queue")), "there is no StatefulSet shop/queue"),
     ],
 )
-async def test_what_cannot_be_stopped_is_said_before_anything_is(
+async def test_what_cannot_be_stopped_is_reported_before_anything_is(
     change: ClusterChange, why: str, bad: Cluster, clock: Any
 ) -> None:
     bad.apply(deployment("importer", "importer:9", 1))
@@ -781,7 +781,7 @@ async def test_what_cannot_be_stopped_is_said_before_anything_is(
     assert f"no plan could be made: {why}" in ended.reason
 
 
-async def test_what_may_not_be_suspended_is_said_before_anything_is_touched(bad: Cluster, clock: Any) -> None:
+async def test_what_may_not_be_suspended_is_reported_before_anything_is_touched(bad: Cluster, clock: Any) -> None:
     bad.apply(RELEASE)
     edit(bad, metadata={"labels": {"helm.toolkit.fluxcd.io/name": "web"}})
     bad.forbidden.add(("patch", "helm.toolkit.fluxcd.io/helmreleases"))

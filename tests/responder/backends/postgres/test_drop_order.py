@@ -284,7 +284,7 @@ async def test_the_way_forward_again(shop: AppDatabase, name: str) -> None:
     assert await twin.differences() == []
 
 
-async def test_what_is_left_to_run_is_told_whole(shop: AppDatabase) -> None:
+async def test_what_is_left_to_run_is_reported_whole(shop: AppDatabase) -> None:
     """A person runs it as it stands in the reason."""
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     names = ", ".join(f"'somebody {n}'" for n in range(30))

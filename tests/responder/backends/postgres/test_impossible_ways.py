@@ -75,7 +75,10 @@ async def test_a_step_of_the_tool_that_fails_loses_nothing_that_we_ran(
     assert await shop.rows("SELECT id FROM t3 ORDER BY 1") == [(7,), (8,)]
 
 
-async def test_what_the_tool_has_destroyed_is_told_with_its_copy(shop: AppDatabase, alembic: AlembicProject) -> None:  # noqa: F811
+async def test_what_the_tool_has_destroyed_is_reported_with_its_copy(
+    shop: AppDatabase,
+    alembic: AlembicProject,  # noqa: F811
+) -> None:
     fails = f"{NEEDS_ROWS}\nif rows: raise ValueError('not today')"
     await at_three(shop, alembic, fails, three=f"{NEEDS_ROWS}\nop.drop_table('t3')")
     (shop.directory / "kept").mkdir()

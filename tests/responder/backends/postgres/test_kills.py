@@ -211,7 +211,7 @@ async def test_a_script_that_fails_half_way_says_what_is_left(shop: AppDatabase)
     )  # a human has mended it, and it goes on from there
 
 
-async def test_a_script_of_several_parts_whose_first_part_fails_is_as_if_it_had_not_begun(shop: AppDatabase) -> None:
+async def test_a_script_of_several_parts_with_first_part_fails_is_as_if_it_had_not_begun(shop: AppDatabase) -> None:
     await shop.apply(BASE, TWO)
     shop.file(2, "DROP INDEX no_such; DROP INDEX CONCURRENTLY by_name")
     ended = await shop.rollback().run(through=approved)

@@ -208,7 +208,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-async def test_it_is_said_beforehand_and_comes_back(shop: AppDatabase, loss: Loss) -> None:
+async def test_it_is_reported_beforehand_and_comes_back(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback()
     assert loss.consent in (await rollback.plan()).irreversible
@@ -366,7 +366,7 @@ SECRET = "ann@example.com"
         f"DO $$ BEGIN RAISE EXCEPTION 'no' USING DETAIL = '{SECRET}'; END $$",
     ],
 )
-async def test_no_value_of_a_row_is_in_what_is_said(shop: AppDatabase, down: str) -> None:
+async def test_no_value_of_a_row_is_in_what_is_reported(shop: AppDatabase, down: str) -> None:
     await shop.apply(f"{USERS}; ALTER TABLE users ADD mail text; UPDATE users SET mail = '{SECRET}'", "SELECT 1")
     shop.file(2, down)
     ended = await shop.rollback().run(through=approved)
@@ -375,7 +375,7 @@ async def test_no_value_of_a_row_is_in_what_is_said(shop: AppDatabase, down: str
     assert SECRET not in ended.reason
 
 
-async def test_no_value_is_in_what_is_said_of_others(shop: AppDatabase) -> None:
+async def test_no_value_is_in_what_is_reported_of_others(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick")
     async with shop.session() as other:
@@ -421,7 +421,7 @@ async def test_no_value_is_in_what_a_tool_says(shop: AppDatabase) -> None:
         ),
     ],
 )
-def test_what_programs_say_is_told_without_values(output: str, left: str) -> None:
+def test_what_programs_say_is_reported_without_values(output: str, left: str) -> None:
     assert without_values(output).strip() == left
 
 
@@ -528,7 +528,7 @@ async def test_nothing_that_lives_needs_what_is_kept(shop: AppDatabase, up: str,
 
 @pytest.mark.soak
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-async def test_turned_back_it_is_as_before(shop: AppDatabase, loss: Loss) -> None:
+async def test_reverted_it_is_as_before(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback(smoke=[{"sql": "SELECT false", "database": "shop"}])
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))

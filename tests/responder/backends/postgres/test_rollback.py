@@ -202,7 +202,7 @@ TURNED_BACK = ("a table", "two tables, one of which needs the other, with a type
         if "renamed" not in name  # within one revision: only the recorded SQL knows both names
     ],
 )
-async def test_turned_back_it_is_as_if_nothing_had_happened(shop: AppDatabase, loss: Loss) -> None:
+async def test_reverted_it_is_as_if_nothing_had_happened(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback(smoke=[{"sql": "SELECT false", "database": "shop"}])
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
@@ -316,7 +316,7 @@ async def test_a_role_that_rows_are_hidden_from_loses_none(shop: AppDatabase) ->
     assert "2 → 1 changed nothing: the revision is 2" in ended.reason
 
 
-async def test_a_table_without_a_key_is_kept_whole_and_that_is_said(shop: AppDatabase) -> None:
+async def test_a_table_without_a_key_is_kept_whole_and_that_is_reported(shop: AppDatabase) -> None:
     await shop.apply("CREATE TABLE log (line text, n int); INSERT INTO log VALUES ('a', 1), ('a', 1)", "SELECT 1")
     shop.file(2, "ALTER TABLE log DROP COLUMN n")
     rollback = shop.rollback()
@@ -341,7 +341,7 @@ async def test_what_is_kept_neither_holds_others_back_nor_acts(shop: AppDatabase
     assert await shop.rows("SELECT * FROM audit") == []
 
 
-async def test_without_preserving_it_is_said_that_it_is_lost(shop: AppDatabase) -> None:
+async def test_without_preserving_it_is_reported_that_it_is_lost(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE t (id int); ALTER TABLE users ADD nick text; INSERT INTO t VALUES (1)")
     shop.file(2, "DROP TABLE t; ALTER TABLE users DROP COLUMN nick")
     rollback = shop.rollback(preserve_data=False)
@@ -458,10 +458,10 @@ async def test_an_index_that_was_left_invalid_is_named(shop: AppDatabase) -> Non
 
 # --- the snapshot before, and the laws --------------------------------------------------------------------------------
 async def with_a_place(shop: AppDatabase, rollback: Rollback, directory: str) -> Rollback:
-    shelf = SnapshotStoreSettings.model_validate({"name": "vault", "directory": directory})
+    store = SnapshotStoreSettings.model_validate({"name": "vault", "directory": directory})
     databases = tuple(shop.schemas._databases.values())
     rollback.connections._clients[Snapshots] = await Snapshots.connect(
-        SnapshotSettings((shelf,), databases, AwsSettings())
+        SnapshotSettings((store,), databases, AwsSettings())
     )
     return rollback
 

@@ -415,7 +415,7 @@ async def test_pgroll_is_recognised(shop: AppDatabase) -> None:
         ({"django": {}}, "apps"),
     ],
 )
-def test_mistakes_are_told(options: dict[str, Any], why: str) -> None:
+def test_mistakes_are_reported(options: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         SchemaRevision.model_validate({"database": "shop", **options})
 
@@ -428,7 +428,7 @@ async def test_a_version_does_not_lead_out_of_the_directory(shop: AppDatabase, v
         await shop.rollback(version, "1", tool=tool).plan()
 
 
-async def test_no_password_is_in_the_plan_or_in_what_a_tool_said(shop: AppDatabase, tmp_path: Path) -> None:
+async def test_no_password_is_in_the_plan_or_in_what_a_tool_reported(shop: AppDatabase, tmp_path: Path) -> None:
     await shop.run(f"{USERS}; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
     variables = {"URL": "://{user}:{password}@", "KEY": "k3y-word"}
     shop = AppDatabase(shop.dsn.replace("postgres@", "postgres:s3cr3t-word@"), tmp_path, **variables)

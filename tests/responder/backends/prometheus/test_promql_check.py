@@ -89,7 +89,7 @@ async def test_a_query_that_gives_no_instant_vector_does_not_hold(
         (200, b"[]", "Prometheus at"),
     ],
 )
-async def test_an_error_of_prometheus_does_not_hold_and_is_told(
+async def test_an_error_of_prometheus_does_not_hold_and_is_reported(
     status: int, raw: bytes, says: str, prometheus: FakePrometheus, connections: Connections
 ) -> None:
     prometheus.status, prometheus.raw = status, raw

@@ -59,7 +59,7 @@ async def test_what_the_rules_record(samples: list[Sample], holds: bool, answere
 @pytest.mark.parametrize(
     ("labels", "holds"), [(None, True), ({}, False), (LABELS, False), (OTHER, True), ({"service": "backend"}, False)]
 )
-async def test_an_expression_is_asked_instead(labels: Any, holds: bool) -> None:
+async def test_an_expression_is_queried_instead(labels: Any, holds: bool) -> None:
     prometheus = Answers(*([] if labels is None else [Sample(labels=labels, value=3.0)]))
     found = await held(prometheus, "errors > 1")
     assert found[0] is holds, found

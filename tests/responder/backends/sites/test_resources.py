@@ -413,7 +413,7 @@ async def test_what_everybody_could_read_everybody_can_read_afterwards(public: b
         assert any(grant["Grantee"].get("URI", "").endswith("/AllUsers") for grant in grants) is public, key
 
 
-async def test_without_a_way_back_somebody_is_told(aws: Aws, amazon: Amazon) -> None:
+async def test_without_a_way_back_somebody_is_reported(aws: Aws, amazon: Amazon) -> None:
     assert await LIVE.preflight(aws, "1") == ()
     del amazon.s3.objects["shop/releases/2/index.html"]
     (note,) = await LIVE.preflight(aws, "1")
@@ -456,7 +456,7 @@ def test_a_version_in_a_text(pattern: str, text: str, version: str) -> None:
 CACHE = CloudfrontInvalidation(cloudfront="E1", mark="drill", paths=("/b", "/*"))
 
 
-async def test_an_invalidation_is_made_once_however_often_it_is_asked_for(aws: Aws, amazon: Amazon) -> None:
+async def test_an_invalidation_is_made_once_however_often_it_is_requested(aws: Aws, amazon: Amazon) -> None:
     amazon.takes = 0.3
     reference = CACHE.reference
     assert not await CACHE.converged(aws, reference)
@@ -496,7 +496,7 @@ async def test_too_many_invalidations_are_waited_for(aws: Aws, amazon: Amazon) -
     assert await CACHE.converged(aws, CACHE.reference)
 
 
-async def test_a_distribution_that_is_not_there_is_told_before_anything_moves(aws: Aws) -> None:
+async def test_a_distribution_that_is_not_there_is_reported_before_anything_changes(aws: Aws) -> None:
     with pytest.raises(AwsRefused) as refused:
         await CACHE.model_copy(update={"cloudfront": "E9"}).preflight(aws, "x")
     assert refused.value.code == "NoSuchDistribution"

@@ -113,7 +113,7 @@ def _without(name: str) -> Callable[[Request], Request]:
     return lambda request: replace(request, headers={k: v for k, v in request.headers.items() if k != name})
 
 
-def _told(old: str, new: str) -> Callable[[Request], Request]:
+def _altered(old: str, new: str) -> Callable[[Request], Request]:
     def changed(value: str) -> str:
         assert old in value
         return value.replace(old, new)
@@ -147,12 +147,12 @@ def _a_minute_earlier(date: str) -> str:
         (_header("x-amz-target", "new"), "'x-amz-target' must be a 'SignedHeader'"),
         (_without("if-match"), MISMATCH),
         (_without("x-amz-region-set"), "Credential should be scoped to a valid region."),
-        (_told(";if-match", ""), MISMATCH),
-        (_told("host;", ""), "'host' must be a 'SignedHeader'"),
-        (_told("content-type;", ""), "'content-type' must be a 'SignedHeader'"),
-        (_told("/cloudfront-keyvaluestore/", "/cloudfront/"), "Credential should be scoped to correct service"),
-        (_told("Signature=", "Signature=00"), MISMATCH),
-        (_told("AWS4-ECDSA-P256-SHA256", "AWS4-HMAC-SHA256"), "Credential should be scoped to a valid region."),
+        (_altered(";if-match", ""), MISMATCH),
+        (_altered("host;", ""), "'host' must be a 'SignedHeader'"),
+        (_altered("content-type;", ""), "'content-type' must be a 'SignedHeader'"),
+        (_altered("/cloudfront-keyvaluestore/", "/cloudfront/"), "Credential should be scoped to correct service"),
+        (_altered("Signature=", "Signature=00"), MISMATCH),
+        (_altered("AWS4-ECDSA-P256-SHA256", "AWS4-HMAC-SHA256"), "Credential should be scoped to a valid region."),
     ],
 )
 async def test_nothing_is_taken_that_was_not_signed(
@@ -167,9 +167,9 @@ async def test_nothing_is_taken_that_was_not_signed(
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
-        (_told("=good/", "=nobody/"), "UnrecognizedClientException"),
+        (_altered("=good/", "=nobody/"), "UnrecognizedClientException"),
         (_without("authorization"), "MissingAuthenticationTokenException"),
-        (_told(", Signature=", ", "), "IncompleteSignatureException"),
+        (_altered(", Signature=", ", "), "IncompleteSignatureException"),
     ],
 )
 async def test_who_is_not_known_is_not_even_looked_at(

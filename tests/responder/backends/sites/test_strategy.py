@@ -101,7 +101,7 @@ async def test_a_cache_that_was_not_emptied_turns_it_back(aws: Aws, amazon: Amaz
     assert amazon.distributions["E1"].origin_path == "/releases/2"
 
 
-async def test_turned_back_the_cache_is_emptied_after_the_path(aws: Aws, amazon: Amazon, amazon_url: str) -> None:
+async def test_reverted_the_cache_is_emptied_after_the_path(aws: Aws, amazon: Amazon, amazon_url: str) -> None:
     edge = at(amazon_url, within="9s")
     sick = ["http://127.0.0.1:1/"]
     wanted = frontend(web={"edge": edge}, health_check_urls=sick, healthy_within="100ms")
@@ -128,7 +128,7 @@ async def test_a_key_and_cloudflare(aws: Aws, amazon: Amazon, cloudflare: tuple[
     assert (amazon.keys, fake.purges) == ({"active": "1"}, [{"purge_everything": True}])
 
 
-async def test_nothing_moves_to_a_release_that_is_not_whole(aws: Aws, amazon: Amazon) -> None:
+async def test_nothing_changes_to_a_release_that_is_not_whole(aws: Aws, amazon: Amazon) -> None:
     del amazon.s3.objects["shop/releases/1/sw.js"]
     for pointer in (PATH, KVS, {"object": "s3://shop/current.json"}):
         ended = await Rollback(frontend(web={"pointer": pointer}), {Aws: aws}).run()
@@ -137,7 +137,7 @@ async def test_nothing_moves_to_a_release_that_is_not_whole(aws: Aws, amazon: Am
     assert not [request for request in amazon.requests if request.method in ("PUT", "POST", "DELETE")]
 
 
-async def test_a_distribution_that_is_not_there_is_known_before_anything_moves(aws: Aws, amazon: Amazon) -> None:
+async def test_a_distribution_that_is_not_there_is_known_before_anything_changes(aws: Aws, amazon: Amazon) -> None:
     ended = await Rollback(frontend(cdn_invalidation={"cloudfront": "E9"}), {Aws: aws}).run()
     assert ended.outcome == "failed"
     assert "NoSuchDistribution" in ended.reason
@@ -175,7 +175,7 @@ async def test_a_link_on_this_host(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stale", "ended"), [("2", "reverted"), ("1", "succeeded"), (None, "succeeded")])
-async def test_every_address_of_an_edge_is_asked(
+async def test_every_address_of_an_edge_is_queried(
     stale: str | None, ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name with two addresses, of which one keeps the bad version for a document each: asked in turn, two requests

@@ -56,7 +56,7 @@ def _recorded(name: str) -> dict[str, Any]:
         ("Other", "rate(errors[5m]) > 1", {"force": True}, ""),
     ],
 )
-def test_rules_whose_trouble_nothing_shows_now(recorded: str, query: str, more: dict[str, Any], message: str) -> None:
+def test_rules_with_trouble_nothing_shows_now(recorded: str, query: str, more: dict[str, Any], message: str) -> None:
     (group,) = _groups()
     group["rules"][0]["query"] = query
     policy = Policy.model_validate({**_policy('rollback="true"').model_dump(exclude_unset=True), **more})

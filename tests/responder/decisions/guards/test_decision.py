@@ -103,7 +103,7 @@ def test_a_duplicate_says_what_became_of_its_rollback(facts: Facts, reason: str)
     assert (found.result, found.reason) == ("deny", reason)
 
 
-def test_guards_that_are_asked_again_before_the_first_change() -> None:
+def test_guards_that_are_checked_again_before_the_first_change() -> None:
     assert {"armed", "circuit_breaker", "dependencies", "still_firing", "trouble_now"} == LIVE
 
 
@@ -115,11 +115,11 @@ def test_a_bypassed_guard_names_who_requested_it(case: Incident) -> None:
     assert {reasons[guard] for guard in bypassed} == {f"not asked: requested by {case.requested_by}"}
 
 
-def test_guards_without_their_facts_are_not_asked() -> None:
+def test_guards_without_their_facts_are_not_queried() -> None:
     results = decide(incident(), make_facts(live=None, fleet=None), NOW).guard_results
-    not_asked = {"circuit_breaker", "rate_limit", "dependencies", "still_firing", "trouble_now"}
-    assert {result.guard for result in results if result.reason.startswith("not asked")} == not_asked
-    assert {result.reason for result in results if result.guard in not_asked} == {
+    skipped = {"circuit_breaker", "rate_limit", "dependencies", "still_firing", "trouble_now"}
+    assert {result.guard for result in results if result.reason.startswith("not asked")} == skipped
+    assert {result.reason for result in results if result.guard in skipped} == {
         "not asked: something else speaks against it"
     }
 

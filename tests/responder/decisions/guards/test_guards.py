@@ -16,7 +16,7 @@ from tests.responder.examples import FIRES, NOW, ago, alert, by_hand, deployment
 UNKNOWN = make_facts(service=None, service_problem="no service 'x' is configured", running=None, target=None, live=None)
 
 
-def verdict_of(guard: str, case: Incident, facts: Facts) -> GuardResult:
+def result_of(guard: str, case: Incident, facts: Facts) -> GuardResult:
     return next(v for v in decide(case, facts, NOW).guard_results if v.guard == guard)
 
 
@@ -327,7 +327,7 @@ def test_who_decides_and_why(case: Incident, facts: Facts, guard: str, result: s
     assert reason in deciding.reason
 
 
-def test_every_guard_is_asked_even_where_an_early_one_refuses() -> None:
+def test_every_guard_is_queried_even_where_an_early_one_refuses() -> None:
     decision = decide(aged("observe"), make_facts(stopped="storm", opened="r1"), NOW)
     assert [v.guard for v in decision.guard_results] == [guard.name for guard in GUARDS]
     assert decision.deciding.guard == "kill_switch"
@@ -338,7 +338,7 @@ def test_every_guard_is_asked_even_where_an_early_one_refuses() -> None:
     ]
 
 
-def test_without_a_service_nothing_else_can_be_asked() -> None:
+def test_without_a_service_nothing_else_can_be_queried() -> None:
     assert [v.guard for v in decide(incident(), UNKNOWN, NOW).guard_results] == [
         "kill_switch",
         "armed",
@@ -346,7 +346,7 @@ def test_without_a_service_nothing_else_can_be_asked() -> None:
     ]
 
 
-def test_every_verdict_has_a_reason() -> None:
+def test_every_result_has_a_reason() -> None:
     for facts in (make_facts(), UNKNOWN, make_facts(running=None, target=None), make_facts(live=None)):
         for case in (incident(), by_hand()):
             assert all(v.reason for v in decide(case, facts, NOW).guard_results)
@@ -363,7 +363,7 @@ def test_a_refusal_outweighs_an_approval_that_comes_before_it() -> None:
     assert Decision(guard_results=(guard_results[2],)).deciding.guard == "c"
 
 
-def test_observe_mode_is_asked_last_so_that_it_shows_what_auto_would_have_done() -> None:
+def test_observe_mode_is_queried_last_so_that_it_shows_what_auto_would_have_done() -> None:
     facts = make_facts(last_of_policy=past(ended_at=ago(10)))
     observed, acted = decide(aged("observe"), facts, NOW), decide(aged("auto"), facts, NOW)
     assert observed.deciding == acted.deciding
@@ -391,7 +391,7 @@ def test_observe_mode_is_asked_last_so_that_it_shows_what_auto_would_have_done()
         (by_hand(), make_facts(live=None, replaced=YOUNGER), False),
     ],
 )
-def test_alertmanager_is_asked_only_where_nothing_else_speaks_against_it(
+def test_alertmanager_is_queried_only_where_nothing_else_speaks_against_it(
     case: Incident, facts: Facts, needed: bool
 ) -> None:
     assert needs_live_data(case, decide(case, facts, NOW), facts) is needed
@@ -400,11 +400,11 @@ def test_alertmanager_is_asked_only_where_nothing_else_speaks_against_it(
 def test_a_deployment_from_the_future_is_no_negative_age() -> None:
     facts = make_facts(running=deployment(at=NOW + timedelta(seconds=30)))
     case = incident(alerts=(alert(starts_at=NOW + timedelta(seconds=40)),))
-    result = verdict_of("deployed_within", case, facts)
+    result = result_of("deployed_within", case, facts)
     assert result.result == "allow"
     assert "2.1 was deployed 0s ago" in result.reason
 
 
-def test_the_cooldown_is_told_to_the_second() -> None:
+def test_the_cooldown_is_reported_to_the_second() -> None:
     facts = make_facts(last_of_policy=past(ended_at=NOW - timedelta(seconds=10, milliseconds=500)))
-    assert "another 29m49s after" in verdict_of("cooldown", incident(), facts).reason
+    assert "another 29m49s after" in result_of("cooldown", incident(), facts).reason

@@ -93,7 +93,7 @@ def guard_results(found: list[Decided]) -> list[tuple[str, str, str]]:
     return [(decision.incident.service, decision.result, decision.decision.deciding.guard) for decision in found]
 
 
-async def test_logs_are_asked_for_once_an_episode_and_a_cooldown(journal: Database, connections: Connections) -> None:
+async def test_logs_are_requested_once_an_episode_and_a_cooldown(journal: Database, connections: Connections) -> None:
     began = datetime.now(UTC).replace(microsecond=0)
     first = await decided(journal, connections, keeps(), at=began)
     assert guard_results(first) == [("backend", "preserve", "cooldown"), ("frontend", "preserve", "cooldown")]

@@ -315,7 +315,7 @@ async def test_a_stop_at_every_safe_point_turns_back(drills: DrillFactory) -> No
         assert "alice" in ended.reason
 
 
-async def test_a_step_that_cannot_be_done_is_turned_back(drills: DrillFactory) -> None:
+async def test_a_step_that_cannot_be_done_is_reverted(drills: DrillFactory) -> None:
     drill, begun = await drills.start(), Point()
     plan = (await drill.run(begun)).plan
     assert plan is not None

@@ -62,7 +62,7 @@ async def test_every_plan_ends_with_the_verification_and_freezes_there(
 
 
 @pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
-async def test_what_runs_is_not_what_was_told(make: Callable[[Path], RollbackScenario], tmp_path: Path) -> None:
+async def test_what_runs_is_not_what_was_reported(make: Callable[[Path], RollbackScenario], tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="but the deployments say that 3 runs"):
         await plan_of(make(tmp_path), from_version="3")
 

@@ -173,7 +173,7 @@ def test_the_documented_file_can_be_used(tmp_path: Path, authority: Authority) -
         ({"tls": {}}, "tls: unknown key"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(
+def test_a_mistake_is_reported_with_its_place(
     tmp_path: Path, authority: Authority, content: dict[str, Any], mistake: str
 ) -> None:
     authority.issue("other")
@@ -182,7 +182,7 @@ def test_a_mistake_is_told_with_its_place(
     assert PASSWORD not in str(caught.value)
 
 
-def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(tmp_path: Path, authority: Authority) -> None:
+def test_a_key_with_a_password_is_refused_and_nobody_is_requested_it(tmp_path: Path, authority: Authority) -> None:
     key = tmp_path / "server.key"
     subprocess.run(
         ["openssl", "pkcs8", "-topk8", "-in", str(key), "-out", str(tmp_path / "locked.key"), "-passout", "pass:x"],
@@ -248,7 +248,7 @@ async def test_the_least_version_holds(tmp_path: Path, authority: Authority) -> 
         assert (await ask(f"{url}/hello", ssl=trusting(authority)))[0] == 200
 
 
-async def test_a_client_certificate_is_asked_for(tmp_path: Path, authority: Authority) -> None:
+async def test_a_client_certificate_is_requested(tmp_path: Path, authority: Authority) -> None:
     stranger = Authority(tmp_path, "stranger").issue("mallory", "ops.example")
     async with listening(
         tmp_path, tls_server_config={**SERVER, **VERIFIED, "client_allowed_sans": ["ops.example"]}
@@ -391,7 +391,7 @@ async def test_prometheus_and_the_command_line_come_in(tmp_path: Path, authority
         # A reload takes other passwords, and says what only a restart can change.
         written(tmp_path, tls_server_config=SERVER, basic_auth_users={"prometheus": HASHED})
         os.kill(process.pid, signal.SIGHUP)
-        await parts.until(lambda: _said(process, "TLS of web.config_file cannot change without a restart"))
+        await parts.until(lambda: _logged(process, "TLS of web.config_file cannot change without a restart"))
         assert "TLS of web.config_file cannot change without a restart" in process.tail()
     finally:
         await process.terminate()
@@ -414,5 +414,5 @@ async def _ready(url: str, tls: ssl.SSLContext) -> bool:
         return False
 
 
-async def _said(process: parts.Process, words: str) -> bool:
+async def _logged(process: parts.Process, words: str) -> bool:
     return words in process.tail()

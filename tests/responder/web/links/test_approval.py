@@ -66,7 +66,7 @@ async def test_looking_at_it_approves_nothing_and_the_button_does(guarded_respon
     assert (status, "no longer waits for approval" in text) == (409, True)
 
 
-async def test_who_it_was_must_be_said(guarded_responder: ResponderServer) -> None:
+async def test_who_it_was_must_be_reported(guarded_responder: ResponderServer) -> None:
     execution_id = await held(guarded_responder)
     status, _ = await page(
         guarded_responder, "POST", await link_of(guarded_responder, execution_id), data={"name": "  "}
@@ -116,7 +116,7 @@ async def test_what_is_resolved_takes_one_more_click(guarded_responder: Responde
     assert (status, (await state(guarded_responder, execution_id))[0]) == (200, "running")
 
 
-async def test_who_approves_is_told_what_the_plan_costs(guarded_responder: ResponderServer) -> None:
+async def test_who_approves_is_reported_what_the_plan_costs(guarded_responder: ResponderServer) -> None:
     remains = Mitigation(platform="android", blocked_versions=("2.1",), remains="publish 2.2, built from 2.0")
     costs = {"notes": ("3 orders are lost & <b>gone</b>",), "mitigations": (remains,)}
     execution_id = await held(guarded_responder, with_plan=plan().model_copy(update=costs))

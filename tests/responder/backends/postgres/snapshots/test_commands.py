@@ -237,7 +237,7 @@ async def test_what_is_damaged_is_not_whole(shop: SourceDatabase, run: Run) -> N
 
 
 @pytest.mark.parametrize("words", [("verify", "shop/none"), ("verify", "../x"), ("list", "--store", "none")])
-async def test_mistakes_are_told(words: tuple[str, ...], run: Run) -> None:
+async def test_mistakes_are_reported(words: tuple[str, ...], run: Run) -> None:
     code, _, err = await run(*words)
     assert code == 2
     assert err.startswith("responder: ")

@@ -158,7 +158,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("how", "sql", "message"), REFUSED, ids=[message for _, _, message in REFUSED])
-async def test_what_stands_in_the_way_is_said_before(
+async def test_what_stands_in_the_way_is_reported_before(
     how: dict[str, Any], sql: str, message: str, cluster: parts.Postgres, tmp_path: Path
 ) -> None:
     async with source_database(cluster, tmp_path) as source:
@@ -181,7 +181,7 @@ def test_what_it_names_has_to_be_configured() -> None:
     )
 
 
-async def test_a_directory_that_is_not_there_is_said_before(source: SourceDatabase) -> None:
+async def test_a_directory_that_is_not_there_is_reported_before(source: SourceDatabase) -> None:
     source.directory.rmdir()
     with pytest.raises(StepFailed, match="is not a writable directory"):
         await resource().preflight(source.snapshots, "shop/x-1")
