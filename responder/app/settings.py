@@ -35,11 +35,10 @@ from responder.backends.postgres.snapshots.store import SnapshotStoreSettings
 from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.backends.sites.cdn_client import Cloudflare, Fastly
 from responder.backends.sites.settings import CdnSettings
-from responder.decisions.contradictions import freeze_contradictions, policy_contradictions
 from responder.decisions.freeze_windows import Freeze
 from responder.decisions.limits import Limits, Watchdog
 from responder.decisions.policies import Policy
-from responder.decisions.policy_set import PolicySet
+from responder.decisions.policy_set import PolicySet, freeze_contradictions, policy_contradictions
 from responder.evidence.settings import EvidenceSettings
 from responder.journal import state_problem
 from responder.logging import LogSettings
@@ -48,7 +47,7 @@ from responder.services.contradictions import contradictions
 from responder.services.service import Service
 from responder.transport.aws import Aws, AwsSettings
 from responder.transport.signing import ClientSettings
-from responder.web.access.settings import Web
+from responder.web.access.settings import WebSettings
 
 
 class Config(BaseModel):
@@ -72,7 +71,7 @@ class Config(BaseModel):
     )
     cdn: CdnSettings = Field(default=CdnSettings(), description="Connections to Cloudflare and Fastly")
     stores: StoreSettings = Field(default=StoreSettings(), description="Connections to app stores")
-    web: Web = Web()
+    web: WebSettings = WebSettings()
     clients: ClientSettings | None = Field(
         default=None, description="The signed documents that apps poll; default: none are served"
     )

@@ -112,7 +112,7 @@ class NoStream(ResponderError):
     """The responder cannot stream to this client. Poll instead."""
 
 
-class Client:
+class ResponderClient:
     """One session with a responder."""
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | bool = True) -> None:
@@ -123,7 +123,7 @@ class Client:
             headers=headers, timeout=aiohttp.ClientTimeout(total=30), connector=aiohttp.TCPConnector(ssl=tls)
         )
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> ResponderClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from responder.cli.client import Client
+from responder.cli.client import ResponderClient
 from responder.cli.command import NO, OK, Commands, out
 from responder.cli.display import rollbacks as display
 from responder.cli.display.terminal import clean, console
@@ -32,7 +32,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--limit", type=int, default=3)
 
 
-async def explain(args: argparse.Namespace, client: Client) -> int:
+async def explain(args: argparse.Namespace, client: ResponderClient) -> int:
     if args.last or args.file is None:
         body = await client.get("/api/v1/decisions", service=args.service, limit=args.limit)
         out(args, body["decisions"], display.decisions(body["decisions"]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from responder.cli.client import Client, execution_path
+from responder.cli.client import ResponderClient, execution_path
 from responder.cli.command import NO, OK, Commands
 from responder.cli.display import evidence as display
 from responder.cli.display.terminal import console
@@ -32,7 +32,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--fetch", type=Path, metavar="DIR", help="download the files, and verify every checksum")
 
 
-async def evidence(args: argparse.Namespace, client: Client) -> int:
+async def evidence(args: argparse.Namespace, client: ResponderClient) -> int:
     path = f"{execution_path(args.id)}/evidence"
     body = await client.get(path)
     fetched = await _fetch(client, path, body, args.fetch) if args.fetch else []
@@ -45,7 +45,7 @@ async def evidence(args: argparse.Namespace, client: Client) -> int:
     return OK if body["state"] == "kept" else NO
 
 
-async def _fetch(client: Client, path: str, body: dict[str, Any], into: Path) -> list[str]:
+async def _fetch(client: ResponderClient, path: str, body: dict[str, Any], into: Path) -> list[str]:
     if body["state"] != "kept":
         return []
     fetched = []

@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 
 from responder.cli import configuration, databases, decisions, evidence, reports, rollbacks, snapshots, versions
-from responder.cli.client import TLS_FILES, WRONG_USE, Client, Refused, address, bearer, trust
+from responder.cli.client import TLS_FILES, WRONG_USE, Refused, ResponderClient, address, bearer, trust
 from responder.cli.command import NO, WRONG, Commands
 from responder.cli.display.terminal import clean
 from responder.errors import ConfigError, ResponderError
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 async def _with_client(args: argparse.Namespace) -> int:
     tls = trust(*(getattr(args, option.replace("-", "_")) for option, _, _ in TLS_FILES))
-    async with Client(address(args.url, args.config), bearer(args.token_file), tls) as client:
+    async with ResponderClient(address(args.url, args.config), bearer(args.token_file), tls) as client:
         return int(await args.act(args, client))
 
 

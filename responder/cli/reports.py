@@ -7,7 +7,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from responder.cli.client import Client, execution_path
+from responder.cli.client import ResponderClient, execution_path
 from responder.cli.command import NO, OK, Commands, out
 from responder.cli.display import status as display
 from responder.cli.display.terminal import console
@@ -34,13 +34,13 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="write the plot to this file, and link to it")
 
 
-async def status(args: argparse.Namespace, client: Client) -> int:
+async def status(args: argparse.Namespace, client: ResponderClient) -> int:
     body = await client.get("/api/v1/status", service=args.service, environment=args.environment, health="now")
     out(args, body, display.status(body))
     return NO if body["stuck"] or not body["armed"] else OK
 
 
-async def report(args: argparse.Namespace, client: Client) -> int:
+async def report(args: argparse.Namespace, client: ResponderClient) -> int:
     """Health now: exit 0 if healthy. With the ID of a rollback: the draft of its post-mortem."""
     form = args.format or args.output
     if (args.id or args.execution) and (args.service or args.environment or args.since):
@@ -64,7 +64,7 @@ async def report(args: argparse.Namespace, client: Client) -> int:
     return OK if body["status"] == "healthy" else NO
 
 
-async def _post_mortem(args: argparse.Namespace, client: Client, execution_id: str, form: str) -> int:
+async def _post_mortem(args: argparse.Namespace, client: ResponderClient, execution_id: str, form: str) -> int:
     path = execution_path(execution_id)
     body = await client.get(f"{path}/report")
     if args.plot:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from responder.cli.client import Client, Refused, execution_path
+from responder.cli.client import Refused, ResponderClient, execution_path
 from responder.cli.command import NO, OK, Commands, out, user_name
 from responder.cli.display import rollbacks as display
 from responder.cli.watch import OVER, show_until
@@ -70,7 +70,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--limit", type=int, default=20)
 
 
-async def rollback(args: argparse.Namespace, client: Client) -> int:
+async def rollback(args: argparse.Namespace, client: ResponderClient) -> int:
     payload = {
         "service": args.service,
         "environment": args.environment,
@@ -98,12 +98,12 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
     return OK
 
 
-async def watch(args: argparse.Namespace, client: Client) -> int:
+async def watch(args: argparse.Namespace, client: ResponderClient) -> int:
     """Follows a rollback until it is closed or stuck, also while it awaits approval."""
     return await show_until(args, client, args.id, OVER)
 
 
-async def approve(args: argparse.Namespace, client: Client) -> int:
+async def approve(args: argparse.Namespace, client: ResponderClient) -> int:
     path = execution_path(args.id)
     plan_hash = args.plan or (await client.get(path))["plan_hash"]
     payload = {"plan_hash": plan_hash or "none", "by": user_name(), "although_resolved": args.although_resolved}
@@ -112,7 +112,7 @@ async def approve(args: argparse.Namespace, client: Client) -> int:
     return OK
 
 
-async def stop(args: argparse.Namespace, client: Client) -> int:
+async def stop(args: argparse.Namespace, client: ResponderClient) -> int:
     target = _execution_or_all(args, "throw it with: responder stop --all")
     body = await client.post(f"{execution_path(target)}/stop", {"reason": args.reason, "by": user_name()})
     message = (
@@ -124,7 +124,7 @@ async def stop(args: argparse.Namespace, client: Client) -> int:
     return OK
 
 
-async def close(args: argparse.Namespace, client: Client) -> int:
+async def close(args: argparse.Namespace, client: ResponderClient) -> int:
     target = _execution_or_all(args, "release it with: responder close --all --reason ...")
     payload = {"reason": args.reason, "outcome": args.outcome, "by": user_name()}
     body = await client.post(f"{execution_path(target)}/close", payload)
@@ -140,7 +140,7 @@ def _execution_or_all(args: argparse.Namespace, kill_switch: str) -> str:
     return "all" if args.all else str(args.id)
 
 
-async def history(args: argparse.Namespace, client: Client) -> int:
+async def history(args: argparse.Namespace, client: ResponderClient) -> int:
     if args.id:
         body = await client.get(execution_path(args.id))
         out(args, body, display.execution(body))

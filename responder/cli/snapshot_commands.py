@@ -12,7 +12,7 @@ from typing import Any
 from responder.app.loading import load
 from responder.backends.postgres.snapshots.client import Snapshots
 from responder.backends.postgres.snapshots.columns import restore_columns
-from responder.backends.postgres.snapshots.manifest import NAME, Manifest
+from responder.backends.postgres.snapshots.manifest import NAME, SnapshotManifest
 from responder.backends.postgres.snapshots.resource import Snapshot
 from responder.backends.postgres.snapshots.restore import (
     create_database,
@@ -46,7 +46,7 @@ def _stores(args: argparse.Namespace, snapshots: Snapshots) -> list[SnapshotStor
     return list(snapshots.stores.values())
 
 
-async def _find(args: argparse.Namespace, snapshots: Snapshots) -> tuple[SnapshotStore, Manifest]:
+async def _find(args: argparse.Namespace, snapshots: Snapshots) -> tuple[SnapshotStore, SnapshotManifest]:
     if not re.fullmatch(r"[-\w.]+/[-\w.]+", args.key) or ".." in args.key:
         raise ResponderError(
             f"invalid key {args.key}: expected DATABASE/EXECUTION such as shop/20261123-231500-4f2a9c1b"
@@ -144,7 +144,7 @@ async def restore(args: argparse.Namespace, snapshots: Snapshots) -> int:
     return OK
 
 
-async def _is_source(snapshots: Snapshots, manifest: Manifest, database: str, name: str) -> bool:
+async def _is_source(snapshots: Snapshots, manifest: SnapshotManifest, database: str, name: str) -> bool:
     """Whether the target is the database that the snapshot was taken from, under any configured name or address.
 
     Raises ResponderError if that cannot be determined.
@@ -165,7 +165,9 @@ async def _is_source(snapshots: Snapshots, manifest: Manifest, database: str, na
         raise ResponderError(f"{e}; {consequence}") from e
 
 
-async def _columns(args: argparse.Namespace, snapshots: Snapshots, store: SnapshotStore, manifest: Manifest) -> int:
+async def _columns(
+    args: argparse.Namespace, snapshots: Snapshots, store: SnapshotStore, manifest: SnapshotManifest
+) -> int:
     table, _, columns = args.columns.rpartition(":")
     database, _, other = args.into.partition("/")
     if not table or not columns or args.tables or args.replace or other:

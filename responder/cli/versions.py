@@ -6,7 +6,7 @@ import argparse
 import re
 from urllib.parse import quote
 
-from responder.cli.client import Client
+from responder.cli.client import ResponderClient
 from responder.cli.command import OK, Commands, out, user_name
 from responder.cli.display import versions as display
 from responder.errors import ResponderError
@@ -86,7 +86,7 @@ def _add_clients(commands: Commands) -> None:
     parser.add_argument("--limit", type=int, default=20, help="number of changes to show (20)")
 
 
-async def versions(args: argparse.Namespace, client: Client) -> int:
+async def versions(args: argparse.Namespace, client: ResponderClient) -> int:
     path = f"/api/v1/versions/{quote(args.service)}" + (f"/{quote(args.platform)}" if args.platform else "")
     body = await client.get(path, environment=args.environment, history="true" if args.history else None)
     if args.history:
@@ -98,7 +98,7 @@ async def versions(args: argparse.Namespace, client: Client) -> int:
     return OK
 
 
-async def deployed(args: argparse.Namespace, client: Client) -> int:
+async def deployed(args: argparse.Namespace, client: ResponderClient) -> int:
     payload = {
         "service": args.service,
         "version": args.version,
@@ -124,7 +124,7 @@ async def deployed(args: argparse.Namespace, client: Client) -> int:
     return OK
 
 
-async def mark(args: argparse.Namespace, client: Client) -> int:
+async def mark(args: argparse.Namespace, client: ResponderClient) -> int:
     if not (args.status or args.no_rollback or args.lift):
         raise ResponderError("needs a status, --no-rollback WHY or --lift")
     payload = {
@@ -145,7 +145,7 @@ async def mark(args: argparse.Namespace, client: Client) -> int:
     return OK
 
 
-async def clients(args: argparse.Namespace, client: Client) -> int:
+async def clients(args: argparse.Namespace, client: ResponderClient) -> int:
     path = f"/api/v1/clients/{quote(args.service)}/{quote(args.platform)}"
     changed = {
         "min_version": args.min_version,

@@ -14,7 +14,7 @@ from typing import Any
 from rich.live import Live
 
 from foundation import interrupt
-from responder.cli.client import Client, NoStream, Refused, execution_path
+from responder.cli.client import NoStream, Refused, ResponderClient, execution_path
 from responder.cli.display.progress import Progress, line
 from responder.cli.display.rollbacks import approval_hint
 from responder.cli.display.terminal import console
@@ -31,7 +31,7 @@ AWAY = 120.0
 """Seconds without an answer after which a responder that has answered before counts as gone."""
 
 
-async def show_until(args: argparse.Namespace, client: Client, execution: str, over: frozenset[str]) -> int:
+async def show_until(args: argparse.Namespace, client: ResponderClient, execution: str, over: frozenset[str]) -> int:
     """Shows a rollback until it is in one of the states `over`. Returns 0 if it succeeded, 1 otherwise."""
     progress = Progress(execution)
     terminal = console()
@@ -63,7 +63,9 @@ def _is_over(progress: Progress, event: dict[str, Any], over: frozenset[str]) ->
     return progress.state in over and event["seq"] >= event["last"]
 
 
-async def _draw(progress: Progress, events: AsyncIterator[_Event], client: Client, over: frozenset[str]) -> None:
+async def _draw(
+    progress: Progress, events: AsyncIterator[_Event], client: ResponderClient, over: frozenset[str]
+) -> None:
     with Live(console=console(), auto_refresh=False) as live:
 
         def draw() -> None:
@@ -88,7 +90,7 @@ async def _draw(progress: Progress, events: AsyncIterator[_Event], client: Clien
             draw()
 
 
-async def follow(client: Client, execution: str) -> AsyncGenerator[_Event]:
+async def follow(client: ResponderClient, execution: str) -> AsyncGenerator[_Event]:
     """Every event once, in order, and `checks` between them.
 
     Reads the event stream and reconnects where it broke; without a stream it polls once a second. Raises ResponderError
@@ -118,7 +120,7 @@ async def follow(client: Client, execution: str) -> AsyncGenerator[_Event]:
 class _Reader:
     """Reads the events of one execution, and remembers the last one."""
 
-    def __init__(self, client: Client, execution: str) -> None:
+    def __init__(self, client: ResponderClient, execution: str) -> None:
         self._client, self._path = client, f"{execution_path(execution)}/events"
         self._after, self._findings = -1, None
         self.streams, self.closed = True, False

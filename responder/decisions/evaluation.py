@@ -88,7 +88,7 @@ async def others_in_trouble(
     )
 
 
-class Refusal(NamedTuple):
+class GuardDenial(NamedTuple):
     """Why a rollback that was accepted before is denied now."""
 
     guard: str
@@ -99,7 +99,7 @@ class Refusal(NamedTuple):
 
 async def ask_again(
     execution: Execution, *, policy_set: PolicySet, journal: Database, connections: Connections, now: datetime
-) -> Refusal | None:
+) -> GuardDenial | None:
     """The first guard with live data that denies now; None if none does.
 
     Asked before the first change, before an approval is taken, and when the time to approve a plan is over. It does
@@ -120,10 +120,10 @@ async def ask_again(
     return None
 
 
-def _refusal(result: GuardResult, facts: Facts) -> Refusal:
+def _refusal(result: GuardResult, facts: Facts) -> GuardDenial:
     live, state = facts.live, ""
     if live and result.guard == "still_firing":
         state = live.state
     elif live and live.trouble_now and result.guard == "trouble_now":
         state = live.trouble_now.state
-    return Refusal(result.guard, result.reason, resolved=state == "gone", unknown=state == "unknown")
+    return GuardDenial(result.guard, result.reason, resolved=state == "gone", unknown=state == "unknown")

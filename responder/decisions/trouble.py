@@ -56,7 +56,8 @@ class Recordings:
             age = format_duration((self._clock - last) // 1)
             why = f"Prometheus evaluated its rule {age} ago, longer than {format_duration(FRESH)}"
             return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(alerts)} lasts: {why}")
-        reason = f"{_names(alerts)} still fires, but nothing of it is visible in the last scrapes of {service}{_queried_at()}"
+        missing = f"nothing of it is visible in the last scrapes of {service}{_queried_at()}"
+        reason = f"{_names(alerts)} still fires, but {missing}"
         return TroubleNow(state="gone", reason=reason)
 
     def _is_fresh(self, sample: Sample, evaluated: Sequence[Sample]) -> bool:

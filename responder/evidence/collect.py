@@ -21,11 +21,11 @@ from responder.backends.connections import Connections
 from responder.backends.registries import AnyLogSource
 from responder.errors import Unavailable
 from responder.evidence.collection import Collection
-from responder.evidence.manifest import FORMAT, MANIFEST, Manifest, where
-from responder.evidence.plots import Mark
+from responder.evidence.manifest import FORMAT, MANIFEST, EvidenceManifest, where
+from responder.evidence.plots import PlotMark
 from responder.evidence.series import Query
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import Store
+from responder.evidence.stores import EvidenceStore
 
 log = logging.getLogger("responder.evidence")
 
@@ -50,20 +50,20 @@ class Case(BaseModel):
     queries: tuple[Query, ...] = ()
 
     @property
-    def marks(self) -> list[Mark]:
-        deployed = [Mark(name=f"deployment of {self.version}", at=self.deployed_at)] if self.deployed_at else []
-        return [*deployed, Mark(name="onset", at=self.onset)]
+    def marks(self) -> list[PlotMark]:
+        deployed = [PlotMark(name=f"deployment of {self.version}", at=self.deployed_at)] if self.deployed_at else []
+        return [*deployed, PlotMark(name="onset", at=self.onset)]
 
 
 async def collect(
     case: Case,
     *,
     settings: EvidenceSettings,
-    store: Store,
+    store: EvidenceStore,
     connections: Connections,
     guard: Callable[[], None] = lambda: None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Manifest:
+) -> EvidenceManifest:
     """The manifest. After a crash, the existing one if the evidence is complete already.
 
     Raises StepFailed and Unavailable if nothing could be stored. Errors of sources are only in the manifest. `guard`
@@ -79,15 +79,15 @@ async def collect(
 async def _collect(
     case: Case,
     settings: EvidenceSettings,
-    store: Store,
+    store: EvidenceStore,
     connections: Connections,
     guard: Callable[[], None],
     now: Callable[[], datetime],
-) -> Manifest:
+) -> EvidenceManifest:
     started, began_at = asyncio.get_running_loop().time(), now()
     folder = where(case.deployment_id, case.id)
     if found := await store.get(folder, MANIFEST):
-        return Manifest.model_validate_json(found)
+        return EvidenceManifest.model_validate_json(found)
     begun = {"format": FORMAT, "id": case.id, "service": case.service, "began_at": began_at.isoformat()}
     await store.begin(folder, json.dumps(begun).encode())
 
@@ -106,7 +106,7 @@ async def _collect(
     ]
     working = [asyncio.ensure_future(part) for part in parts]
     await _until(working, collection.stored_by)
-    manifest = Manifest(
+    manifest = EvidenceManifest(
         id=case.id,
         execution=case.execution,
         service=case.service,

@@ -19,8 +19,8 @@ from responder.backends.log_source import MAX_LOGS, Log, LogSource, Skipped
 from responder.backends.prometheus.client import Prometheus
 from responder.config.sizes import format_size
 from responder.errors import ResponderError, StepFailed, Unavailable
-from responder.evidence.manifest import KeptFile, Missing, plain
-from responder.evidence.plots import Mark
+from responder.evidence.manifest import KeptFile, MissingFile, plain
+from responder.evidence.plots import PlotMark
 from responder.evidence.redaction import Redactor
 from responder.evidence.series import Query, look_back
 from responder.evidence.settings import EvidenceSettings
@@ -83,15 +83,15 @@ class Collection:
         self._names: Counter[str] = Counter()
         self._total = 0
         self.files: list[KeptFile] = []
-        self._missing: list[Missing] = []
+        self._missing: list[MissingFile] = []
         self._pending: Counter[str] = Counter()
 
-    def missing(self) -> list[Missing]:
+    def missing(self) -> list[MissingFile]:
         late = f"not stored within {format_duration(self._settings.within)}"
-        return self._missing + [Missing(origin=origin, reason=late) for origin in self._pending.elements()]
+        return self._missing + [MissingFile(origin=origin, reason=late) for origin in self._pending.elements()]
 
     def _add_missing(self, origin: str, reason: str) -> None:
-        self._missing.append(Missing(origin=origin, reason=reason))
+        self._missing.append(MissingFile(origin=origin, reason=reason))
 
     @contextlib.asynccontextmanager
     async def _collecting(self, origin: str) -> AsyncIterator[None]:
@@ -111,7 +111,13 @@ class Collection:
             await self._keep(name, "json", origin, await make())
 
     async def series(
-        self, number: int, query: Query, onset: datetime, marks: Sequence[Mark], now: datetime, connections: Connections
+        self,
+        number: int,
+        query: Query,
+        onset: datetime,
+        marks: Sequence[PlotMark],
+        now: datetime,
+        connections: Connections,
     ) -> None:
         origin = f"series of {query.name}"
         async with self._collecting(origin):

@@ -15,10 +15,10 @@ from responder.backends.connections import Connections
 from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable, LeaseLost, ResponderError, StepFailed, Unavailable
 from responder.evidence.collect import Case, collect
-from responder.evidence.manifest import Manifest
+from responder.evidence.manifest import EvidenceManifest
 from responder.evidence.series import queries_of
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import Store, is_evidence, store_of
+from responder.evidence.stores import EvidenceStore, is_evidence, store_of
 from responder.journal import Database, Row, deployments, evidence
 from responder.journal.deployments import Deployment
 from responder.logging import say
@@ -51,7 +51,7 @@ class EvidenceCollector:
         self._on_collected = on_collected
 
     @property
-    def store(self) -> Store:
+    def store(self) -> EvidenceStore:
         return store_of(self.settings, self._connections)
 
     async def collect_for_rollback(self, execution: Execution, guard: Callable[[], None]) -> EvidenceCollected:
@@ -153,7 +153,7 @@ class EvidenceCollector:
             queries=tuple(queries_of([service] if service else [], policy, alerts)),
         )
 
-    async def _collect(self, case: Case, guard: Callable[[], None]) -> Manifest:
+    async def _collect(self, case: Case, guard: Callable[[], None]) -> EvidenceManifest:
         try:
             manifest = await collect(
                 case, settings=self.settings, store=self.store, connections=self._connections, guard=guard

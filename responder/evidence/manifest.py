@@ -55,7 +55,7 @@ class KeptFile(BaseModel):
     redacted: int = 0
 
 
-class Missing(BaseModel):
+class MissingFile(BaseModel):
     """Something that could not be collected, and why."""
 
     model_config = ConfigDict(frozen=True)
@@ -64,7 +64,7 @@ class Missing(BaseModel):
     reason: str
 
 
-class Manifest(BaseModel):
+class EvidenceManifest(BaseModel):
     """Everything about one collection."""
 
     model_config = ConfigDict(frozen=True)
@@ -83,7 +83,7 @@ class Manifest(BaseModel):
     ended_at: Timestamp
     location: str
     files: tuple[KeptFile, ...] = ()
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingFile, ...] = ()
 
     @property
     def bytes(self) -> int:

@@ -21,7 +21,7 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 
 _CSS = "inline:.line.reactive{stroke-width:inherit!important;stroke-opacity:1!important}"
 
 
-class Line(BaseModel):
+class PlotLine(BaseModel):
     """One series. Gaps between points are not drawn."""
 
     model_config = ConfigDict(frozen=True)
@@ -30,7 +30,7 @@ class Line(BaseModel):
     points: tuple[tuple[datetime, float], ...]
 
 
-class Mark(BaseModel):
+class PlotMark(BaseModel):
     """An important time."""
 
     model_config = ConfigDict(frozen=True)
@@ -40,7 +40,7 @@ class Mark(BaseModel):
 
 
 def plot(
-    title: str, lines: Sequence[Line], marks: Sequence[Mark], start: datetime, end: datetime, *, step: float
+    title: str, lines: Sequence[PlotLine], marks: Sequence[PlotMark], start: datetime, end: datetime, *, step: float
 ) -> str:
     """The lines from start to end, with a dashed vertical line at every mark. `step`: seconds between two points.
 
@@ -52,7 +52,7 @@ def plot(
         for line in lines[:MOST_LINES]
         if (drawable := line.model_copy(update={"points": _finite(line)})).points
     ]
-    inside = [Mark(name=_shown(mark.name), at=mark.at) for mark in marks if start <= mark.at <= end]
+    inside = [PlotMark(name=_shown(mark.name), at=mark.at) for mark in marks if start <= mark.at <= end]
     low, high = _reach([value for line in shown for _, value in line.points])
     pygal = _pygal()
     columns = 2
@@ -103,12 +103,12 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _finite(line: Line) -> tuple[tuple[datetime, float], ...]:
+def _finite(line: PlotLine) -> tuple[tuple[datetime, float], ...]:
     # The axis cannot show larger values, and nothing measures them.
     return tuple((at, value) for at, value in line.points if abs(value) < 1e100)
 
 
-def _with_gaps(line: Line, step: float) -> list[tuple[float, float] | None]:
+def _with_gaps(line: PlotLine, step: float) -> list[tuple[float, float] | None]:
     points: list[tuple[float, float] | None] = []
     before: float | None = None
     for at, value in line.points:

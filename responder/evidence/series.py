@@ -14,7 +14,7 @@ from responder.backends.host.logs_client import in_daemon
 from responder.backends.prometheus.client import Prometheus, Series, TooMuch
 from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.decisions.policies import Policy
-from responder.evidence.plots import MOST_LINES, Line, Mark, plot
+from responder.evidence.plots import MOST_LINES, PlotLine, PlotMark, plot
 from responder.services.service import Service
 
 _MOST_QUERIES = 12
@@ -54,7 +54,7 @@ def expression_of(generator_url: str) -> str:
 
 
 async def look_back(
-    prometheus: Prometheus, query: Query, *, onset: datetime, now: datetime, marks: Iterable[Mark]
+    prometheus: Prometheus, query: Query, *, onset: datetime, now: datetime, marks: Iterable[PlotMark]
 ) -> list[tuple[str, bytes]]:
     """The values from half an hour before the onset until now, as suffix and content of each file."""
     start = onset - _BEFORE
@@ -71,7 +71,7 @@ async def look_back(
 
 
 def _files(
-    query: Query, found: list[Series], marks: list[Mark], start: datetime, now: datetime, step: int
+    query: Query, found: list[Series], marks: list[PlotMark], start: datetime, now: datetime, step: int
 ) -> list[tuple[str, bytes]]:
     data = {
         "name": query.name,
@@ -90,7 +90,7 @@ def _files(
         with contextlib.suppress(ArithmeticError, ValueError):  # values that cannot be drawn are in the data
             more = f" ({len(shown)} of {len(found)} series)" if len(shown) < len(found) else ""
             title = _short(f"{query.name}: {query.promql}", _LONGEST_TITLE) + more
-            lines = [Line(name=_legend(series), points=_dated(series)) for series in shown]
+            lines = [PlotLine(name=_legend(series), points=_dated(series)) for series in shown]
             drawn = plot(title, lines, marks, start, now, step=float(step))
             files.append(("svg", drawn.encode()))
     return files

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _GONE = ("NoSuchKey", "404", "NotFound")
 
 
-class Stored(NamedTuple):
+class StoredFile(NamedTuple):
     """The stored evidence of one execution, complete or not."""
 
     where: Where
@@ -32,7 +32,7 @@ class Stored(NamedTuple):
     complete: bool
 
 
-class Store(Protocol):
+class EvidenceStore(Protocol):
     """Every method raises `Unavailable` and `StepFailed`."""
 
     def location(self, where: Where) -> str:
@@ -50,16 +50,16 @@ class Store(Protocol):
     async def get(self, where: Where, name: str) -> bytes | None:
         """The content; None if there is no such file."""
 
-    async def stored(self) -> list[Stored]:
+    async def stored(self) -> list[StoredFile]:
         """Every folder that looks like evidence. `is_evidence` confirms it."""
 
     async def remove(self, where: Where) -> None: ...
 
 
-def store_of(settings: EvidenceSettings, connections: Connections) -> Store:
+def store_of(settings: EvidenceSettings, connections: Connections) -> EvidenceStore:
     if settings.base_directory is not None:
         return Directory(settings.base_directory)
-    return Bucket(*settings.bucket, connections)
+    return EvidenceBucket(*settings.bucket, connections)
 
 
 class Directory:
@@ -105,8 +105,8 @@ class Directory:
 
         return await self._try(work)
 
-    async def stored(self) -> list[Stored]:
-        def work() -> list[Stored]:
+    async def stored(self) -> list[StoredFile]:
+        def work() -> list[StoredFile]:
             return list(_found_in(self._base)) if self._base.is_dir() else []
 
         return await self._try(work)
@@ -159,7 +159,7 @@ def _sync(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _found_in(base: Path) -> Iterator[Stored]:
+def _found_in(base: Path) -> Iterator[StoredFile]:
     for deployment in base.iterdir():
         if not is_plain(deployment.name) or deployment.is_symlink() or not deployment.is_dir():
             continue
@@ -169,11 +169,11 @@ def _found_in(base: Path) -> Iterator[Stored]:
             for name in (MANIFEST, BEGUN):
                 if (home / name).is_file():
                     at = datetime.fromtimestamp((home / name).stat().st_mtime, UTC)
-                    yield Stored(Where(deployment.name, home.name), at, name == MANIFEST)
+                    yield StoredFile(Where(deployment.name, home.name), at, name == MANIFEST)
                     break
 
 
-class Bucket:
+class EvidenceBucket:
     """Objects under `prefix/{deployment_id}/{execution}/`. Large ones are uploaded in parts."""
 
     def __init__(self, bucket: str, prefix: str, connections: Connections) -> None:
@@ -200,14 +200,14 @@ class Bucket:
     async def finish(self, where: Where, manifest: bytes) -> None:
         await self.put(where, MANIFEST, manifest)
         aws = await self._connections.to(Aws)
-        await self._try(aws.write("s3", "delete_object", Bucket=self._bucket, Key=self._key(where, BEGUN)))
+        await self._try(aws.write("s3", "delete_object", EvidenceBucket=self._bucket, Key=self._key(where, BEGUN)))
 
     async def get(self, where: Where, name: str) -> bytes | None:
         aws = await self._connections.to(Aws)
         key = self._key(where, _checked(name))
 
         def download() -> bytes:
-            body: bytes = aws.client("s3").get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            body: bytes = aws.client("s3").get_object(EvidenceBucket=self._bucket, Key=key)["Body"].read()
             return body
 
         try:
@@ -218,15 +218,15 @@ class Bucket:
                 return None
             raise
 
-    async def stored(self) -> list[Stored]:
-        found: dict[Where, Stored] = {}
+    async def stored(self) -> list[StoredFile]:
+        found: dict[Where, StoredFile] = {}
         for item in await self._list(self._prefix):
             parts = item["Key"].removeprefix(self._prefix).split("/")
             if len(parts) != 3 or parts[2] not in (MANIFEST, BEGUN) or not all(map(is_plain, parts)):
                 continue
             where, complete = Where(parts[0], parts[1]), parts[2] == MANIFEST
             if where not in found or complete:
-                found[where] = Stored(where, item["LastModified"].astimezone(UTC), complete)
+                found[where] = StoredFile(where, item["LastModified"].astimezone(UTC), complete)
         return list(found.values())
 
     async def remove(self, where: Where) -> None:
@@ -237,7 +237,7 @@ class Bucket:
         aws = await self._connections.to(Aws)
         for start in range(0, len(keys), 1000):
             batch = {"Objects": [{"Key": key} for key in keys[start : start + 1000]], "Quiet": True}
-            answer = await self._try(aws.write("s3", "delete_objects", Bucket=self._bucket, Delete=batch))
+            answer = await self._try(aws.write("s3", "delete_objects", EvidenceBucket=self._bucket, Delete=batch))
             if errors := answer.get("Errors"):
                 raise Unavailable(f"{errors[0].get('Key')}: {errors[0].get('Message')}")
 
@@ -268,12 +268,12 @@ def _with_bucket(e: Exception, bucket: str) -> tuple[str, ...]:
     return (message, e.code) if isinstance(e, AwsRefused) else (message,)
 
 
-async def is_evidence(store: Store, stored: Stored) -> bool:
+async def is_evidence(store: EvidenceStore, stored: StoredFile) -> bool:
     """Whether a file in the folder says so. Files of others must never be deleted."""
     return FORMAT.encode() in (await store.get(stored.where, MANIFEST if stored.complete else BEGUN) or b"")[:200]
 
 
-async def try_out(store: Store) -> None:
+async def try_out(store: EvidenceStore) -> None:
     """Raises if the store is not writable. Deletes what it writes."""
     where = Where("responder-check", f"{os.getpid()}-{asyncio.get_running_loop().time():.6f}".replace(".", "-"))
     await store.begin(where, f'{{"format": "{FORMAT}"}}'.encode())

@@ -14,7 +14,7 @@ from responder.journal.database import Database, Row, Subscription, Transaction
 from responder.journal.open_executions import open_executions
 
 if TYPE_CHECKING:
-    from responder.journal.postgres.database import Postgres
+    from responder.journal.postgres.database import PostgresJournal
 
 __all__ = [
     "Database",
@@ -64,9 +64,9 @@ def _file(state: str) -> Path | None:
     return Path(state.removeprefix("sqlite://")) if state.startswith("sqlite:///") else None
 
 
-def _postgres() -> type[Postgres]:
+def _postgres() -> type[PostgresJournal]:
     try:
-        from responder.journal.postgres.database import Postgres
+        from responder.journal.postgres.database import PostgresJournal
     except ImportError:
         raise ConfigError(["state: PostgreSQL needs the extra: pip install 'rollback-responder[postgres]'"]) from None
-    return Postgres
+    return PostgresJournal

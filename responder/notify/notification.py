@@ -61,7 +61,7 @@ class NotifiedGuardResult(BaseModel):
     reason: str
 
 
-class Line(BaseModel):
+class ProgressLine(BaseModel):
     """One entry of the timeline."""
 
     model_config = ConfigDict(frozen=True)
@@ -98,7 +98,7 @@ class Notification(BaseModel):
     notes: tuple[str, ...] = ()
     alerts: tuple[NotifiedAlert, ...] = ()
     guard_results: tuple[NotifiedGuardResult, ...] = ()
-    timeline: tuple[Line, ...] = ()
+    timeline: tuple[ProgressLine, ...] = ()
     evidence: tuple[str, ...] = ()
     remains: tuple[str, ...] = ()  # what a human still has to do after a mitigation
     command: str = ""  # the command that a human would run next

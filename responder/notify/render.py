@@ -8,7 +8,7 @@ from typing import Any
 
 from foundation.durations import format_duration
 from responder.config.text import one_line
-from responder.notify.notification import Line, Notification, NotifiedAlert, NotifiedGuardResult, NotifiedStep
+from responder.notify.notification import Notification, NotifiedAlert, NotifiedGuardResult, NotifiedStep, ProgressLine
 from responder.rollback.events import (
     Accepted,
     ApprovalRequested,
@@ -117,7 +117,7 @@ def notification_of_decision(
             for alert in alerts
         ),
         guard_results=tuple(NotifiedGuardResult.model_validate(result) for result in body.get("guard_results", ())),
-        timeline=(Line(at=row["at"], text=f"{row['result']} by {row['guard']}: {row['reason']}"),),
+        timeline=(ProgressLine(at=row["at"], text=f"{row['result']} by {row['guard']}: {row['reason']}"),),
     )
 
 
@@ -151,7 +151,7 @@ def _steps(execution: Execution, events: Sequence[Event]) -> tuple[NotifiedStep,
     return (*steps, *(NotifiedStep(title=str(step), state="pending") for step in left))
 
 
-def _lines(events: Sequence[Event]) -> list[Line]:
+def _lines(events: Sequence[Event]) -> list[ProgressLine]:
     lines = []
     for event in events:
         match event:
@@ -177,7 +177,7 @@ def _lines(events: Sequence[Event]) -> list[Line]:
                 text = f"closed as {event.outcome} by {event.by}" + (f": {event.reason}" if event.reason else "")
             case _:
                 continue
-        lines.append(Line(at=event.at, text=text))
+        lines.append(ProgressLine(at=event.at, text=text))
     return lines
 
 

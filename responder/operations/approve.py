@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from foundation.durations import format_duration
 from responder.backends.connections import Connections
-from responder.decisions.evaluation import Refusal, ask_again
+from responder.decisions.evaluation import GuardDenial, ask_again
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Conflict
 from responder.journal import Database, Transaction, decisions, executions
@@ -50,11 +50,11 @@ async def approve(
 
 async def blocked_by(
     execution: Execution, *, policy_set: PolicySet, journal: Database, connections: Connections, now: datetime
-) -> Refusal | None:
+) -> GuardDenial | None:
     """The guard that blocks an execution now, apart from the missing approval; None if no guard does."""
     switch = await journal.read(decisions.kill_switch)
     if why := policy_set.stop_file_says() or (f"stopped by {switch.set_by}: {switch.reason}" if switch else ""):
-        return Refusal("kill_switch", f"automation is off: {why}")
+        return GuardDenial("kill_switch", f"automation is off: {why}")
     return await ask_again(execution, policy_set=policy_set, journal=journal, connections=connections, now=now)
 
 
@@ -97,7 +97,7 @@ def _check(execution: Execution, plan_hash: str, by: str, now: datetime) -> None
         )
 
 
-def _not_approved(refusal: Refusal, execution: Execution, now: datetime) -> str:
+def _not_approved(refusal: GuardDenial, execution: Execution, now: datetime) -> str:
     if refusal.resolved:
         return f"not approved: {refusal.reason}. To roll back nevertheless, approve with --although-resolved"
     left = (execution.approve_before - now).total_seconds() // 1 if execution.approve_before else 0

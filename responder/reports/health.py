@@ -18,7 +18,7 @@ _WAITING_LONG = timedelta(seconds=30)
 _JOURNAL_SLOW = 1.0
 
 
-class Check(BaseModel):
+class CheckReport(BaseModel):
     """A check that fails, or that had no answer."""
 
     service: str
@@ -64,8 +64,8 @@ class Report(BaseModel):
     at: datetime
     since: datetime
     services: list[ServiceReport]
-    failed_checks: list[Check]
-    unanswered_checks: list[Check]
+    failed_checks: list[CheckReport]
+    unanswered_checks: list[CheckReport]
     warnings: list[HealthWarning]
     recommendations: list[Recommendation]
     rollbacks: list[Rollback]
@@ -129,12 +129,12 @@ def overall(facts: ReportInputs, services: Iterable[Status]) -> Status:
     return next(status for status in _WORST if status in found)
 
 
-def _checks(facts: ReportInputs, state: str) -> Iterator[Check]:
+def _checks(facts: ReportInputs, state: str) -> Iterator[CheckReport]:
     for service in facts.services:
         for check in service.checks:
             if check.state == state:
                 fields = check.model_dump(exclude={"state"})
-                yield Check(service=service.service, environment=service.environment, **fields)
+                yield CheckReport(service=service.service, environment=service.environment, **fields)
 
 
 _Note = tuple[HealthWarning | None, Recommendation | None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from responder.reports.facts import Rollback
-from responder.reports.health import Check, Report
+from responder.reports.health import CheckReport, Report
 from responder.reports.markdown import cell, code, moment, table
 
 
@@ -63,7 +63,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield "None."
 
 
-def _checks(checks: list[Check]) -> Iterator[str]:
+def _checks(checks: list[CheckReport]) -> Iterator[str]:
     if not checks:
         yield "None."
         return

@@ -12,7 +12,7 @@ from responder.backends.prometheus.client import Prometheus, Series
 from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Unknown
-from responder.evidence.plots import MOST_LINES, Line, Mark, plot
+from responder.evidence.plots import MOST_LINES, PlotLine, PlotMark, plot
 from responder.reports.record import PostMortem, Window
 
 _POINTS = 300
@@ -29,8 +29,8 @@ async def draw(postmortem: PostMortem, policy_set: PolicySet, connections: Conne
 
     def work() -> str:
         found = [series for series in everything if _concerns(series, postmortem)]
-        shown = [Line(name=_name(series, found, query), points=_dated(series)) for series in found[:MOST_LINES]]
-        rest = [Line(name="", points=())] * (len(found) - len(shown))  # only counted
+        shown = [PlotLine(name=_name(series, found, query), points=_dated(series)) for series in found[:MOST_LINES]]
+        rest = [PlotLine(name="", points=())] * (len(found) - len(shown))  # only counted
         return plot(query, [*shown, *rest], marks(postmortem), start, end, step=step)
 
     return await in_daemon(work)  # in a thread: drawing must not delay rollbacks
@@ -61,7 +61,7 @@ def span(window: Window, now: datetime) -> tuple[datetime, datetime]:
     return began - room, min(end + room, now)
 
 
-def marks(postmortem: PostMortem) -> list[Mark]:
+def marks(postmortem: PostMortem) -> list[PlotMark]:
     window = postmortem.window
     ended = "verified" if postmortem.outcome == "succeeded" else "ended"
     moments = (
@@ -71,7 +71,7 @@ def marks(postmortem: PostMortem) -> list[Mark]:
         ("acted", window.acted_at),
         (ended, window.ended_at),
     )
-    return [Mark(name=name, at=at) for name, at in moments if at]
+    return [PlotMark(name=name, at=at) for name, at in moments if at]
 
 
 def _concerns(series: Series, postmortem: PostMortem) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from foundation.durations import format_duration
-from responder.reports.record import Moment, PostMortem, Record, ReportedChange, Stage, Window
+from responder.reports.record import ExecutionRecord, Moment, PostMortem, ReportedChange, Stage, Window
 from responder.rollback.events import (
     Accepted,
     ApprovalRequested,
@@ -29,7 +29,7 @@ from responder.rollback.plan import Change
 _SLOW_TO_FIRE = 60.0
 
 
-def make_postmortem(record: Record) -> PostMortem:
+def make_postmortem(record: ExecutionRecord) -> PostMortem:
     """The draft. Raises ValueError if the first event is not `Accepted`."""
     execution = fold(record.id, list(record.events))
     accepted, window = execution.accepted, _window(record, execution)
@@ -58,7 +58,7 @@ def make_postmortem(record: Record) -> PostMortem:
     )
 
 
-def _window(record: Record, execution: Execution) -> Window:
+def _window(record: ExecutionRecord, execution: Execution) -> Window:
     accepted = execution.accepted
     return Window(
         deployed_at=record.deployed.at if record.deployed else None,
@@ -71,7 +71,7 @@ def _window(record: Record, execution: Execution) -> Window:
     )
 
 
-def _begun(record: Record) -> Iterator[tuple[datetime, object]]:
+def _begun(record: ExecutionRecord) -> Iterator[tuple[datetime, object]]:
     """When each step started, and the step."""
     execution: Execution | None = None
     for event in record.events:
@@ -122,7 +122,7 @@ def _summary(execution: Execution, window: Window) -> str:
     return f"{head} It is in progress."
 
 
-def _timeline(record: Record, window: Window) -> Iterator[Moment]:
+def _timeline(record: ExecutionRecord, window: Window) -> Iterator[Moment]:
     if record.deployed:
         deployed = record.deployed
         detail = f"{deployed.version} ({deployed.id}, reported by {deployed.recorded_by})"
@@ -171,7 +171,7 @@ def _detail(event: Event) -> str:
     return ""
 
 
-def _changes(record: Record) -> Iterator[ReportedChange]:
+def _changes(record: ExecutionRecord) -> Iterator[ReportedChange]:
     """Every change that started, with its result."""
     ends = [
         event for event in record.events if isinstance(event, StepCompleted | StepFailed) and event.step is not None
@@ -190,7 +190,7 @@ def _changes(record: Record) -> Iterator[ReportedChange]:
         )
 
 
-def _left(record: Record, execution: Execution) -> Iterator[str]:
+def _left(record: ExecutionRecord, execution: Execution) -> Iterator[str]:
     accepted = execution.accepted
     if execution.state == "stuck":
         yield f'Bring {accepted.service} into the intended state, then: responder close {record.id} --reason "…"'
@@ -212,7 +212,7 @@ def _left(record: Record, execution: Execution) -> Iterator[str]:
             yield f"This cannot be undone: {execution.plan.irreversible}"
 
 
-def _questions(record: Record, execution: Execution, window: Window) -> Iterator[str]:
+def _questions(record: ExecutionRecord, execution: Execution, window: Window) -> Iterator[str]:
     accepted = execution.accepted
     yield from _about_the_outcome(record, execution)
     yield f"What did {accepted.from_version} do that a rollback does not undo, such as written data or sent messages?"
@@ -228,7 +228,7 @@ def _questions(record: Record, execution: Execution, window: Window) -> Iterator
         yield f"Why was the responder interrupted ({resumed} times)?"
 
 
-def _about_the_outcome(record: Record, execution: Execution) -> Iterator[str]:
+def _about_the_outcome(record: ExecutionRecord, execution: Execution) -> Iterator[str]:
     accepted = execution.accepted
     if execution.outcome == "succeeded":
         yield f"What was wrong with {accepted.from_version}, and why was it not found before the deployment?"
@@ -240,7 +240,7 @@ def _about_the_outcome(record: Record, execution: Execution) -> Iterator[str]:
         yield f"Why did the rollback fail ({execution.reason}), and what ended the trouble instead?"
 
 
-def _about_the_detection(record: Record, accepted: Accepted, window: Window) -> Iterator[str]:
+def _about_the_detection(record: ExecutionRecord, accepted: Accepted, window: Window) -> Iterator[str]:
     if accepted.forced:
         yield "Why did no policy act automatically, and should one?"
     elif window.onset_at is None:

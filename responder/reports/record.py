@@ -36,7 +36,7 @@ class Version(BaseModel):
     reason: str
 
 
-class Record(BaseModel):
+class ExecutionRecord(BaseModel):
     """Everything that the journal has about one rollback."""
 
     model_config = ConfigDict(frozen=True)

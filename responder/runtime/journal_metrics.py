@@ -21,7 +21,7 @@ _MAX_DECISIONS = 10_000
 _STATES = ("accepted", "awaiting_approval", "running", "reverting", "stuck")
 
 
-class Snapshot(BaseModel):
+class JournalSnapshot(BaseModel):
     """The content of the journal at the time of a scrape."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -37,11 +37,11 @@ class Snapshot(BaseModel):
     undelivered: list[Undelivered] = []
 
 
-async def take_snapshot(tx: Transaction, policy_set: PolicySet, now: datetime) -> Snapshot:
+async def take_snapshot(tx: Transaction, policy_set: PolicySet, now: datetime) -> JournalSnapshot:
     switch = await kill_switch(tx)
     manually_stopped = policy_set.stop_file_says() or (f"stopped by {switch.set_by}: {switch.reason}" if switch else "")
     trouble_since = now - timedelta(seconds=policy_set.limits.circuit_breaker.within)
-    return Snapshot(
+    return JournalSnapshot(
         stopped=manually_stopped or await watchdog_missing(tx, policy_set, now),
         open_executions=await tx.all("open_executions"),
         ends=await tx.all("last_ends"),
@@ -68,7 +68,7 @@ class JournalMetrics:
 
     def __init__(
         self,
-        snapshot: Snapshot | None,
+        snapshot: JournalSnapshot | None,
         policy_set: PolicySet,
         *,
         disarmed: str = "",

@@ -26,7 +26,7 @@ from responder.rollback.plan import Plan
 from responder.rollback.ports import Ports
 from responder.rollback.version_change import VersionChange
 from responder.runtime.lease import Lease
-from responder.runtime.stop_signal import StopSignal
+from responder.runtime.stop_signal import ExecutionStopSignal
 from responder.services import registry, rollbacks
 
 log = logging.getLogger("responder.worker")
@@ -38,7 +38,7 @@ Listener = Callable[[Execution, tuple[Event, ...]], None]
 @dataclass
 class _Running:
     task: asyncio.Task[None]
-    stop_signal: StopSignal
+    stop_signal: ExecutionStopSignal
     findings: dict[str, Finding]  # by check, since the current step started
 
 
@@ -68,7 +68,7 @@ class Runner:
 
     def start(self, execution: Execution, lease: Lease, *, decided_now: bool = False) -> None:
         """Starts or resumes an execution. `decided_now`: the guards have just allowed it."""
-        stop_signal = StopSignal(self._journal, self._policy_set, self._connections)
+        stop_signal = ExecutionStopSignal(self._journal, self._policy_set, self._connections)
         if decided_now:
             stop_signal.decided_now()
         findings: dict[str, Finding] = {}
@@ -115,7 +115,7 @@ class Runner:
         return after
 
     async def _execute(
-        self, execution: Execution, lease: Lease, stop_signal: StopSignal, findings: dict[str, Finding]
+        self, execution: Execution, lease: Lease, stop_signal: ExecutionStopSignal, findings: dict[str, Finding]
     ) -> None:
         def saw(check: GateCheck, finding: Finding) -> None:
             findings[check.model_dump_json()] = finding

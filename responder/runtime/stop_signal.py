@@ -18,7 +18,7 @@ _VALID_FOR = 1.0
 """Seconds for which an answer from outside holds, so that consecutive changes do not ask for each one."""
 
 
-class StopSignal:
+class ExecutionStopSignal:
     """The stop requests for one execution.
 
     They come from the stop file, the kill switch, a person who stops this execution, a silence of its alerts or of the

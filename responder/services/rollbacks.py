@@ -18,7 +18,7 @@ from responder.rollback.stages import stage_of
 from responder.services import client_rules, registry
 
 
-class Mark(NamedTuple):
+class VersionMark(NamedTuple):
     """A new status of a version of a service."""
 
     service: str
@@ -30,7 +30,7 @@ class Mark(NamedTuple):
 class Consequences(NamedTuple):
     """What an event changes besides its execution."""
 
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[VersionMark, ...] = ()
     restored: tuple[tuple[Deployment, str], ...] = ()  # deployments that the rollback made, and the version before each
     mitigations: tuple[Mitigation, ...] = ()
     releases_alerts: bool = False  # the alerts that opened it may open another one
@@ -71,11 +71,11 @@ def _of_success(execution: Execution, event: Closed) -> Consequences:
             rolled_back_by=execution.id,
         )
         restored.append((deployment, part.from_version))
-    marks = tuple(Mark(part.service, part.from_version, "bad", why) for part in accepted.parts)
+    marks = tuple(VersionMark(part.service, part.from_version, "bad", why) for part in accepted.parts)
     return Consequences(marks=marks, restored=tuple(restored), holds_services=True)
 
 
-def _suspects(execution: Execution, event: StepFailed | RetriesExhausted) -> list[Mark]:
+def _suspects(execution: Execution, event: StepFailed | RetriesExhausted) -> list[VersionMark]:
     """Both versions, if the services did not recover. Drift and unanswered checks say nothing about a version."""
     inconclusive = isinstance(event, StepFailed) and (event.drift or event.inconclusive)
     if not execution.verification_failed or inconclusive:
@@ -83,7 +83,7 @@ def _suspects(execution: Execution, event: StepFailed | RetriesExhausted) -> lis
     parts = execution.accepted.parts
     why = f"{' and '.join(part.service for part in parts)} did not recover after {execution.id}"
     return [
-        Mark(part.service, version, "suspect", why)
+        VersionMark(part.service, version, "suspect", why)
         for part in parts
         for version in (part.from_version, part.to_version)
     ]

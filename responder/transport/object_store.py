@@ -22,13 +22,13 @@ BLOCK = 1 << 20
 """Bytes of one block of a stream."""
 
 
-class Stored(NamedTuple):
+class StoredStream(NamedTuple):
     name: str
     size: int
     at: datetime
 
 
-class Store(Protocol):
+class ObjectStore(Protocol):
     """Objects by name; names are paths with `/`. Raises Unavailable if a retry may help, else StepFailed."""
 
     async def put(self, name: str, blocks: AsyncIterator[bytes]) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class Store(Protocol):
     def get(self, name: str) -> AsyncGenerator[bytes]:
         """Yields an object in blocks. Raises Missing if it does not exist."""
 
-    async def list(self, prefix: str) -> list[Stored]:
+    async def list(self, prefix: str) -> list[StoredStream]:
         """Returns the complete objects under a prefix that ends with `/`; all of them for an empty prefix."""
 
     async def delete(self, names: tuple[str, ...]) -> None:
@@ -50,7 +50,7 @@ class Store(Protocol):
         """Returns the free bytes, or None if unknown. Raises if the store cannot be reached or written to."""
 
 
-class Missing(StepFailed):
+class MissingObject(StepFailed):
     """There is no object with that name."""
 
 
@@ -97,15 +97,15 @@ class DirectoryStore:
             finally:
                 file.close()
 
-    async def list(self, prefix: str) -> list[Stored]:
-        def look() -> list[Stored]:
+    async def list(self, prefix: str) -> list[StoredStream]:
+        def look() -> list[StoredStream]:
             found = []
             for path in (self._root / prefix).rglob("*"):
                 with contextlib.suppress(FileNotFoundError):
                     if path.is_file() and not path.name.endswith(_UNFINISHED):
                         status = path.stat()
                         at = datetime.fromtimestamp(status.st_mtime, UTC)
-                        found.append(Stored(str(path.relative_to(self._root)), status.st_size, at))
+                        found.append(StoredStream(str(path.relative_to(self._root)), status.st_size, at))
             return found
 
         with _translated(self._root):
@@ -162,7 +162,7 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as e:
-        raise Missing(f"{path} does not exist") from e
+        raise MissingObject(f"{path} does not exist") from e
     except (PermissionError, NotADirectoryError, IsADirectoryError) as e:
         raise StepFailed(f"{path}: {e.strerror}") from e
     except OSError as e:

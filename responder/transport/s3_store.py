@@ -12,7 +12,7 @@ from typing import Any
 
 from responder.errors import ResponderError, Unavailable
 from responder.transport.aws import Aws, AwsRefused
-from responder.transport.object_store import Missing, Stored
+from responder.transport.object_store import MissingObject, StoredStream
 
 PART = 16 << 20
 PARTS_OF_AN_OBJECT = 10_000
@@ -117,7 +117,7 @@ class S3Store:
             return await self._retry("head_object", change=False, Key=key)
         except AwsRefused as e:
             if e.is_missing:
-                raise Missing(f"s3://{self._bucket}/{key} does not exist") from e
+                raise MissingObject(f"s3://{self._bucket}/{key} does not exist") from e
             raise
 
     async def _range(self, key: str, etag: str, first: int, last: int) -> bytes:
@@ -138,14 +138,14 @@ class S3Store:
             await asyncio.sleep(0.2 * 2**tried)
         raise Unavailable(f"s3://{self._bucket}/{key} is cut short")
 
-    async def list(self, prefix: str) -> list[Stored]:
-        found: list[Stored] = []
+    async def list(self, prefix: str) -> list[StoredStream]:
+        found: list[StoredStream] = []
         token: dict[str, str] = {}
         while True:
             page = await self._retry("list_objects_v2", change=False, Prefix=self._prefix + prefix, **token)
             for entry in page.get("Contents", ()):
                 at: datetime = entry["LastModified"]
-                found.append(Stored(entry["Key"].removeprefix(self._prefix), entry["Size"], at))
+                found.append(StoredStream(entry["Key"].removeprefix(self._prefix), entry["Size"], at))
             if not page.get("IsTruncated"):
                 return found
             token = {"ContinuationToken": page["NextContinuationToken"]}

@@ -25,7 +25,7 @@ class TooManySubscribers(Exception):
     """The limit of subscribers is reached."""
 
 
-class Subscription:
+class EventSubscription:
     """A subscription to one execution (None: to all). Nothing is buffered: missed events are in the journal."""
 
     def __init__(self, execution: str | None) -> None:
@@ -56,7 +56,7 @@ class ExecutionBroadcast:
         on_error: OnError = lambda loop: None,
     ) -> None:
         self._journal, self._poll, self._most, self._on_error = journal, poll, most, on_error
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: set[EventSubscription] = set()
         self._reader: asyncio.Task[None] | None = None
         # Subscribers read one at a time, so that rollbacks do not wait for them.
         self._read_lock = asyncio.Lock()
@@ -64,11 +64,11 @@ class ExecutionBroadcast:
         self.closing = False
 
     @contextmanager
-    def subscribe(self, execution: str | None) -> Iterator[Subscription]:
+    def subscribe(self, execution: str | None) -> Iterator[EventSubscription]:
         """Subscribes to one execution, or to all. Raises TooManySubscribers."""
         if len(self._subscriptions) >= self._most or self.closing:
             raise TooManySubscribers
-        subscription = Subscription(execution)
+        subscription = EventSubscription(execution)
         self._subscriptions.add(subscription)
         if self._reader is None:
             self._reader = asyncio.create_task(self._run(), name="broadcast")

@@ -18,7 +18,7 @@ from responder.rollback.execution import Execution, fold
 from responder.runtime.worker import Worker
 from responder.web.access.access import WHO, error
 from responder.web.access.permission import demand_execution, sees
-from responder.web.broadcast import RECENTLY, ExecutionBroadcast, Subscription, TooManySubscribers
+from responder.web.broadcast import RECENTLY, EventSubscription, ExecutionBroadcast, TooManySubscribers
 from responder.web.http.requests import answer
 from responder.web.http.routes import EXECUTION, Handlers, Route, get
 
@@ -95,7 +95,7 @@ class Events(Handlers):
             state = {"execution": execution_id, "state": execution.state, "outcome": execution.outcome}
             return answer({**state, "events": new, "checks": self._findings(execution)})
 
-        async def follow(out: _Stream, subscription: Subscription) -> None:
+        async def follow(out: _Stream, subscription: EventSubscription) -> None:
             nonlocal execution
             await out.send((str(body["seq"]), body["type"], body) for body in new)
             shown: list[dict[str, Any]] = []
@@ -117,7 +117,7 @@ class Events(Handlers):
         """
         since = _time(request)
 
-        async def follow(out: _Stream, subscription: Subscription) -> None:
+        async def follow(out: _Stream, subscription: EventSubscription) -> None:
             known = await self._broadcast.read(executions.heads, since or self._broadcast.now() - RECENTLY)
             before = {i for i, row in known.items() if row["ended_at"]} if since is None else set()
             missed = await self._broadcast.read(executions.ended_since, since) if since else []

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from responder.errors import StepFailed, Unavailable, Unknown
 from responder.evidence.collector import EvidenceCollector
-from responder.evidence.manifest import MANIFEST, Manifest, where
+from responder.evidence.manifest import MANIFEST, EvidenceManifest, where
 from responder.journal import Database, Row, Transaction, evidence
 from responder.web.access.access import error
 from responder.web.access.permission import demand_execution, permitted
@@ -63,17 +63,17 @@ class Evidence(Handlers):
         headers |= {"Content-Encoding": "gzip"} if name != requested else {}
         return web.Response(body=data, headers=headers)
 
-    def _kept(self, row: Row) -> Manifest:
+    def _kept(self, row: Row) -> EvidenceManifest:
         match row["state"]:
             case "kept":
-                return Manifest.model_validate_json(row["manifest"])
+                return EvidenceManifest.model_validate_json(row["manifest"])
             case "requested":
                 raise Unknown(f"the evidence of {row['id']} is still being collected")
             case "deleted":
                 raise Unknown(f"the evidence of {row['id']} was deleted at the end of its retention")
         raise Unknown(f"the evidence of {row['id']} could not be collected: {row['problem']}")
 
-    async def _data(self, row: Row, manifest: Manifest, name: str) -> bytes:
+    async def _data(self, row: Row, manifest: EvidenceManifest, name: str) -> bytes:
         collector, folder = self._collector(), where(row["deployment_id"], row["id"])
         location = collector.store.location(folder) if collector else "nowhere"
         if collector is None or location != row["location"]:

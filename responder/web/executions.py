@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import Field
 
 from responder.backends.connections import Connections
-from responder.decisions.evaluation import Refusal
+from responder.decisions.evaluation import GuardDenial
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Invalid
 from responder.journal import Database, Transaction, executions
@@ -113,7 +113,7 @@ class Executions(Handlers):
         )
         return self._publish(*approved)
 
-    async def blocked_by(self, execution: Execution) -> Refusal | None:
+    async def blocked_by(self, execution: Execution) -> GuardDenial | None:
         """As the operation `blocked_by`."""
         return await blocked_by(execution, **self._context(), now=self._journal.now())
 

@@ -135,12 +135,12 @@ def _markdown(request: web.Request) -> bool:
     return form == "markdown"
 
 
-async def _permitted_record(tx: Transaction, request: web.Request, execution_id: str) -> record.Record:
+async def _permitted_record(tx: Transaction, request: web.Request, execution_id: str) -> record.ExecutionRecord:
     await demand_execution(tx, request, execution_id)
     return await _record(tx, execution_id)
 
 
-async def _record(tx: Transaction, execution_id: str) -> record.Record:
+async def _record(tx: Transaction, execution_id: str) -> record.ExecutionRecord:
     events = await executions.events_of(tx, execution_id)
     accepted = (await executions.load(tx, execution_id)).accepted
     opened = await tx.all("decisions_of_execution", execution=execution_id)
@@ -161,7 +161,7 @@ async def _record(tx: Transaction, execution_id: str) -> record.Record:
     versions = await tx.all(
         "versions_of_service", service=accepted.service, environment=accepted.environment, most=1000
     )
-    return record.Record.model_validate(
+    return record.ExecutionRecord.model_validate(
         {
             "id": execution_id,
             "events": events,

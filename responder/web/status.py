@@ -22,7 +22,7 @@ from responder.journal.deployments import Deployment
 from responder.journal.outbox import Undelivered
 from responder.reports.inspection import covers
 from responder.rollback.execution import State as ExecutionState
-from responder.runtime.journal_metrics import JournalMetrics, Snapshot, take_snapshot
+from responder.runtime.journal_metrics import JournalMetrics, JournalSnapshot, take_snapshot
 from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
 from responder.services.service import Service
@@ -165,7 +165,7 @@ class Status(Handlers):
             "last_report_time": at.isoformat() if at else None,
         }
 
-    async def _snapshot(self) -> Snapshot | None:
+    async def _snapshot(self) -> JournalSnapshot | None:
         try:
             return await self._journal.read(take_snapshot, self._policy_set(), self._journal.now())
         except JournalUnavailable:
@@ -203,7 +203,7 @@ async def _last_rollbacks(tx: Transaction, services: Sequence[Service]) -> dict[
     return found
 
 
-def _notifications(snapshot: Snapshot, channels: tuple[str, ...]) -> list[dict[str, Any]]:
+def _notifications(snapshot: JournalSnapshot, channels: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every channel that is configured or has undelivered notifications."""
     known = {backlog.channel: backlog for backlog in snapshot.undelivered}
     rows = []

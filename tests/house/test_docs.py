@@ -23,7 +23,7 @@ from responder.decisions.guards import GUARDS
 from responder.decisions.policies import BY_HAND
 from responder.decisions.policy_set import PolicySet
 from responder.journal.database import load_migrations
-from responder.runtime.journal_metrics import JournalMetrics, Snapshot
+from responder.runtime.journal_metrics import JournalMetrics, JournalSnapshot
 from responder.runtime.metrics import Metrics
 from responder.web.http.routes import Handlers
 
@@ -177,7 +177,7 @@ def _anchor(heading: str) -> str:
 
 
 def test_series_are_those_of_the_exposition() -> None:
-    nothing = Snapshot(stopped="", open_executions=[], ends=[], running=[], targets=[], statuses=[], troubled=[])
+    nothing = JournalSnapshot(stopped="", open_executions=[], ends=[], running=[], targets=[], statuses=[], troubled=[])
     parts = (Metrics().registry, JournalMetrics(nothing, PolicySet(), disarmed=""))
     families = [family for part in parts for family in part.collect()]
     there = {f"{f.name}_total" if f.type == "counter" else f.name for f in families if f.name.startswith("responder_")}

@@ -25,7 +25,7 @@ from responder.runtime.collateral import AUTHOR
 from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
 from responder.web.access.access import Access
-from responder.web.access.settings import Web
+from responder.web.access.settings import WebSettings
 from responder.web.executions import Executions
 from responder.web.http.server import routes
 from responder.web.links.approve import ApprovalPage
@@ -87,14 +87,14 @@ class SimulatedRunner:
         self._connections = _Connections(clients)
         self._metrics = Metrics()
         self._start_worker()
-        links = Links(Web())
+        links = Links(WebSettings())
         receiver = Receiver(self._journal, self._policy_set, self._connect, self._worker, self._metrics)
         executions = Executions(self._journal, self._policy_set, self._connect, self._worker, links.approve_link)
         rollbacks = Rollbacks(self._journal, self._policy_set, self._connect, self._worker, receiver)
         reports = Reports(self._journal, self._policy_set, self._connect, self._worker)
         status = Status(self._journal, self._policy_set, self._worker, self._metrics, reports)
         self._parts = (receiver, rollbacks, executions, status, reports)
-        access = Access(Web())
+        access = Access(WebSettings())
         pages = (
             receiver,
             rollbacks,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_val
 
 from foundation.durations import Duration
 from foundation.secret_files import SecretFile
-from responder.backends.app_stores.client import Store, key_text
+from responder.backends.app_stores.client import StoreApi, key_text
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused
@@ -56,7 +56,7 @@ class Phased(NamedTuple):
     paused_days: int = 0  # of the 30 that it may be paused in all
 
 
-class AppStore(Store):
+class AppStore(StoreApi):
     """Reads versions, and sets the state of a phased release, which is all that can be set after the release."""
 
     name = "App Store Connect"

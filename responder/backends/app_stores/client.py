@@ -15,7 +15,7 @@ from responder.errors import StepFailed, Unavailable
 from responder.transport.json_api import ApiRefused, JsonApi
 
 
-class Store(JsonApi):
+class StoreApi(JsonApi):
     """The API of one app store."""
 
     extra: ClassVar[str] = "stores"

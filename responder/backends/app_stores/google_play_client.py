@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_val
 
 from foundation.durations import Duration
 from foundation.secret_files import SecretFile
-from responder.backends.app_stores.client import Store, key_text
+from responder.backends.app_stores.client import StoreApi, key_text
 from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused
@@ -54,7 +54,7 @@ class _Edit:
     over: bool = False  # committed, or ended by another one
 
 
-class GooglePlay(Store):
+class GooglePlay(StoreApi):
     """Each read and each change is an edit of its own. Edits run one at a time: a new one ends the previous one."""
 
     name = "Google Play"

@@ -22,7 +22,7 @@ from responder.errors import StepFailed
 from responder.transport.aws import Aws
 
 
-class Stored(NamedTuple):
+class StoredFeed(NamedTuple):
     body: bytes
     metadata: dict[str, Any]  # of S3; empty for a file
 
@@ -84,7 +84,7 @@ class _Feed(Resource[C, JsonValue], Generic[C]):
         note = f"the feed kept for {self._offered(now.body)} differs from the live one"
         return (f"{note}: reverting restores the kept one",)
 
-    async def kept_feed(self, client: C, version: str) -> dict[str, Stored]:
+    async def kept_feed(self, client: C, version: str) -> dict[str, StoredFeed]:
         """Returns the files of a version's feed by name. Raises StepFailed if one is missing or of another version."""
         files = await self._kept_files(client, version)
         if missing := [name for name, file in files.items() if file is None]:
@@ -94,7 +94,7 @@ class _Feed(Resource[C, JsonValue], Generic[C]):
             raise StepFailed(f"{self._kept(version, self.name)} offers {offered}, not {version}")
         return found
 
-    async def _kept_files(self, client: C, version: str) -> dict[str, Stored | None]:
+    async def _kept_files(self, client: C, version: str) -> dict[str, StoredFeed | None]:
         names = (*self.beside, self.name)
         return {name: await self._get(client, self._kept(version, name)) for name in names}
 
@@ -124,10 +124,10 @@ class _Feed(Resource[C, JsonValue], Generic[C]):
     def _kept(self, version: str, name: str) -> str: ...
 
     @abstractmethod
-    async def _get(self, client: C, location: str) -> Stored | None: ...
+    async def _get(self, client: C, location: str) -> StoredFeed | None: ...
 
     @abstractmethod
-    async def _put(self, client: C, location: str, what: Stored, there: Stored | None) -> None: ...
+    async def _put(self, client: C, location: str, what: StoredFeed, there: StoredFeed | None) -> None: ...
 
 
 class UpdateFeed(_Feed[Local]):
@@ -149,11 +149,11 @@ class UpdateFeed(_Feed[Local]):
     def _kept(self, version: str, name: str) -> str:
         return f"{text_for(self.kept, version)}/{name}"
 
-    async def _get(self, local: Local, location: str) -> Stored | None:
+    async def _get(self, local: Local, location: str) -> StoredFeed | None:
         found = await local.content(Path(location))
-        return None if found is None else Stored(found, {})
+        return None if found is None else StoredFeed(found, {})
 
-    async def _put(self, local: Local, location: str, what: Stored, there: Stored | None) -> None:
+    async def _put(self, local: Local, location: str, what: StoredFeed, there: StoredFeed | None) -> None:
         await local.write(Path(location), what.body, parents=True)
 
     async def _write_problems(self, client: Local) -> list[Problem]:
@@ -182,11 +182,11 @@ class UpdateFeedObject(_Feed[Aws]):
     def _kept(self, version: str, name: str) -> str:
         return f"{text_for(self.kept, version)}/{name}"
 
-    async def _get(self, aws: Aws, location: str) -> Stored | None:
+    async def _get(self, aws: Aws, location: str) -> StoredFeed | None:
         found = await aws.content(*S3Place.of(location))
-        return None if found is None else Stored(*found)
+        return None if found is None else StoredFeed(*found)
 
-    async def _put(self, aws: Aws, location: str, what: Stored, there: Stored | None) -> None:
+    async def _put(self, aws: Aws, location: str, what: StoredFeed, there: StoredFeed | None) -> None:
         bucket, key = S3Place.of(location)
         only: dict[str, Any] = {"IfMatch": there.metadata["ETag"]} if there else {"IfNoneMatch": "*"}
         like = (there or what).metadata

@@ -9,7 +9,7 @@ from responder.backends.docker.client import Docker
 from responder.backends.problems import Problem
 
 
-class Containers(BaseModel):
+class ContainerSelection(BaseModel):
     """The containers of a check."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,7 +22,7 @@ class Containers(BaseModel):
 class ContainersCheck(Check[Docker]):
     """The containers of a Compose service run, and those with a HEALTHCHECK are healthy."""
 
-    containers: Containers = Field(description="The containers that must be healthy")
+    containers: ContainerSelection = Field(description="The containers that must be healthy")
 
     @property
     def _labels(self) -> dict[str, str]:

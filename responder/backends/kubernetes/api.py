@@ -50,7 +50,7 @@ _SHOWN = 200
 """Characters of a body that is not JSON."""
 
 
-class Forbidden(StepFailed):
+class AccessDenied(StepFailed):
     """The API server denies a request of this account."""
 
 
@@ -85,7 +85,7 @@ def good(status: int, answer: Object, what: str, /, **shape: type) -> Object:
     message = _message(answer)
     match status:
         case 401 | 403:
-            raise Forbidden(f"{what}: the cluster denies access ({status}): {message}")
+            raise AccessDenied(f"{what}: the cluster denies access ({status}): {message}")
         case 409:
             raise Unavailable(f"{what} was changed at the same time (409): {message}")
         case 410:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from responder.backends.kubernetes.api import Forbidden
+from responder.backends.kubernetes.api import AccessDenied
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
 from responder.backends.kubernetes.objects import Name, Object, annotate, escape, writer_of
@@ -173,7 +173,7 @@ async def _by_instance(kube: Kubernetes, workload: Workload, name: str) -> list[
         return []
     try:
         application = await kube.get("Application", _ARGOCD, name)
-    except Forbidden:
+    except AccessDenied:
         return [Owner(who=who, mend="", unseen=True)]
     where = application["spec"].get("destination", {}).get("namespace") if application else ""
     return [_by_git(who, name, resource)] if application and where in (None, "", workload.namespace) else []
@@ -182,5 +182,5 @@ async def _by_instance(kube: Kubernetes, workload: Workload, name: str) -> list[
 async def _list(kube: Kubernetes, kind: str, namespace: str) -> list[Object] | None:
     try:
         return await kube.list(kind, namespace)
-    except Forbidden:  # without this right, only the labels of the workload are known
+    except AccessDenied:  # without this right, only the labels of the workload are known
         return None

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 
 from foundation.durations import Duration
 from responder.backends.images import digest_of
-from responder.backends.kubernetes.api import Forbidden
+from responder.backends.kubernetes.api import AccessDenied
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.gitops import owners_of
 from responder.backends.kubernetes.objects import (
@@ -269,7 +269,7 @@ class PodTemplate(Workload[Any]):
     async def _exists(self, kube: Kubernetes, kind: str, name: str) -> bool | None:
         try:
             return await kube.get(kind, self.namespace, name) is not None
-        except Forbidden:
+        except AccessDenied:
             return None
 
     def describe(self, value: Any) -> str:

@@ -21,7 +21,7 @@ from responder.backends.postgres.migration_path import MigrationPath
 from responder.backends.postgres.migrations.registry import MIGRATION_TOOLS
 from responder.backends.postgres.migrations.tool import MigrationContext, MigrationStep, MigrationTool
 from responder.backends.postgres.schemas import Schemas
-from responder.backends.postgres.script_runner import Limits
+from responder.backends.postgres.script_runner import ScriptLimits
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.errors import Drift, StepFailed
@@ -75,8 +75,10 @@ class SchemaRevision(Resource[Schemas, JsonValue]):
         return self.within + 30.0
 
     @property
-    def limits(self) -> Limits:
-        return Limits(lock_timeout=self.lock_timeout, statement_timeout=self.statement_timeout, attempts=self.attempts)
+    def limits(self) -> ScriptLimits:
+        return ScriptLimits(
+            lock_timeout=self.lock_timeout, statement_timeout=self.statement_timeout, attempts=self.attempts
+        )
 
     @property
     def application(self) -> str:

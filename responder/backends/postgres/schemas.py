@@ -14,7 +14,7 @@ from responder.backends.postgres.client import Postgres, error_text, without_val
 from responder.backends.postgres.foreign_keys import CHECK_FOREIGN_KEYS, defer_foreign_keys
 from responder.backends.postgres.script_runner import (
     RETRIED,
-    Limits,
+    ScriptLimits,
     ScriptPart,
     acquire_migration_lock,
     back_off,
@@ -115,7 +115,7 @@ class Schemas(Postgres):
         execution: str,
         script: str,
         parts: tuple[ScriptPart, ...],
-        limits: Limits,
+        limits: ScriptLimits,
         application: str,
     ) -> None:
         """Runs a script under the advisory lock of the database. Resumes it at the first part that has not run.
@@ -139,7 +139,7 @@ class Schemas(Postgres):
         argv: tuple[str, ...],
         *,
         application: str,
-        limits: Limits,
+        limits: ScriptLimits,
         within: float,
         cwd: Path | None = None,
         changes: bool = False,

@@ -17,7 +17,7 @@ RETRIED = {"55P03": "a lock timed out", "40P01": "a deadlock", "40001": "a seria
 _LOCK = "hashtextextended('rollback:' || current_database(), 0)"
 
 
-class Limits(BaseModel):
+class ScriptLimits(BaseModel):
     """Timeouts of a session in seconds, and how often a transaction is tried."""
 
     model_config = ConfigDict(frozen=True)
@@ -92,7 +92,7 @@ def progress_update(execution: str, script: str, done: int) -> tuple[Any, ...]:
     return sql, execution, script, done
 
 
-async def run_part(session: Any, part: ScriptPart, progress: tuple[Any, ...], limits: Limits) -> None:
+async def run_part(session: Any, part: ScriptPart, progress: tuple[Any, ...], limits: ScriptLimits) -> None:
     """Runs one part and records the progress. Retries it after the errors in `RETRIED`."""
     import asyncpg
 

@@ -12,7 +12,7 @@ from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused, JsonApi
 
 
-class CdnSettings(BaseModel):
+class CdnToken(BaseModel):
     """Access to the API of a CDN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,14 +22,14 @@ class CdnSettings(BaseModel):
     timeout: Duration = Field(default=15.0, gt=0, description="Deadline of one request")
 
 
-class CloudflareSettings(CdnSettings):
+class CloudflareSettings(CdnToken):
     """Access to Cloudflare."""
 
     token: SecretStr = Field(description="API token that may purge the cache of the zones, as ${CLOUDFLARE_TOKEN}")
     url: HttpUrl = Field(default=HttpUrl("https://api.cloudflare.com/client/v4"), description="URL of the API")
 
 
-class FastlySettings(CdnSettings):
+class FastlySettings(CdnToken):
     """Access to Fastly."""
 
     token: SecretStr = Field(description="API token that may activate versions and purge, as ${FASTLY_TOKEN}")
@@ -41,13 +41,13 @@ class Cdn(JsonApi):
 
     setting: ClassVar[str]
 
-    def __init__(self, settings: CdnSettings) -> None:
+    def __init__(self, settings: CdnToken) -> None:
         super().__init__(str(settings.url), settings.timeout)
         self.purged: set[str] = set()
         self._token = settings.token.get_secret_value()
 
     @classmethod
-    async def connect(cls, settings: CdnSettings | None) -> Self:
+    async def connect(cls, settings: CdnToken | None) -> Self:
         """Returns a client. Raises StepFailed without settings."""
         if settings is None:
             raise StepFailed(f"no token for {cls.name}: configure cdn.{cls.setting}")

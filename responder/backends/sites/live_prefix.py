@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 from foundation.durations import Duration
 from responder.backends.problems import Problem
 from responder.backends.sites.pointer_object import KEPT, acl_of
-from responder.backends.sites.releases import BesideReleases, Release, Releases, Stored, each, listing, stored_at
+from responder.backends.sites.releases import BesideReleases, Release, Releases, StoredObject, each, listing, stored_at
 from responder.backends.sites.s3_url import S3Place, S3Url
 from responder.backends.sites.swapping import TOO_LATE, swapping
 from responder.backends.sites.version_text import pointer_problems
@@ -92,20 +92,20 @@ class LivePrefix(BesideReleases):
         await aws.write("s3", "delete_object", Bucket=bucket, Key=key)
 
     async def _take_note(
-        self, aws: Aws, expected: JsonValue, value: JsonValue, before: dict[str, Stored] | None
+        self, aws: Aws, expected: JsonValue, value: JsonValue, before: dict[str, StoredObject] | None
     ) -> None:
         bucket, key = self._note
         body = json.dumps({"live": self.live, "was": expected, "to": value, "before": before}).encode()
         await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body)
 
-    async def _found_before(self, aws: Aws, expected: JsonValue, value: JsonValue) -> dict[str, Stored] | None:
+    async def _found_before(self, aws: Aws, expected: JsonValue, value: JsonValue) -> dict[str, StoredObject] | None:
         """Returns the files that an earlier attempt of the same change found, or None without one."""
         if (found := await aws.content(*self._note)) is None:
             return None
         try:
             note = json.loads(found[0])
             same = (note["live"], note["was"], note["to"]) == (self.live, expected, value)
-            return {path: Stored(*stored) for path, stored in note["before"].items()} if same else None
+            return {path: StoredObject(*stored) for path, stored in note["before"].items()} if same else None
         except (ValueError, LookupError, TypeError, AttributeError):
             return None  # written by an older responder, or cleared after drift
 
@@ -114,8 +114,8 @@ class LivePrefix(BesideReleases):
         aws: Aws,
         release: Release,
         paths: list[str],
-        there: dict[str, Stored],
-        before: dict[str, Stored],
+        there: dict[str, StoredObject],
+        before: dict[str, StoredObject],
         acl: dict[str, Any],
     ) -> None:
         """Copies files that differ, with their metadata, inside S3.

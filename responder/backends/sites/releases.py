@@ -43,7 +43,7 @@ class File(BaseModel):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class Manifest(BaseModel):
+class ReleaseManifest(BaseModel):
     """The `manifest.json` of a release: its files."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -51,7 +51,7 @@ class Manifest(BaseModel):
     files: Annotated[dict[Annotated[str, AfterValidator(_inside)], File], Field(min_length=1)]
 
     @classmethod
-    def read(cls, text: str | bytes | None, where: str) -> Manifest:
+    def read(cls, text: str | bytes | None, where: str) -> ReleaseManifest:
         """Parses a manifest. Raises StepFailed if it is missing or malformed."""
         if text is None:
             raise StepFailed(f"{where} does not exist, so it is unknown whether the release is complete")
@@ -63,7 +63,7 @@ class Manifest(BaseModel):
             raise StepFailed(f"{where} is not a manifest: {field}: {first['msg']}") from None
 
 
-class Stored(NamedTuple):
+class StoredObject(NamedTuple):
     """An object in a listing. One content may have two ETags, but one ETag never has two contents."""
 
     size: int
@@ -75,7 +75,7 @@ class Release(NamedTuple):
 
     location: S3Place
     files: dict[str, File]
-    stored: dict[str, Stored]
+    stored: dict[str, StoredObject]
 
 
 class BesideReleases(Resource[Aws, JsonValue]):
@@ -130,7 +130,7 @@ class Releases(BaseModel):
         location = self.location(version)
         where = f"{self.s3}/{version}"
         found = await aws.content(location.bucket, location.key(self.manifest))
-        files = Manifest.read(found[0] if found else None, f"{where}/{self.manifest}").files
+        files = ReleaseManifest.read(found[0] if found else None, f"{where}/{self.manifest}").files
         stored = await listing(aws, location)
         if missing := sorted(files.keys() - stored.keys()):
             raise StepFailed(f"{where} is incomplete: {_names(missing)} missing")
@@ -161,31 +161,33 @@ class Releases(BaseModel):
         location = self.location(live)
         found = await aws.content(location.bucket, location.key(self.manifest))
         try:
-            Manifest.read(found[0] if found else None, f"{self.s3}/{live}/{self.manifest}")
+            ReleaseManifest.read(found[0] if found else None, f"{self.s3}/{live}/{self.manifest}")
         except StepFailed as failure:
             return [Problem(f"{self.s3}/{live}", str(failure), "write the manifest when the release is built")]
         return []
 
 
-async def listing(aws: Aws, location: S3Place) -> dict[str, Stored]:
+async def listing(aws: Aws, location: S3Place) -> dict[str, StoredObject]:
     """Returns all objects under a location by their relative path."""
-    found: dict[str, Stored] = {}
+    found: dict[str, StoredObject] = {}
     before = location.key("")
     more: dict[str, Any] = {}
     while True:
         page = await aws.read("s3", "list_objects_v2", Bucket=location.bucket, Prefix=before, **more)
         for item in page.get("Contents", ()):
-            found[item["Key"].removeprefix(before)] = Stored(item["Size"], item["ETag"])
+            found[item["Key"].removeprefix(before)] = StoredObject(item["Size"], item["ETag"])
         if not page.get("IsTruncated"):
             return found
         more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-async def stored_at(aws: Aws, location: S3Place, path: str) -> Stored | None:
+async def stored_at(aws: Aws, location: S3Place, path: str) -> StoredObject | None:
     """Returns one object under a location, or None if it does not exist."""
     key = location.key(path)
     page = await aws.read("s3", "list_objects_v2", Bucket=location.bucket, Prefix=key, MaxKeys=1)
-    return next((Stored(item["Size"], item["ETag"]) for item in page.get("Contents", ()) if item["Key"] == key), None)
+    return next(
+        (StoredObject(item["Size"], item["ETag"]) for item in page.get("Contents", ()) if item["Key"] == key), None
+    )
 
 
 async def each(aws: Aws, act: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:

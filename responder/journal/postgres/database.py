@@ -49,7 +49,7 @@ def _boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class Postgres:
+class PostgresJournal:
     """A connection pool, one connection for the lease, and one that listens and measures the clock."""
 
     exclusive = False

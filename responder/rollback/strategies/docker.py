@@ -17,7 +17,7 @@ from responder.rollback.strategies.strategy import read_expecting, value_of
 from responder.rollback.version_change import VersionChange
 
 
-class Containers(BaseModel):
+class ContainerChanges(BaseModel):
     """The containers of one service, with their images before and after."""
 
     model_config = ConfigDict(frozen=True)
@@ -55,7 +55,7 @@ async def each_container(gateway: Gateway, resource: ServiceImage) -> list[Servi
 
 async def containers(
     gateway: Gateway, resource: ServiceImage, version: VersionChange, *, running: bool = True
-) -> Containers:
+) -> ContainerChanges:
     """The containers with the image that each has and that it shall have. Raises StepFailed."""
     slots = await gateway.ask(resource, resource.slots)
     resources = await each_container(gateway, resource.model_copy(update={"mark": version.execution}))
@@ -65,7 +65,7 @@ async def containers(
     last, last_notes = await _override_change(
         gateway, resource, labels, await gateway.ask(resource, lambda docker: resource.lasting(docker, to))
     )
-    return Containers(
+    return ContainerChanges(
         resources=tuple(resources), before=tuple(before), after=to, last=last, notes=(*notes, *last_notes)
     )
 

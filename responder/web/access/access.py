@@ -16,7 +16,7 @@ from responder.errors import Changed, Conflict, Forbidden, Invalid, JournalUnava
 from responder.logging import say
 from responder.web.access.cross_site import OwnHosts
 from responder.web.access.passwords import Passwords
-from responder.web.access.settings import Scope, Token, User, Web
+from responder.web.access.settings import Scope, Token, User, WebSettings
 
 log = logging.getLogger("responder.web")
 
@@ -46,7 +46,7 @@ def _who(settings: Token | User) -> Who:
 class Access:
     """Bearer tokens, stored as digests and compared in constant time, and users with passwords."""
 
-    def __init__(self, settings: Web) -> None:
+    def __init__(self, settings: WebSettings) -> None:
         self._known = [(hashlib.sha256(token.secret.encode()).digest(), _who(token)) for token in settings.tokens]
         self._users = {user.name: _who(user) for user in settings.users}
         self.hosts = OwnHosts(settings)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from responder.web.access.settings import Web, split_host
+from responder.web.access.settings import WebSettings, split_host
 
 Body = Literal["json", "form", "none"]
 """The body of a request; `none` is JSON or nothing."""
@@ -42,7 +42,7 @@ class Refusal:
 class OwnHosts:
     """The names and ports of this responder. Any other `Host` is foreign."""
 
-    def __init__(self, settings: Web) -> None:
+    def __init__(self, settings: WebSettings) -> None:
         self._any_port: set[str] = set()
         self._external = origin_of(str(settings.external_url)) if settings.external_url else None
         own = [(_plain(settings.host), settings.port)]

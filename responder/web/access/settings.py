@@ -106,7 +106,7 @@ class User(Bearer):
     name: str = Field(min_length=1, description="Name in `basic_auth_users` of the web configuration file")
 
 
-class Web(BaseModel):
+class WebSettings(BaseModel):
     """Configuration of the listener, of tokens and of users."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -148,7 +148,7 @@ class Web(BaseModel):
         return hosts
 
     @model_validator(mode="after")
-    def _with_its_file(self) -> Web:
+    def _with_its_file(self) -> WebSettings:
         if self.config_file is not None:
             self._served = read_web_config(self.config_file)
         return self

@@ -16,7 +16,7 @@ from responder.errors import ConfigError
 from responder.logging import say
 from responder.web.access.access import Access, Handler, error
 from responder.web.access.boundary import Boundary, Refused
-from responder.web.access.settings import Web
+from responder.web.access.settings import WebSettings
 from responder.web.access.web_config import WebConfig
 from responder.web.http.bodies import MOST_BYTES, await_body, must_be_text
 from responder.web.http.routes import Handlers
@@ -90,7 +90,7 @@ def _secured(app: web.Application, served: WebConfig) -> ssl.SSLContext | None:
 
 
 async def listen(
-    app: web.Application, settings: Web, ended: Callable[[Cause], None] = lambda cause: None
+    app: web.Application, settings: WebSettings, ended: Callable[[Cause], None] = lambda cause: None
 ) -> web.AppRunner:
     """Opens the listener. Raises ConfigError if the address is in use."""
     tls = _secured(app, settings.served)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from urllib.parse import quote, urlencode
 
 from responder.rollback.execution import Execution
-from responder.web.access.settings import Scope, Web
+from responder.web.access.settings import Scope, WebSettings
 
 _STOP_WITHIN = timedelta(days=1)
 
@@ -20,7 +20,7 @@ _STOP_WITHIN = timedelta(days=1)
 class Links:
     """Creates and verifies links. There are none if no token has the scope that they need."""
 
-    def __init__(self, settings: Web) -> None:
+    def __init__(self, settings: WebSettings) -> None:
         self._key = _key(settings, "approve", "approval link")
         self._stop_key = _key(settings, "operate", "stop link")
         self._base = settings.url
@@ -52,7 +52,7 @@ class Links:
         return _signed(self._stop_key, signature, execution_id, until) and now.timestamp() < int(until)
 
 
-def _key(settings: Web, scope: Scope, purpose: str) -> bytes | None:
+def _key(settings: WebSettings, scope: Scope, purpose: str) -> bytes | None:
     # A secret in the key can sign for every service, so tokens with limits are left out.
     secrets = sorted(token.secret for token in settings.tokens if scope in token.scopes and not token.limited)
     return hashlib.sha256("\0".join([purpose, *secrets]).encode()).digest() if secrets else None

@@ -25,7 +25,7 @@ from responder.rollback.events import (
 )
 from responder.services import rollbacks
 from responder.web.access.access import Access
-from responder.web.access.settings import Token, Web
+from responder.web.access.settings import Token, WebSettings
 from tests.engine import Nginx
 from tests.parts import Process, need
 from tests.responder.examples import accepted, as_bytes, plan, sent_alert, sent_body
@@ -167,7 +167,7 @@ async def test_a_proxy_is_no_hindrance(run: Run, responder: ResponderServer, tmp
     need("nginx")
     proxy = Nginx(tmp_path)
     proxy.include.write_text(f"server {responder.client.host}:{responder.client.port};\n")
-    responder.access = Access(Web(allowed_hosts=("app",)))  # the Host that this proxy sends
+    responder.access = Access(WebSettings(allowed_hosts=("app",)))  # the Host that this proxy sends
     process = await Process.start(proxy.argv, log=tmp_path / "nginx.log", ready=f"{proxy.url}/api/v1/status")
     try:
         code, out, err = await run("status", "--url", proxy.url)

@@ -17,7 +17,7 @@ from aiohttp import web
 from responder.backends.check import Finding
 from responder.cli import client as client_module
 from responder.cli import watch as watch_module
-from responder.cli.client import Client
+from responder.cli.client import ResponderClient
 from responder.cli.watch import follow
 from responder.errors import ResponderError
 from responder.journal import executions
@@ -90,7 +90,7 @@ async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, respon
         execution_id, Planned(at=now(), plan=ONE_STEP), ApprovalRequested(at=now(), reason="ask", until=now())
     )
     url = str(responder.client.make_url("/")).rstrip("/")
-    async with Client(url, None) as client:
+    async with ResponderClient(url, None) as client:
         args = type("Args", (), {"output": "text"})()
         assert await watch_module.show_until(args, client, execution_id, watch_module.OVER | {"awaiting_approval"}) == 1
         following = asyncio.create_task(watch_module.show_until(args, client, execution_id, watch_module.OVER))
@@ -169,7 +169,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @contextlib.asynccontextmanager
-async def scripted_responder(stream: Answer, known: int = 1) -> AsyncIterator[tuple[Client, list[str]]]:
+async def scripted_responder(stream: Answer, known: int = 1) -> AsyncIterator[tuple[ResponderClient, list[str]]]:
     """One whose stream behaves as the test wants; polled, it knows one more event each time."""
     requests: list[str] = []
 
@@ -184,7 +184,7 @@ async def scripted_responder(stream: Answer, known: int = 1) -> AsyncIterator[tu
         known = min(known + 1, 3)
         return web.json_response(body, headers={"Server": "rollback-responder"})
 
-    async with serving(**{"api/v1/executions/r1/events": answer}) as url, Client(url, None) as client:
+    async with serving(**{"api/v1/executions/r1/events": answer}) as url, ResponderClient(url, None) as client:
         yield client, requests
 
 
@@ -264,7 +264,7 @@ async def test_what_the_checks_say_comes_by_either_way(responder: ResponderServe
     await responder.journal.transaction(rollbacks.accept, "r1", event)
     await responder.append("r1", Planned(at=now(), plan=ONE_STEP), StepStarted(at=now(), step=0, title="x"))
     responder.worker.findings = lambda execution_id: [Finding(holds=False, reason="0 of 2")]  # type: ignore[method-assign]
-    async with Client(url, None) as client, contextlib.aclosing(follow(client, "r1")) as events:
+    async with ResponderClient(url, None) as client, contextlib.aclosing(follow(client, "r1")) as events:
         found = [await anext(events) for _ in range(5)]
     assert [kind for kind, _ in found] == ["accepted", "planned", "step_started", "checks", "checks"]
     assert found[3][1]["findings"] == found[4][1]["findings"] == [{"holds": False, "reason": "0 of 2"}]

@@ -18,9 +18,9 @@ from responder.backends.host.logs_client import Host
 from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.backends.registries import AnyLogSource
 from responder.evidence.collect import Case, collect
-from responder.evidence.manifest import Manifest, where
+from responder.evidence.manifest import EvidenceManifest, where
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import Store, store_of
+from responder.evidence.stores import EvidenceStore, store_of
 from responder.transport.aws import Aws, AwsSettings
 from tests.responder.examples import NOW, ago, alert
 from tests.responder.outside import FakePrometheus
@@ -67,7 +67,7 @@ async def settings(request: pytest.FixtureRequest, tmp_path: Path, around: Conne
 
 
 @pytest.fixture
-def store(settings: EvidenceSettings, around: Connections) -> Store:
+def store(settings: EvidenceSettings, around: Connections) -> EvidenceStore:
     return store_of(settings, around)
 
 
@@ -98,11 +98,11 @@ def a_case(*entries: dict[str, Any], **other: Any) -> Case:
     return Case(**facts)
 
 
-async def kept(case: Case, settings: EvidenceSettings, around: Connections, **more: Any) -> Manifest:
+async def kept(case: Case, settings: EvidenceSettings, around: Connections, **more: Any) -> EvidenceManifest:
     return await collect(case, settings=settings, store=store_of(settings, around), connections=around, **more)
 
 
-async def unpacked(manifest: Manifest, settings: EvidenceSettings, around: Connections) -> dict[str, bytes]:
+async def unpacked(manifest: EvidenceManifest, settings: EvidenceSettings, around: Connections) -> dict[str, bytes]:
     """What is in the files, by their names, as the store has them."""
     store, found = store_of(settings, around), {}
     for file in manifest.files:

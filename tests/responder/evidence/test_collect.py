@@ -19,10 +19,10 @@ from responder.backends.connections import Connections
 from responder.backends.docker.client import Docker, DockerSettings
 from responder.backends.host.logs_client import Host, LogFile
 from responder.errors import LeaseLost, StepFailed, Unavailable
-from responder.evidence.manifest import MANIFEST, Manifest, where
+from responder.evidence.manifest import MANIFEST, EvidenceManifest, where
 from responder.evidence.series import Query
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import Directory, Store, store_of
+from responder.evidence.stores import Directory, EvidenceStore, store_of
 from tests.responder.evidence.conftest import a_case, kept, unpacked
 from tests.responder.examples import ago
 from tests.responder.outside import FakePrometheus, serving
@@ -36,7 +36,7 @@ def written(file: Path, text: str | bytes, *, at: datetime | None = None) -> Pat
     return file
 
 
-def missing(manifest: Manifest) -> dict[str, str]:
+def missing(manifest: EvidenceManifest) -> dict[str, str]:
     return {gap.origin: gap.reason for gap in manifest.missing}
 
 
@@ -44,7 +44,7 @@ def missing(manifest: Manifest) -> dict[str, str]:
 
 
 async def test_what_is_kept_is_packed_hashed_and_found_again(
-    settings: EvidenceSettings, store: Store, around: Connections, tmp_path: Path
+    settings: EvidenceSettings, store: EvidenceStore, around: Connections, tmp_path: Path
 ) -> None:
     log = written(tmp_path / "logs" / "app.log", "one\npassword=hunter2\n")
     case = a_case({"file": f"{log.parent}/*.log"})
@@ -59,7 +59,7 @@ async def test_what_is_kept_is_packed_hashed_and_found_again(
     inside = await unpacked(manifest, settings, around)
     assert inside["app.log"] == b"one\npassword=[redacted]\n"
     assert json.loads(inside["alerts.json"])[0]["labels"]["alertname"] == "BackendDown"
-    on_disk = Manifest.model_validate_json(await store.get(folder, MANIFEST) or b"")
+    on_disk = EvidenceManifest.model_validate_json(await store.get(folder, MANIFEST) or b"")
     assert on_disk == manifest
     assert (on_disk.execution, on_disk.deployment_id, on_disk.policy) == (case.id, "deploy-21", "backend-down")
     assert store.location(folder).endswith(f"/deploy-21/{case.id}{'/' if settings.s3 else ''}")
@@ -77,7 +77,7 @@ async def test_it_is_kept_once_and_found_after_a_crash(
 
 
 async def test_what_a_crash_left_half_written_is_written_anew(
-    settings: EvidenceSettings, store: Store, around: Connections, tmp_path: Path
+    settings: EvidenceSettings, store: EvidenceStore, around: Connections, tmp_path: Path
 ) -> None:
     log = written(tmp_path / "app.log", "x\n")
     case = a_case({"file": str(log)})
@@ -106,7 +106,9 @@ async def test_large_files_go_up_in_parts(around: Connections, settings: Evidenc
     assert len((await unpacked(manifest, settings, around))["big.log"]) == big.unpacked_bytes
 
 
-async def test_a_name_never_leaves_its_place(settings: EvidenceSettings, store: Store, around: Connections) -> None:
+async def test_a_name_never_leaves_its_place(
+    settings: EvidenceSettings, store: EvidenceStore, around: Connections
+) -> None:
     case = a_case(deployment_id="../../etc/../../cron.d", id="x/../../y")
     manifest = await kept(case, settings, around)
     home = store.location(where("d", "i")).rstrip("/").removesuffix("d/i")

@@ -22,7 +22,7 @@ from responder.evidence.collector import EvidenceCollector
 from responder.evidence.maintenance import maintain
 from responder.evidence.manifest import MANIFEST, where
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import Store
+from responder.evidence.stores import EvidenceStore
 from responder.journal import Database, evidence, executions
 from responder.rollback.events import Closed, EvidenceCollected
 from responder.rollback.execution import Execution
@@ -63,7 +63,7 @@ class _Interrupted(EvidenceCollector):
     point: Point
 
     @property
-    def store(self) -> Store:
+    def store(self) -> EvidenceStore:
         return _Through(super().store, self.point)  # type: ignore[return-value]
 
 

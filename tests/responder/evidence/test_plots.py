@@ -10,19 +10,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from responder.evidence.plots import MOST_LINES, Line, Mark, plot
+from responder.evidence.plots import MOST_LINES, PlotLine, PlotMark, plot
 from tests.responder.examples import NOW, ago
 
 SVG = "{http://www.w3.org/2000/svg}"
 START, END = ago(600), NOW
 
 
-def line(name: str = "up", *, values: tuple[float, ...] = (1, 0, 1), step: float = 100) -> Line:
+def line(name: str = "up", *, values: tuple[float, ...] = (1, 0, 1), step: float = 100) -> PlotLine:
     points = tuple((START + timedelta(seconds=n * step), value) for n, value in enumerate(values))
-    return Line(name=name, points=points)
+    return PlotLine(name=name, points=points)
 
 
-def drawn(*lines: Line, marks: tuple[Mark, ...] = (), title: str = "up") -> ElementTree.Element:
+def drawn(*lines: PlotLine, marks: tuple[PlotMark, ...] = (), title: str = "up") -> ElementTree.Element:
     return ElementTree.fromstring(plot(title, lines, marks, START, END, step=100))
 
 
@@ -37,7 +37,7 @@ def paths(svg: ElementTree.Element) -> list[str]:
 
 
 def test_lines_and_marks_are_drawn_with_their_names() -> None:
-    marks = (Mark(name="onset", at=ago(300)), Mark(name="acted", at=ago(120)))
+    marks = (PlotMark(name="onset", at=ago(300)), PlotMark(name="acted", at=ago(120)))
     svg = drawn(line("one"), line("two", values=(0, 5, 7)), marks=marks)
     labels = texts(svg)
     assert labels.count("onset") == labels.count("acted") == 1
@@ -48,7 +48,7 @@ def test_lines_and_marks_are_drawn_with_their_names() -> None:
 
 
 def test_the_name_of_a_moment_at_the_end_is_within_the_picture() -> None:
-    svg = drawn(line("one"), marks=(Mark(name="turned back", at=END),))
+    svg = drawn(line("one"), marks=(PlotMark(name="turned back", at=END),))
     overlay = next(g for g in svg.iter(f"{SVG}g") if g.get("class") == "plot text-overlay")
     left = float(overlay.get("transform", "").removeprefix("translate(").split(",")[0])
     (name,) = [element for element in overlay.iter(f"{SVG}text") if element.text == "turned back"]
@@ -56,26 +56,26 @@ def test_the_name_of_a_moment_at_the_end_is_within_the_picture() -> None:
 
 
 def test_a_mark_outside_of_the_time_is_not_drawn() -> None:
-    svg = drawn(line(), marks=(Mark(name="deployed", at=ago(9999)),))
+    svg = drawn(line(), marks=(PlotMark(name="deployed", at=ago(9999)),))
     assert not any("deployed" in text for text in texts(svg))
 
 
 def test_where_nothing_was_measured_nothing_is_drawn_between() -> None:
     points = line(values=(1, 1, 1, 1, 1, 1)).points
-    whole = plot("up", [Line(name="up", points=points)], [], START, END, step=100)
-    gap = plot("up", [Line(name="up", points=(*points[:2], *points[4:]))], [], START, END, step=100)
+    whole = plot("up", [PlotLine(name="up", points=points)], [], START, END, step=100)
+    gap = plot("up", [PlotLine(name="up", points=(*points[:2], *points[4:]))], [], START, END, step=100)
     assert whole.count("M") < gap.count("M")
 
 
 @pytest.mark.parametrize("values", [(), (math.nan,), (math.inf, 1), (5, 5, 5), (0, 0), (-3, -1), (1e300, 1)])
 def test_any_values_can_be_drawn(values: tuple[float, ...]) -> None:
-    svg = drawn(line(values=values), marks=(Mark(name="onset", at=ago(300)),))
+    svg = drawn(line(values=values), marks=(PlotMark(name="onset", at=ago(300)),))
     assert "nan" not in "".join(paths(svg)).lower()
     assert "onset" in texts(svg)
 
 
 def test_without_a_series_there_are_still_the_moments() -> None:
-    assert "onset" in texts(drawn(marks=(Mark(name="onset", at=ago(300)),)))
+    assert "onset" in texts(drawn(marks=(PlotMark(name="onset", at=ago(300)),)))
     assert "no data" in texts(drawn())
 
 
@@ -87,7 +87,7 @@ def test_more_than_can_be_reported_apart_is_reported() -> None:
 
 def test_it_loads_nothing_and_runs_nothing_and_text_is_text() -> None:
     evil = '<script>alert(1)</script>" onload="x'
-    text = plot(evil, [line(evil)], [Mark(name=evil, at=ago(300))], START, END, step=100)
+    text = plot(evil, [line(evil)], [PlotMark(name=evil, at=ago(300))], START, END, step=100)
     svg = ElementTree.fromstring(text)
     assert not any(element.tag.endswith("script") or "onload" in element.attrib for element in svg.iter())
     assert any(element.text == evil for element in svg.iter(f"{SVG}text"))
@@ -96,7 +96,7 @@ def test_it_loads_nothing_and_runs_nothing_and_text_is_text() -> None:
 
 
 def test_what_has_no_place_in_a_picture_does_not_spoil_it() -> None:
-    svg = drawn(line("a\x1b[2J\x00"), marks=(Mark(name="2.1\x07", at=ago(300)),), title="up\x0b")
+    svg = drawn(line("a\x1b[2J\x00"), marks=(PlotMark(name="2.1\x07", at=ago(300)),), title="up\x0b")
     assert "2.1  21:55:00" in " ".join(svg.itertext())
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from responder.backends.connections import Connections
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
-from responder.evidence.manifest import Manifest
+from responder.evidence.manifest import EvidenceManifest
 from responder.evidence.settings import EvidenceSettings
 from tests.apiserver import Cluster
 from tests.apiserver.manifests import deployment
@@ -63,7 +63,7 @@ def event(name: str, about: tuple[str, str], message: str, **more: Any) -> dict[
     }  # fmt: skip
 
 
-def gone(manifest: Manifest) -> dict[str, str]:
+def gone(manifest: EvidenceManifest) -> dict[str, str]:
     return {gap.origin: gap.reason for gap in manifest.missing}
 
 

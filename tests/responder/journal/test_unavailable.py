@@ -17,7 +17,7 @@ from asyncpg import exceptions
 
 from responder.errors import ConfigError, Conflict, Invalid, JournalUnavailable
 from responder.journal import Database, Transaction, executions, open_journal
-from responder.journal.postgres.database import Postgres
+from responder.journal.postgres.database import PostgresJournal
 from responder.journal.postgres.sessions import Timeouts
 from responder.journal.sqlite.database import Sqlite
 from tests import parts
@@ -90,8 +90,8 @@ async def test_every_error_of_asyncpg_is_translated(at: str) -> None:
             )
 
 
-def _opened(session: _Session) -> Postgres:
-    opened = Postgres("postgresql://nowhere", session, session, Timeouts.of(LEASE))
+def _opened(session: _Session) -> PostgresJournal:
+    opened = PostgresJournal("postgresql://nowhere", session, session, Timeouts.of(LEASE))
     opened._not_ready = ""
     return opened
 

@@ -180,6 +180,12 @@ class Github(Peer):
             case "POST", ["issues", number, "comments"]:
                 self.comments.append((int(number), body["body"]))
                 return 201, {}
+            case _, ["deployments", *_]:
+                return self._deploy(method, path, body)
+        return 404, {"message": "Not Found"}
+
+    def _deploy(self, method: str, path: list[str], body: Any) -> tuple[int, Any]:
+        match method, path:
             case "GET", ["deployments"]:
                 return 200, list(self.deployments.values())
             case "POST", ["deployments"]:

@@ -10,7 +10,7 @@ import pytest
 from responder.decisions.guards import GuardResult
 from responder.reports.postmortem import make_postmortem
 from responder.reports.postmortem_text import markdown
-from responder.reports.record import PostMortem, Record, ReportedDecision, Version
+from responder.reports.record import ExecutionRecord, PostMortem, ReportedDecision, Version
 from responder.rollback.events import (
     ApprovalRequested,
     Approved,
@@ -56,7 +56,7 @@ TURNED_BACK = [
 
 def made(*events: Event, first: dict[str, Any] | None = None, **other: Any) -> PostMortem:
     fields = {"onset_at": ago(90), "received_at": ago(1), **(first or {})}
-    return make_postmortem(Record(id="r1", events=(accepted(**fields), *events), **other))
+    return make_postmortem(ExecutionRecord(id="r1", events=(accepted(**fields), *events), **other))
 
 
 def test_the_window_and_its_stages() -> None:

@@ -16,7 +16,7 @@ from responder.journal import Database, decisions
 from responder.operations.decided import Decided
 from responder.rollback.events import Closed, Event, Outcome, Planned, StepCompleted, StepFailed, StepStarted
 from responder.rollback.execution import Execution, begin
-from responder.runtime.journal_metrics import JournalMetrics, Snapshot, take_snapshot
+from responder.runtime.journal_metrics import JournalMetrics, JournalSnapshot, take_snapshot
 from responder.runtime.metrics import Metrics
 from tests.responder.examples import NOW, accepted, ago, deployment, incident, make_facts, plan, policy_set
 
@@ -86,13 +86,13 @@ def whole(outcome: Outcome = "succeeded") -> list[Event]:
     ]
 
 
-def state(snapshot: Snapshot | None, *, disarmed: str = "") -> list[Any]:
+def state(snapshot: JournalSnapshot | None, *, disarmed: str = "") -> list[Any]:
     registry = CollectorRegistry()
     registry.register(JournalMetrics(snapshot, policy_set(), disarmed=disarmed))  # type: ignore[arg-type]
     return samples(registry)
 
 
-def snapshot(**other: Any) -> Snapshot:
+def snapshot(**other: Any) -> JournalSnapshot:
     fields = {
         "stopped": "",
         "open_executions": [
@@ -107,7 +107,7 @@ def snapshot(**other: Any) -> Snapshot:
         "denied": [{"service": "backend", "environment": "production", "policy": "backend-down", "guard": "cooldown"}],
         **other,
     }
-    return Snapshot(**fields)
+    return JournalSnapshot(**fields)
 
 
 def test_every_series_of_the_contract_is_there_with_its_labels() -> None:

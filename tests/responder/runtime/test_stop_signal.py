@@ -16,7 +16,7 @@ from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, decisions, executions
 from responder.rollback.events import Planned, StepStarted
 from responder.rollback.execution import Execution
-from responder.runtime.stop_signal import StopSignal
+from responder.runtime.stop_signal import ExecutionStopSignal
 from responder.services import registry, rollbacks
 from tests.responder.examples import LABELS, accepted, ago, alert, deployment, plan, policy, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
@@ -30,7 +30,7 @@ class Setting:
     def __init__(self, journal: Database, connections: Connections, stop_file: Path) -> None:
         self.journal, self.connections = journal, connections
         self.policy_set = PolicySet(services=(service(),), policies=(policy(),), stop_file=stop_file)
-        self.stop_signal = StopSignal(journal, lambda: self.policy_set, lambda: self.connections)
+        self.stop_signal = ExecutionStopSignal(journal, lambda: self.policy_set, lambda: self.connections)
 
     def change(self, **fields: Any) -> None:
         self.policy_set = self.policy_set.model_copy(update=fields)

@@ -12,7 +12,7 @@ from responder.rollback.execution import Execution, begin
 from responder.rollback.plan import Mitigation
 from responder.rollback.version_change import VersionChange
 from responder.services import registry, rollbacks
-from responder.services.rollbacks import Consequences, Mark, consequences
+from responder.services.rollbacks import Consequences, VersionMark, consequences
 from tests.responder.examples import NOW, accepted, deployment, plan
 
 ALSO = VersionChange(
@@ -48,7 +48,7 @@ def in_verification() -> Execution:
 def test_a_success_marks_the_bad_version_and_restores_the_target() -> None:
     follows = consequences(after(closed("succeeded")), closed("succeeded"))
     why = "rolled back by r1: BackendDown on backend in production"
-    assert follows.marks == (Mark("backend", "2.1", "bad", why),)
+    assert follows.marks == (VersionMark("backend", "2.1", "bad", why),)
     [(restored, before)] = follows.restored
     assert (restored.id, restored.version, restored.at, restored.rolled_back_by) == ("r1-back", "2.0", NOW, "r1")
     assert (before, follows.mitigations, follows.holds_services) == ("2.1", (), True)

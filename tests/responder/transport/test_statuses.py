@@ -24,7 +24,7 @@ from responder.backends.http.http_check import HttpCheck
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.backends.sites.cdn_client import Cloudflare, CloudflareSettings, Fastly, FastlySettings
-from responder.cli.client import Client, Refused
+from responder.cli.client import Refused, ResponderClient
 from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.notify.channel import ChannelSettings, NotDelivered
 from responder.notify.channels.github import GithubSettings
@@ -244,7 +244,7 @@ async def test_the_command_line_says_the_status(known: bool, body: str) -> None:
     server = Server()
     answers(server, body)
     server.headers = "X-Responder: rollback-responder" if known else "Server: nginx"
-    async with serving(server) as url, Client(url, None) as client:
+    async with serving(server) as url, ResponderClient(url, None) as client:
         for server.status in FAILURES:
             asks: list[Callable[[], Awaitable[Any]]] = [lambda: client.get("/x"), lambda: client.text("/x")]
             for ask in [*asks, lambda: client.post("/x", {}), lambda: client.download("/x")]:

@@ -25,7 +25,7 @@ from responder.runtime.worker import Worker
 from responder.services import registry, rollbacks
 from responder.transport.signing import ClientSettings
 from responder.web.access.access import Access
-from responder.web.access.settings import Token, Web
+from responder.web.access.settings import Token, WebSettings
 from responder.web.broadcast import ExecutionBroadcast
 from responder.web.client_documents import ClientDocuments
 from responder.web.events import Events
@@ -57,7 +57,7 @@ class ResponderServer:
     shop: Path
     worker: Worker
     policy_set: PolicySet
-    settings: Web
+    settings: WebSettings
     links: Links
     alertmanager: FakeAlertmanager
     prometheus: FakePrometheus
@@ -140,7 +140,7 @@ async def make_responder(
         listeners = (metrics.happened, broadcast.happened)
         worker = Worker(journal, lambda: responder.policy_set, lambda: connections, poll=0.02, listeners=listeners)
         receiver = Receiver(journal, lambda: responder.policy_set, lambda: connections, worker, metrics)
-        links = Links(Web(tokens=tokens))
+        links = Links(WebSettings(tokens=tokens))
         rollbacks = Rollbacks(journal, lambda: responder.policy_set, lambda: connections, worker, receiver)
         steering = Executions(journal, lambda: responder.policy_set, lambda: connections, worker, links.approve_link)
         registry = Registry(journal, lambda: responder.policy_set)
@@ -150,7 +150,7 @@ async def make_responder(
         )
         status = Status(journal, lambda: responder.policy_set, worker, metrics, reports)
 
-        settings = Web(tokens=tokens)
+        settings = WebSettings(tokens=tokens)
         access = Access(settings)
         events = Events(broadcast, worker, lambda request: responder.access.allows(request, "read"), look=0.05)
         evidence = Evidence(journal, lambda: responder.collector)

@@ -22,7 +22,7 @@ from responder.journal import Database, executions, open_journal
 from responder.rollback.events import Closed, Planned, RetriesExhausted, StepCompleted, StepFailed, StepStarted
 from responder.services import rollbacks
 from responder.web.access.access import Access
-from responder.web.access.settings import Token, Web
+from responder.web.access.settings import Token, WebSettings
 from responder.web.broadcast import ExecutionBroadcast
 from responder.web.events import Events
 from responder.web.http.server import routes
@@ -205,7 +205,9 @@ async def test_needs_the_scope_read_and_loses_it_with_the_token(guarded_responde
         assert (await guarded_responder.get(path, headers=alone))[0] == 403
     async with reading(guarded_responder, ONE, Authorization=f"Bearer {SECRETS['read']}") as reader:
         await reader.take(1)
-        guarded_responder.access = Access(Web(tokens=(Token(name="new", scopes=("read",), token=SecretStr("n" * 16)),)))
+        guarded_responder.access = Access(
+            WebSettings(tokens=(Token(name="new", scopes=("read",), token=SecretStr("n" * 16)),))
+        )
         assert [event async for event in reader] == []
 
 
@@ -216,7 +218,7 @@ async def serving(
 ) -> AsyncIterator[tuple[TestServer, ExecutionBroadcast]]:
     broadcast = ExecutionBroadcast(journal, poll=0.2)
     events = Events(broadcast, worker, **limits)
-    access = Access(Web())
+    access = Access(WebSettings())
     app = routes(lambda: access, [events])
     async with TestServer(app) as server:
         yield server, broadcast

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from responder.backends.host.access import program_problems
 from responder.backends.postgres.schemas import Schemas, fill_placeholders
-from responder.backends.postgres.script_runner import Limits
+from responder.backends.postgres.script_runner import ScriptLimits
 from responder.backends.postgres.sql import quoted
 from responder.backends.problems import Problem, joined
 from responder.errors import StepFailed, Unavailable
@@ -62,7 +62,7 @@ class MigrationContext(BaseModel):
 
     database: str
     execution: str
-    limits: Limits
+    limits: ScriptLimits
     within: float
     variables: Mapping[str, str]  # version, artifact, to_version
 

@@ -61,7 +61,7 @@ SELECT format('%I.%I', schemaname, matviewname) AS name FROM pg_matviews WHERE i
 _HASH = "('x' || substr(md5({row}::text), 1, 16))::bit(64)::bigint"
 
 
-class Table(NamedTuple):
+class CountedTable(NamedTuple):
     """One table that contains rows."""
 
     oid: int
@@ -96,9 +96,9 @@ async def session(
         raise (Unavailable(message) if state.startswith(("40", "53", "55P03", "57")) else StepFailed(message)) from e
 
 
-async def tables_of(connection: Any, names: Iterable[str] | None = None) -> tuple[Table, ...]:
+async def tables_of(connection: Any, names: Iterable[str] | None = None) -> tuple[CountedTable, ...]:
     """All tables, or the named ones with their partitions and child tables. Raises StepFailed for a missing one."""
-    found = tuple(Table(*row) for row in await connection.fetch(_TABLES))
+    found = tuple(CountedTable(*row) for row in await connection.fetch(_TABLES))
     if names is None:
         return found
     chosen: set[int] = set()
@@ -120,7 +120,7 @@ async def materialized_views_of(connection: Any) -> tuple[str, ...]:
     return tuple(row["name"] for row in await connection.fetch(_VIEWS))
 
 
-async def table_checksum(connection: Any, table: Table, sampled_one_in: int = 1) -> TableChecksum:
+async def table_checksum(connection: Any, table: CountedTable, sampled_one_in: int = 1) -> TableChecksum:
     """Counts and hashes the table's own rows. With `sampled_one_in` above 1 it hashes a sample, chosen by key.
 
     It sorts the columns by name: a restored table may have them in another order.

@@ -13,7 +13,7 @@ from responder.backends.postgres.snapshots.dump import (
     program_version,
     require_readable,
 )
-from responder.backends.postgres.snapshots.manifest import Manifest
+from responder.backends.postgres.snapshots.manifest import SnapshotManifest
 from responder.backends.postgres.snapshots.store import SnapshotStore, SnapshotStoreSettings
 from responder.errors import StepFailed
 from responder.transport.aws import Aws, AwsSettings
@@ -54,11 +54,11 @@ class Snapshots:
             )
         return self.stores[name]
 
-    async def find(self, store: str, key: str) -> Manifest | None:
+    async def find(self, store: str, key: str) -> SnapshotManifest | None:
         """The snapshot of that key; None if there is none."""
         return await self.store(store).find(key)
 
-    async def create(self, store: str, request: SnapshotRequest) -> Manifest:
+    async def create(self, store: str, request: SnapshotRequest) -> SnapshotManifest:
         """Creates and verifies a snapshot."""
         return await create_snapshot(self.postgres, self.store(store), request)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from responder.backends.postgres.client import Postgres
 from responder.backends.postgres.snapshots import checksums
-from responder.backends.postgres.snapshots.manifest import Archive, Manifest
+from responder.backends.postgres.snapshots.manifest import Archive, SnapshotManifest
 from responder.backends.postgres.snapshots.restore import OFFLINE, table_options
 from responder.backends.postgres.snapshots.store import SnapshotStore
 from responder.backends.postgres.snapshots.streams import pipe
@@ -41,7 +41,7 @@ class RestoredColumns(NamedTuple):
 async def restore_columns(
     postgres: Postgres,
     store: SnapshotStore,
-    manifest: Manifest,
+    manifest: SnapshotManifest,
     database: str,
     table: str,
     columns: Sequence[str],
@@ -76,7 +76,7 @@ async def _load_copy(
     connection: Any,
     postgres: Postgres,
     store: SnapshotStore,
-    manifest: Manifest,
+    manifest: SnapshotManifest,
     database: str,
     table: str,
     columns: Sequence[str],
@@ -103,7 +103,9 @@ async def _load_copy(
         raise StepFailed(f"{manifest.key} contains no rows of {table}")
 
 
-async def _script(store: SnapshotStore, manifest: Manifest, archive: Archive, argv: list[str]) -> AsyncGenerator[bytes]:
+async def _script(
+    store: SnapshotStore, manifest: SnapshotManifest, archive: Archive, argv: list[str]
+) -> AsyncGenerator[bytes]:
     async with (
         contextlib.aclosing(store.read(manifest, archive)) as blocks,
         contextlib.aclosing(pipe(argv, OFFLINE, blocks)) as script,

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from responder.backends.postgres.client import Postgres
 from responder.backends.postgres.snapshots import checksums
-from responder.backends.postgres.snapshots.checksums import Table
+from responder.backends.postgres.snapshots.checksums import CountedTable
 from responder.backends.postgres.snapshots.concurrency import gather_or_cancel
-from responder.backends.postgres.snapshots.manifest import Archive, Manifest, TableChecksum
+from responder.backends.postgres.snapshots.manifest import Archive, SnapshotManifest, TableChecksum
 from responder.backends.postgres.snapshots.store import SnapshotStore
 from responder.backends.postgres.snapshots.streams import output_of
 from responder.backends.postgres.snapshots.verify import compare_restored, read_archives
@@ -48,7 +48,7 @@ class _Source(NamedTuple):
     """The database under the exported snapshot."""
 
     snapshot: str
-    tables: tuple[Table, ...]
+    tables: tuple[CountedTable, ...]
     views: tuple[str, ...]
     server: str
     at: datetime
@@ -57,7 +57,7 @@ class _Source(NamedTuple):
     ctype: str
 
 
-async def create_snapshot(postgres: Postgres, store: SnapshotStore, request: SnapshotRequest) -> Manifest:
+async def create_snapshot(postgres: Postgres, store: SnapshotStore, request: SnapshotRequest) -> SnapshotManifest:
     """Creates the snapshot, verifies it, and then writes its manifest. Raises StepFailed and Unavailable."""
     began = datetime.now(UTC)
     _, pg_dump = await asyncio.to_thread(program_version, "pg_dump")
@@ -75,7 +75,7 @@ async def create_snapshot(postgres: Postgres, store: SnapshotStore, request: Sna
         # The locks were held until here, so no definition changed during the dumps.
         await connection.fetchval("SELECT 1")
     written = [archive for archive in archives if isinstance(archive, Archive)]
-    manifest = Manifest(
+    manifest = SnapshotManifest(
         key=request.key,
         database=request.database,
         made_at=source.at,
@@ -150,7 +150,7 @@ async def _lock(connection: Any, names: str) -> None:
         raise
 
 
-def require_readable(tables: Sequence[Table], database: str) -> None:
+def require_readable(tables: Sequence[CountedTable], database: str) -> None:
     """Raises StepFailed if rows would be missing from a dump."""
     if denied := [table.name for table in tables if not table.readable]:
         raise StepFailed(f"the role of {database} may not read {', '.join(denied[:5])}: grant pg_read_all_data")
@@ -183,10 +183,10 @@ def _archives(request: SnapshotRequest, source: _Source) -> list[tuple[str, str,
     return archives
 
 
-def _in_groups(tables: tuple[Table, ...], jobs: int) -> list[list[Table]]:
+def _in_groups(tables: tuple[CountedTable, ...], jobs: int) -> list[list[CountedTable]]:
     """Groups of similar size: each table goes to the smallest group, largest first. The first gets the small ones."""
     by_size = sorted(tables, key=lambda table: table.size, reverse=True)
-    groups: list[list[Table]] = [[] for _ in range(max(jobs, 1))]
+    groups: list[list[CountedTable]] = [[] for _ in range(max(jobs, 1))]
     sizes = [0] * len(groups)
     sizes[0] = sum(table.size for table in by_size[_NAMED_AT_MOST:])
     for table in by_size[:_NAMED_AT_MOST]:

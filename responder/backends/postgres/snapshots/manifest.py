@@ -39,7 +39,7 @@ class TableChecksum(BaseModel):
         return f"{self.rows} rows, hash {self.hash}"
 
 
-class Manifest(BaseModel):
+class SnapshotManifest(BaseModel):
     """A complete snapshot of one database. Every archive was read before the manifest was written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,11 +73,11 @@ class Manifest(BaseModel):
         return text + (f"\n{key.sign(text)}\n" if key else "\n").encode()
 
 
-def read_manifest(raw: bytes, name: str, keys: dict[str, Key]) -> Manifest:
+def read_manifest(raw: bytes, name: str, keys: dict[str, Key]) -> SnapshotManifest:
     """Reads a manifest. Raises StepFailed if it is invalid or its signature does not match."""
     try:
         end = raw.rindex(b"}") + 1
-        manifest = Manifest.model_validate_json(raw[:end])
+        manifest = SnapshotManifest.model_validate_json(raw[:end])
     except (ValueError, ValidationError) as e:
         raise StepFailed(f"{name} is not a valid manifest: {str(e).splitlines()[0]}") from None
     if f"{manifest.key}/{NAME}" != name:

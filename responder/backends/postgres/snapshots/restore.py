@@ -11,7 +11,7 @@ from pathlib import Path
 from responder.backends.postgres.client import Postgres
 from responder.backends.postgres.snapshots import checksums
 from responder.backends.postgres.snapshots.concurrency import gather_or_cancel
-from responder.backends.postgres.snapshots.manifest import Archive, Manifest
+from responder.backends.postgres.snapshots.manifest import Archive, SnapshotManifest
 from responder.backends.postgres.snapshots.store import SnapshotStore
 from responder.backends.postgres.snapshots.streams import feed, pipe
 from responder.backends.postgres.sql import literal, quoted
@@ -33,7 +33,7 @@ ORDER BY 1 LIMIT 1
 async def restore(
     postgres: Postgres,
     store: SnapshotStore,
-    manifest: Manifest,
+    manifest: SnapshotManifest,
     server: str,
     name: str,
     *,
@@ -92,7 +92,7 @@ WHERE c.oid = ANY ($1::oid[]) OR (c.relkind = 'S' AND EXISTS (
 """
 
 
-async def _contents(store: SnapshotStore, manifest: Manifest, archive: Archive) -> str:
+async def _contents(store: SnapshotStore, manifest: SnapshotManifest, archive: Archive) -> str:
     async with contextlib.aclosing(store.read(manifest, archive)) as blocks:
         listed = [block async for block in pipe(["pg_restore", "--list"], OFFLINE, blocks)]
     return b"".join(listed).decode()
@@ -106,7 +106,7 @@ def _list_without_foreign_keys(contents: str) -> Iterator[Path]:
         yield file
 
 
-async def _refresh(postgres: Postgres, server: str, name: str, manifest: Manifest) -> None:
+async def _refresh(postgres: Postgres, server: str, name: str, manifest: SnapshotManifest) -> None:
     """Refreshes the materialized views, starting with those that others read."""
     left, error = list(manifest.materialized_views), ""
     async with checksums.session(postgres, server, database_name=name) as connection:
@@ -143,7 +143,7 @@ async def server_identity(postgres: Postgres, server: str, name: str | None = No
     return row[0], row[1]
 
 
-async def create_database(postgres: Postgres, server: str, name: str, manifest: Manifest) -> None:
+async def create_database(postgres: Postgres, server: str, name: str, manifest: SnapshotManifest) -> None:
     """Creates a database with the encoding and the locale of the snapshot."""
     acting.get()()
     async with checksums.session(postgres, server) as connection:

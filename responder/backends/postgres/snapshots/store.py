@@ -15,10 +15,10 @@ from foundation.durations import Duration
 from foundation.secret_files import SecretFile
 from responder.backends.connections import missing_package
 from responder.backends.postgres.snapshots.encryption import Decryptor, Encryptor, Key
-from responder.backends.postgres.snapshots.manifest import NAME, Archive, Manifest, read_manifest
+from responder.backends.postgres.snapshots.manifest import NAME, Archive, SnapshotManifest, read_manifest
 from responder.errors import StepFailed
 from responder.transport.aws import Aws
-from responder.transport.object_store import DirectoryStore, Missing, Store
+from responder.transport.object_store import DirectoryStore, MissingObject, ObjectStore
 from responder.transport.s3_store import S3Store
 
 
@@ -28,7 +28,7 @@ def _absolute(path: Path) -> Path:
     return path
 
 
-class Bucket(BaseModel):
+class BucketSettings(BaseModel):
     """A bucket of S3 or of a compatible store. `aws` configures the access."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,7 +74,7 @@ class SnapshotStoreSettings(BaseModel):
     directory: Annotated[Path, AfterValidator(_absolute)] | None = Field(
         default=None, description="Directory on this host; set this or `s3`"
     )
-    s3: Bucket | None = Field(default=None, description="Bucket; set this or `directory`")
+    s3: BucketSettings | None = Field(default=None, description="Bucket; set this or `directory`")
     encrypt: Encryption | None = Field(default=None, description="Encryption of archives; default: none")
     keep: Duration = Field(
         default=30 * 86400.0, gt=0, description="Minimum age of snapshots that `responder snapshots prune` removes"
@@ -92,7 +92,7 @@ class SnapshotStoreSettings(BaseModel):
         return self
 
     @property
-    def bucket(self) -> Bucket:
+    def bucket(self) -> BucketSettings:
         """The bucket. Raises ValueError if the store is a directory."""
         if self.s3 is None:
             raise ValueError(f"store {self.name} is a directory, not a bucket")
@@ -103,7 +103,7 @@ class StoredSnapshot(NamedTuple):
     """The objects under one key: a snapshot, or the remains of an incomplete one."""
 
     key: str
-    manifest: Manifest | None
+    manifest: SnapshotManifest | None
     problem: str  # why its manifest cannot be read; empty if it can or is absent
     objects: tuple[str, ...]
     newest: float  # seconds since the epoch
@@ -112,7 +112,7 @@ class StoredSnapshot(NamedTuple):
 class SnapshotStore:
     """Stores complete snapshots only. Several streams may run concurrently."""
 
-    def __init__(self, settings: SnapshotStoreSettings, objects: Store) -> None:
+    def __init__(self, settings: SnapshotStoreSettings, objects: ObjectStore) -> None:
         self.settings, self.objects = settings, objects
         self._keys = {key.id: key for key in (settings.encrypt.keys if settings.encrypt else ())}
 
@@ -131,12 +131,12 @@ class SnapshotStore:
         """The key that encrypts new archives; None without encryption."""
         return next(iter(self._keys.values()), None)
 
-    async def find(self, key: str) -> Manifest | None:
+    async def find(self, key: str) -> SnapshotManifest | None:
         """The manifest of that key; None if there is none. Raises StepFailed for an invalid manifest."""
         name = f"{key}/{NAME}"
         try:
             raw = b"".join([block async for block in self.objects.get(name)])
-        except Missing:
+        except MissingObject:
             return None
         return read_manifest(raw, name, self._keys)
 
@@ -167,7 +167,7 @@ class SnapshotStore:
             {"name": name, "section": section, "objects": objects, "size": size, "sha256": hashed.hexdigest()}
         )
 
-    async def read(self, manifest: Manifest, archive: Archive) -> AsyncGenerator[bytes]:
+    async def read(self, manifest: SnapshotManifest, archive: Archive) -> AsyncGenerator[bytes]:
         """The content of an archive. Raises StepFailed before its end if the archive was modified."""
         hashed = hashlib.sha256()
         decryptor = Decryptor(self._key_of(manifest), archive.name) if manifest.encrypted_with else None
@@ -186,7 +186,7 @@ class SnapshotStore:
         if decryptor:
             yield decryptor.end()
 
-    def _key_of(self, manifest: Manifest) -> Key:
+    def _key_of(self, manifest: SnapshotManifest) -> Key:
         if manifest.encrypted_with not in self._keys:
             raise StepFailed(
                 f"{manifest.key} is encrypted with key {manifest.encrypted_with}, which is not a key of store "
@@ -194,7 +194,7 @@ class SnapshotStore:
             )
         return self._keys[manifest.encrypted_with or ""]
 
-    async def write(self, manifest: Manifest) -> None:
+    async def write(self, manifest: SnapshotManifest) -> None:
         """Writes the manifest, which makes the snapshot complete."""
 
         async def encoded() -> AsyncIterator[bytes]:

@@ -9,14 +9,14 @@ import hashlib
 from responder.backends.postgres.client import Postgres
 from responder.backends.postgres.snapshots import checksums
 from responder.backends.postgres.snapshots.concurrency import gather_or_cancel
-from responder.backends.postgres.snapshots.manifest import Archive, Manifest, TableChecksum
+from responder.backends.postgres.snapshots.manifest import Archive, SnapshotManifest, TableChecksum
 from responder.backends.postgres.snapshots.restore import OFFLINE, create_database, drop_database, restore
 from responder.backends.postgres.snapshots.store import SnapshotStore
 from responder.backends.postgres.snapshots.streams import feed
 from responder.errors import ResponderError, StepFailed
 
 
-async def read_archives(store: SnapshotStore, manifest: Manifest, *, jobs: int) -> None:
+async def read_archives(store: SnapshotStore, manifest: SnapshotManifest, *, jobs: int) -> None:
     """Reads every archive with pg_restore. `pg_restore --list` would accept a truncated file.
 
     Raises StepFailed if an archive is damaged, and Unavailable.
@@ -31,7 +31,7 @@ async def read_archives(store: SnapshotStore, manifest: Manifest, *, jobs: int) 
 
 
 async def compare_restored(
-    postgres: Postgres, store: SnapshotStore, manifest: Manifest, server: str, *, jobs: int
+    postgres: Postgres, store: SnapshotStore, manifest: SnapshotManifest, server: str, *, jobs: int
 ) -> None:
     """Restores the snapshot into a scratch database on the server, compares every table, and drops the database.
 

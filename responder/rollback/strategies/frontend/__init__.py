@@ -24,7 +24,7 @@ from responder.rollback.strategies.frontend.android import Android
 from responder.rollback.strategies.frontend.desktop import Desktop
 from responder.rollback.strategies.frontend.ios import Ios
 from responder.rollback.strategies.frontend.platform import Platform, StorePlatform
-from responder.rollback.strategies.frontend.web import Web
+from responder.rollback.strategies.frontend.web import WebPlatform
 from responder.rollback.strategies.strategy import Strategy
 from responder.rollback.version_change import VersionChange
 
@@ -44,7 +44,7 @@ class Frontend(Strategy):
     platforms: tuple[str, ...] = Field(
         default=(), description="Names of the platforms; optional, because each platform has a key of its own"
     )
-    web: Web | None = Field(default=None, description="A site, with or without a CDN")
+    web: WebPlatform | None = Field(default=None, description="A site, with or without a CDN")
     android: Android | None = Field(default=None, description="An app on Google Play")
     ios: Ios | None = Field(default=None, description="An app in the App Store")
     desktop: Desktop | None = Field(default=None, description="An app that updates itself")

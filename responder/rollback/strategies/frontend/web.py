@@ -16,7 +16,7 @@ from responder.backends.sites.fastly import FastlyVersion
 from responder.backends.sites.live_prefix import LivePrefix
 from responder.backends.sites.pointer_object import PointerObject
 from responder.backends.sites.purge import Purge
-from responder.backends.sites.releases import File, Manifest, Releases
+from responder.backends.sites.releases import File, ReleaseManifest, Releases
 from responder.config.unions import union_by_key
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
@@ -65,7 +65,7 @@ class Edge(BaseModel):
         return Gate(name=name, checks=tuple(checks), hold_for=self.hold_for, within=self.within)
 
 
-class Web(Platform):
+class WebPlatform(Platform):
     """Switches a pointer, copies a release in S3, or switches a link on this host."""
 
     pointer: Pointer | None = Field(default=None, description="Pointer to the release that is served")
@@ -75,7 +75,7 @@ class Web(Platform):
     edge: Edge = Field(description="URLs that show which version visitors get")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Web:
+    def _fits_together(self) -> WebPlatform:
         if sum(option is not None for option in (self.pointer, self.copied, self.local)) != 1:
             raise ValueError("needs exactly one of pointer, copy, local")
         in_s3 = isinstance(self.pointer, CloudfrontKey | OriginPath | PointerObject)
@@ -136,7 +136,7 @@ class Web(Platform):
             if self.edge.pages:
                 raise StepFailed(f"{directory}/manifest.json does not exist, so pages cannot be compared")
             return {}, (f"{directory} has no manifest.json, so it is unknown whether it is complete",)
-        files = Manifest.read(text, f"{directory}/manifest.json").files
+        files = ReleaseManifest.read(text, f"{directory}/manifest.json").files
         found = await gateway.ask(release, lambda local: local.digests(directory, tuple(files)))
         if wrong := sorted(path for path, file in files.items() if found[path] != file.sha256):
             raise StepFailed(

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from responder.backends.kubernetes import client as kubernetes_client
-from responder.backends.kubernetes.api import Forbidden
+from responder.backends.kubernetes.api import AccessDenied
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from responder.errors import LeaseLost, StepFailed, Unavailable
 from responder.transport.acting import acting
@@ -93,7 +93,7 @@ async def test_rights(kubernetes: Kubernetes, cluster: Cluster) -> None:
     assert await kubernetes.may("get", "Pod", "shop")
     found = await kubernetes.get("Deployment", "shop", "backend")
     assert found
-    with pytest.raises(Forbidden, match="the cluster denies access"):
+    with pytest.raises(AccessDenied, match="the cluster denies access"):
         await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 2}])
 
 
@@ -133,7 +133,7 @@ async def test_many_who_ask_at_once_share_a_connection_and_a_new_token(
 
 async def test_a_token_that_is_wrong_is_reported_so(kubernetes: Kubernetes, cluster: Cluster) -> None:
     cluster.token = "another"
-    with pytest.raises(Forbidden, match="Unauthorized"):
+    with pytest.raises(AccessDenied, match="Unauthorized"):
         await kubernetes.get("Deployment", "shop", "backend")
 
 

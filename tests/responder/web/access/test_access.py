@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from responder.web.access.access import ANYONE, Access
-from responder.web.access.settings import Token, Web
+from responder.web.access.settings import Token, WebSettings
 from tests.responder.examples import sent_body
 from tests.responder.web.conftest import SECRETS, ResponderServer
 
@@ -182,7 +182,7 @@ class _Asking:
 
 
 def test_two_tokens_of_one_name_let_it_be_changed_without_a_gap() -> None:
-    access = Access(Web(tokens=(token("am", "the-old-secret-of-am"), token("am", "the-new-secret-of-am"))))
+    access = Access(WebSettings(tokens=(token("am", "the-old-secret-of-am"), token("am", "the-new-secret-of-am"))))
     for secret in ("the-old-secret-of-am", "the-new-secret-of-am"):
         who = access.who(_Asking(secret))  # type: ignore[arg-type]
         assert who is not None

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from responder.web.access.access import Access
 from responder.web.access.boundary import Boundary
 from responder.web.access.cross_site import SAFE, OwnHosts
-from responder.web.access.settings import Token, Web
+from responder.web.access.settings import Token, WebSettings
 from responder.web.http.routes import post
 from tests.responder.web.conftest import ResponderServer
 
@@ -179,7 +179,7 @@ class Request:
 
 
 def refused(settings: dict[str, Any], *args: Any, **how: Any) -> bool:
-    web_settings = Web.model_validate(settings)
+    web_settings = WebSettings.model_validate(settings)
     return OwnHosts(web_settings).refusal_of_change(Request(*args, **how)) is not None  # type: ignore[arg-type]
 
 
@@ -257,14 +257,14 @@ def test_the_origins_that_are_ours(settings: dict[str, Any], host: str, origin: 
 @pytest.mark.parametrize("host", ["*", "http://responder:9095", "responder:99999", "a/b", "", "a b", "fd00::1"])
 def test_a_host_that_none_can_be_is_refused_in_the_configuration(host: str) -> None:
     with pytest.raises(ValueError, match="is not a name or address with an optional port"):
-        Web(allowed_hosts=(host,))
+        WebSettings(allowed_hosts=(host,))
 
 
 async def test_a_page_of_the_future_is_behind_the_same_boundary() -> None:
     async def handler(request: web.Request) -> web.Response:
         return web.Response(text="done")
 
-    boundary = Boundary(lambda: Access(Web()), [post("/known", None, handler)])
+    boundary = Boundary(lambda: Access(WebSettings()), [post("/known", None, handler)])
     app = web.Application(middlewares=[boundary.middleware])
     for path in ("/known", "/not-in-the-table"):
         app.router.add_route("*", path, handler)

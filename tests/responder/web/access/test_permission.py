@@ -16,7 +16,7 @@ from responder.decisions.recording import record_decision
 from responder.journal import decisions, evidence, executions
 from responder.rollback.events import Closed, StepFailed
 from responder.services import rollbacks
-from responder.web.access.settings import Scope, Token, Web
+from responder.web.access.settings import Scope, Token, WebSettings
 from responder.web.links.signing import Links
 from tests.responder.examples import accepted, policy, policy_set, sent_alert, sent_body, service, version_change
 from tests.responder.web.access.test_access import ROUTES
@@ -304,9 +304,9 @@ def test_a_limited_token_cannot_sign_links() -> None:
     """Whoever knows every secret of the key can sign for every service."""
     limited = Token(name="a", scopes=("approve", "operate"), services=("backend",), token=SecretStr("x" * 16))
     unlimited = Token(name="b", scopes=("approve", "operate"), token=SecretStr("y" * 16))
-    assert Links(Web(tokens=(limited,)))._key is None
-    assert Links(Web(tokens=(limited,)))._stop_key is None
-    assert Links(Web(tokens=(limited, unlimited)))._key == Links(Web(tokens=(unlimited,)))._key
+    assert Links(WebSettings(tokens=(limited,)))._key is None
+    assert Links(WebSettings(tokens=(limited,)))._stop_key is None
+    assert Links(WebSettings(tokens=(limited, unlimited)))._key == Links(WebSettings(tokens=(unlimited,)))._key
 
 
 async def test_a_pipeline_reports_deployments_and_nothing_else(make_responder: Any) -> None:

@@ -27,7 +27,7 @@ from responder.cli.client import TLS_FILES, trust
 from responder.errors import ConfigError, ResponderError
 from responder.web.access import web_config
 from responder.web.access.access import WHO, Access
-from responder.web.access.settings import Web
+from responder.web.access.settings import WebSettings
 from responder.web.http.routes import Handlers, Route, get
 from responder.web.http.server import listen, routes
 from tests import parts
@@ -75,7 +75,7 @@ def written(directory: Path, **content: Any) -> Path:
 @asynccontextmanager
 async def listening(directory: Path, users: Any = (), tokens: Any = (), **content: Any) -> AsyncIterator[str]:
     port = parts.free_port()
-    settings = Web.model_validate(
+    settings = WebSettings.model_validate(
         {
             "listen": f"127.0.0.1:{port}",
             "config_file": str(written(directory, **content)),

@@ -19,7 +19,7 @@ import yaml
 from aiohttp import web
 
 from foundation.connections import allow_many_files
-from responder.web.access.settings import Web
+from responder.web.access.settings import WebSettings
 from responder.web.http.server import listen
 from tests.certificates import Authority
 from tests.parts import Process, free_port
@@ -40,7 +40,7 @@ async def test_what_is_no_http_is_counted_and_logged_once(
             yaml.safe_dump({"tls_server_config": {"cert_file": str(cert), "key_file": str(key)}})
         )
         settings["config_file"] = str(tmp_path / "web.yml")
-    runner = await listen(web.Application(), Web.model_validate(settings), lambda cause: ended.update([cause]))
+    runner = await listen(web.Application(), WebSettings.model_validate(settings), lambda cause: ended.update([cause]))
     for n in range(1, 21):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(MALFORMED)
@@ -69,7 +69,7 @@ async def test_who_hangs_up_in_the_middle_is_counted_and_logged_without_a_traceb
 
     app = web.Application()
     app.router.add_post("/reads", reads)
-    runner = await listen(app, Web(listen=f"127.0.0.1:{port}"), lambda cause: ended.update([cause]))
+    runner = await listen(app, WebSettings(listen=f"127.0.0.1:{port}"), lambda cause: ended.update([cause]))
     async with asyncio.timeout(60):
         for n in range(20):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -138,7 +138,7 @@ async def test_a_certificate_that_is_wanted_and_not_shown_is_counted(
     wanted = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": str(authority.ca_file)}
     served = {"tls_server_config": {"cert_file": str(cert), "key_file": str(key), **wanted}}
     (tmp_path / "web.yml").write_text(yaml.safe_dump(served))
-    settings = Web(listen=f"127.0.0.1:{port}", config_file=tmp_path / "web.yml")
+    settings = WebSettings(listen=f"127.0.0.1:{port}", config_file=tmp_path / "web.yml")
     runner = await listen(web.Application(), settings, lambda cause: ended.update([cause]))
     trusted = ssl.create_default_context(cafile=authority.ca_file)
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted)

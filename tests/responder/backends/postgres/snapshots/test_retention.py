@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from responder.backends.postgres.snapshots.manifest import Archive, Manifest
+from responder.backends.postgres.snapshots.manifest import Archive, SnapshotManifest
 from responder.backends.postgres.snapshots.retention import removable
 from responder.backends.postgres.snapshots.store import StoredSnapshot
 
@@ -19,7 +19,7 @@ def kept(key: str, days: float, *, stray: bool = False) -> StoredSnapshot:
     archive = Archive(
         name=f"{key}/t/schema.dump", section="schema", objects=(f"{key}/t/schema.dump",), size=1, sha256=""
     )
-    manifest = Manifest(
+    manifest = SnapshotManifest(
         key=key,
         database=key.split("/")[0],
         made_at=at,
