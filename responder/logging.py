@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from foundation import logging as foundation
 from foundation.logging import say
+from foundation.models import StrictModel
 
 __all__ = ["LogSettings", "say", "set_up"]
 
 
-class LogSettings(BaseModel):
+class LogSettings(StrictModel):
     """The log on standard error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     style: Literal["console", "json"] = Field(default="console", description="console for people, json for machines")
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log")

@@ -9,8 +9,6 @@ from typing import Annotated
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationInfo,
@@ -18,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 from foundation.yaml_document import Mistake
 from responder.backends.alertmanager.client import Alertmanager, AlertmanagerSettings
@@ -50,10 +49,8 @@ from responder.transport.signing import ClientSettings
 from responder.web.access.settings import WebSettings
 
 
-class Config(BaseModel):
+class Config(StrictModel):
     """The whole configuration, `responder.yml`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     state: str = Field(description="sqlite:///absolute/path or postgresql://user:${PGPASSWORD}@host/database")
     state_password_file: SecretFile | None = Field(

@@ -5,22 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic
 
-from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
+from foundation.models import StrictModel
 from responder.backends.problems import Problem
 
 C = TypeVar("C", default=Any)
 
 
-class Accessible(BaseModel, ABC, Generic[C]):
+class Accessible(StrictModel, ABC, Generic[C]):
     """A part of an outside system. Its fields identify the part and hold no secrets.
 
     `C` is the class of the client that its methods receive, connected. A subclass names it once, as in
     `Resource[Kubernetes, str]`; `client` is that class, the only argument with a `connect`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     client: ClassVar[type[Any]]
 
     @classmethod

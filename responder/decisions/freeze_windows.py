@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from foundation.models import StrictModel
 
 _WEEKDAYS = {name.lower(): n for n, name in enumerate(calendar.day_name)}
 _MONTHS = {name.lower(): n for n, name in enumerate(calendar.month_name) if name}
@@ -72,10 +74,8 @@ def _entries(least: int, most: int, names: dict[str, int] | None = None) -> Any:
 _Clock = Annotated[str, BeforeValidator(_minute)]
 
 
-class TimeRange(BaseModel):
+class TimeRange(StrictModel):
     """A part of a day, without its end. Write a range past midnight as two ranges."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     start_time: _Clock = Field(description='Beginning, in quotes: "18:00"')
     end_time: _Clock = Field(description='End, not included; "24:00" is midnight')
@@ -87,10 +87,8 @@ class TimeRange(BaseModel):
         return self
 
 
-class TimeInterval(BaseModel):
+class TimeInterval(StrictModel):
     """As in Alertmanager's `time_intervals`: every key that is set must match."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     times: tuple[TimeRange, ...] = Field(default=(), description="Parts of the day")
     weekdays: _entries(0, 6, _WEEKDAYS) = Field(default=(), description="Days or ranges, as [saturday, monday:friday]")  # type: ignore[valid-type]
@@ -128,10 +126,8 @@ def _in_month(text: str, day: int, last: int) -> bool:
     return first <= day <= end
 
 
-class Freeze(BaseModel):
+class Freeze(StrictModel):
     """While it lasts, a rollback needs approval. A rollback that a person requests does not."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="Its name, as end-of-year")
     time_intervals: Annotated[

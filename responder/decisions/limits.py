@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.backends.alertmanager.matchers import MatcherText, parse_matcher
 
 
-class CircuitBreaker(BaseModel):
+class CircuitBreaker(StrictModel):
     """No rollback if many services are in trouble at once: the cause is not the deployment of one of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     services: int = Field(
         default=3,
@@ -24,10 +23,8 @@ class CircuitBreaker(BaseModel):
     within: Duration = Field(default=120.0, gt=0, description="How close together their trouble must begin")
 
 
-class Limits(BaseModel):
+class Limits(StrictModel):
     """How many rollbacks may run, start and be resumed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     concurrent: int = Field(
         default=1, ge=1, le=100, description="Rollbacks that run at the same time, over all replicas"
@@ -47,10 +44,8 @@ class Limits(BaseModel):
     )
 
 
-class Watchdog(BaseModel):
+class Watchdog(StrictModel):
     """An alert that always fires. If it does not arrive through Alertmanager, or is silenced, no rollback starts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     match: Annotated[
         tuple[MatcherText, ...], Field(min_length=1, description="Matchers of the alert; all must match")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.alertmanager.matchers import MatcherText
 from responder.services.service import Name
@@ -44,10 +45,8 @@ class Verify(BaseModel):
         return self
 
 
-class ServiceOfLabel(BaseModel):
+class ServiceOfLabel(StrictModel):
     """The configured service that a label of the alert names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     label: str = Field(min_length=1, description="Name of the label, as service")
 
@@ -78,19 +77,15 @@ class CollateralAlerts(BaseModel):
     )
 
 
-class Together(BaseModel):
+class Together(StrictModel):
     """An order other than that of `depends_on`, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     order: Annotated[tuple[Name, ...], Field(min_length=2, description="The services of `roll_back`, first to last")]
     because: str = Field(min_length=1, description="The reason, shown in every plan")
 
 
-class Policy(BaseModel):
+class Policy(StrictModel):
     """What to do for an alert. The first policy that matches an alert decides."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
     match: Annotated[

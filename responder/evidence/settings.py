@@ -6,19 +6,18 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.config.sizes import Size
 from responder.evidence.redaction import problem_of
 
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/[A-Za-z0-9!_.*'()/-]*)?")
 
 
-class EvidenceSettings(BaseModel):
+class EvidenceSettings(StrictModel):
     """Evidence that is collected before the first change of a rollback."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_directory: Path | None = Field(
         default=None, description="Absolute path of a directory; each execution gets {deployment_id}/{execution}/ in it"

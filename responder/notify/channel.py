@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic import Field, PrivateAttr, SecretStr
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.config.text import one_line
 from responder.errors import ResponderError
 from responder.notify.notification import Notification
@@ -51,10 +52,8 @@ class Channel(Protocol):
         """Closes connections."""
 
 
-class ChannelSettings(BaseModel, ABC):
+class ChannelSettings(StrictModel, ABC):
     """Which notifications a channel delivers. Channels add where and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     default_stages: ClassVar[tuple[Stage, ...]] = tuple(
         stage for stage in STAGES if stage not in ("denied", "progress")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from foundation.models import StrictModel
 from responder.backends.alertmanager.alerts import Alert, Timestamp
 from responder.rollback.plan import Plan
 from responder.rollback.version_change import VersionChange
@@ -13,9 +14,7 @@ from responder.rollback.version_change import VersionChange
 Outcome = Literal["succeeded", "reverted", "mitigated", "cancelled", "failed"]
 
 
-class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Event(StrictModel):
     at: Timestamp
 
 
@@ -29,8 +28,10 @@ class Accepted(_Event):
     strategy: str
     from_version: str
     to_version: str
-    artifacts: dict[str, str] = {}  # of the version to go back to, by platform as in VersionChange
-    from_artifacts: dict[str, str] = {}  # of the version that runs
+    artifacts: dict[str, str] = Field(
+        default_factory=dict
+    )  # of the version to go back to, by platform as in VersionChange
+    from_artifacts: dict[str, str] = Field(default_factory=dict)  # of the version that runs
     also: tuple[VersionChange, ...] = ()  # other services of the environment, rolled back by the same plan
     requested_by: str
     forced: bool = False  # requested by a person, despite cooldown and mode

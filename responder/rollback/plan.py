@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from foundation.durations import Duration, format_duration
+from foundation.models import StrictModel
 from responder.backends.registries import AnyCheck, AnyResource, GateCheck
 from responder.rollback.version_change import VersionChange
 
 
-class Change(BaseModel):
+class Change(StrictModel):
     """One resource, from `before` to `after`. It is reverted by its inverse."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["change"] = "change"
     resource: AnyResource
@@ -43,10 +42,8 @@ class Change(BaseModel):
         return f"{self.resource}: {self.resource.describe(self.before)} → {self.resource.describe(self.after)}"
 
 
-class Gate(BaseModel):
+class Gate(StrictModel):
     """Checks that must all hold before the next step."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["gate"] = "gate"
     name: str
@@ -64,16 +61,14 @@ class Gate(BaseModel):
 Step = Annotated[Change | Gate, Field(discriminator="kind")]
 
 
-class Mitigation(BaseModel):
+class Mitigation(StrictModel):
     """What limits the damage of a version that users cannot be made to give up, such as an app on their phones."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     service: str = ""  # set by the planner
     platform: str
     blocked_versions: tuple[str, ...] = ()  # clients of these versions must stop
     min_version: str = ""  # clients below it must stop; empty: unchanged
-    flags: dict[str, bool] = {}  # kill switches that clients obey
+    flags: dict[str, bool] = Field(default_factory=dict)  # kill switches that clients obey
     remains: str  # what a person has to do
 
     def __str__(self) -> str:
@@ -87,29 +82,23 @@ class Mitigation(BaseModel):
         )
 
 
-class StrategyPlan(BaseModel):
+class StrategyPlan(StrictModel):
     """The steps of one strategy, and what people should know about them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
     mitigations: tuple[Mitigation, ...] = ()
 
 
-class ServicePlan(BaseModel):
+class ServicePlan(StrictModel):
     """One service's part of a plan: how many of its steps, after those of the parts before it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: VersionChange
     steps: int
 
 
-class Plan(BaseModel):
+class Plan(StrictModel):
     """Made once, journaled before the first change, and never modified afterwards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     parts: Annotated[tuple[ServicePlan, ...], Field(min_length=1)]  # one per service, in the order of the steps
     steps: tuple[Step, ...]  # of all parts, then the verification

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
+
+from foundation.models import StrictModel
 
 
-class VersionChange(BaseModel):
+class VersionChange(StrictModel):
     """What is rolled back, and between which versions. Both are concrete: they are chosen once, by the decision.
 
     The keys of the dictionaries are platforms; the empty key stands for the service as a whole.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     service: str
     environment: str
     from_version: str  # runs now
     to_version: str  # known good
     strategy: str = ""  # name of one of the service's strategies; empty: the configured default
-    artifacts: dict[str, str] = {}  # of to_version, as {"": "repo@sha256:…", "android": "versionCode=41"}
-    from_artifacts: dict[str, str] = {}  # of from_version
-    platform_versions: dict[str, str] = {}  # the version that each platform runs, as far as it was reported
+    artifacts: dict[str, str] = Field(
+        default_factory=dict
+    )  # of to_version, as {"": "repo@sha256:…", "android": "versionCode=41"}
+    from_artifacts: dict[str, str] = Field(default_factory=dict)  # of from_version
+    platform_versions: dict[str, str] = Field(
+        default_factory=dict
+    )  # the version that each platform runs, as far as it was reported
     execution: str = ""  # ID that a rollback leaves as a mark on what it changes
 
     @property

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.backends.kubernetes.pod_logs import PodLogs
 from responder.backends.log_source import LogSource
 from responder.backends.registries import AnyCheck, AnyLogSource
@@ -23,10 +24,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$")]
 """Lower-case letters, digits, `-`, `_` and `.`, at most 63: also a label value, a file name and part of a URL."""
 
 
-class Service(BaseModel):
+class Service(StrictModel):
     """One service in one environment. Name and environment identify it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name = Field(description="The value of the alerts' `service` label")
     environment: Name = Field(description="The value of the alerts' `environment` label")

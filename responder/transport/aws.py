@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
+from pydantic import Field, HttpUrl, SecretStr
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 
@@ -28,10 +29,8 @@ _TEMPORARY = {
 }
 
 
-class AwsSettings(BaseModel):
+class AwsSettings(StrictModel):
     """Access to AWS, or to another store with the S3 API. Without keys here, boto3 looks for its usual credentials."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     region: str = Field(default="us-east-1", description="Region of the buckets and functions")
     endpoint_url: HttpUrl | None = Field(

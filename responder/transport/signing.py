@@ -7,8 +7,9 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 
 
@@ -40,10 +41,8 @@ class Signer:
         return PyJWS().encode(payload, self._key, algorithm="EdDSA", headers={"kid": self.kid})
 
 
-class ClientSettings(BaseModel):
+class ClientSettings(StrictModel):
     """The signed documents that apps poll: minimum and blocked versions, and kill switches."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     signing_key_file: SecretFile = Field(
         description="File with the private key that signs the documents (openssl genpkey -algorithm ed25519)"

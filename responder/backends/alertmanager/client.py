@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter
+from pydantic import BaseModel, Field, HttpUrl, SecretStr, TypeAdapter
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.backends.alertmanager.alerts import Alert, Timestamp
 from responder.backends.alertmanager.matchers import Matcher, MatcherText, all_match
 from responder.config.text import one_line
@@ -20,10 +21,8 @@ from responder.errors import Unavailable
 from responder.transport.bodies import body_of
 
 
-class AlertmanagerSettings(BaseModel):
+class AlertmanagerSettings(StrictModel):
     """All Alertmanagers of the cluster. Peers do not share alerts, so each one is asked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     urls: Annotated[tuple[HttpUrl, ...], Field(min_length=1, description="Base URLs, such as [http://localhost:9093]")]
     token: SecretStr | None = Field(default=None, description="Bearer token, such as ${ALERTMANAGER_TOKEN}")

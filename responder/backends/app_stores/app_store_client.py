@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
+from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 from responder.backends.app_stores.client import StoreApi, key_text
 from responder.errors import StepFailed, Unavailable
@@ -28,10 +29,8 @@ _RENEWED_BEFORE = 120
 _PHASED = "appStoreVersionPhasedReleases"
 
 
-class AppStoreSettings(BaseModel):
+class AppStoreSettings(StrictModel):
     """Access to App Store Connect with a team key that has the role App Manager."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key_id: str = Field(min_length=1, description="ID of the key, as 2X9R4HXF34")
     issuer_id: str = Field(min_length=1, description="Issuer ID of the team, as 57246542-96fe-1a63-e053-0824d011072a")

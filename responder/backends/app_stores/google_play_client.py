@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
+from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 from responder.backends.app_stores.client import StoreApi, key_text
 from responder.errors import ResponderError, StepFailed, Unavailable
@@ -30,10 +31,8 @@ _QUOTA = {"quotaExceeded", "rateLimitExceeded", "userRateLimitExceeded", "dailyL
 _SCOPE = "https://www.googleapis.com/auth/androidpublisher"
 
 
-class GooglePlaySettings(BaseModel):
+class GooglePlaySettings(StrictModel):
     """Access to Google Play. Use a separate service account, because an account has one open edit at a time."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key_file: SecretFile | None = Field(default=None, description="JSON key of the service account")
     key: SecretStr | None = Field(default=None, description="The key itself, as ${GOOGLE_PLAY_KEY}")

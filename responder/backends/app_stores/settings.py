@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from foundation.models import StrictModel
 from responder.backends.app_stores.app_store_client import AppStoreSettings
 from responder.backends.app_stores.google_play_client import GooglePlaySettings
 
 
-class StoreSettings(BaseModel):
+class StoreSettings(StrictModel):
     """Stores that apps are released in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     google_play: GooglePlaySettings | None = Field(default=None, description="For apps on Google Play")
     app_store: AppStoreSettings | None = Field(default=None, description="For apps in the Apple App Store")

@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, Awaitable
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.backends.docker.answers import answered, meaning, statuses
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
@@ -23,10 +24,8 @@ _MAX_LOG_TAIL = 600
 """Characters kept of the end of a failed container's log."""
 
 
-class DockerSettings(BaseModel):
+class DockerSettings(StrictModel):
     """How to reach the engine. Its socket grants root on that host: prefer a socket proxy."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str | None = Field(
         default=None,

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from foundation.models import StrictModel
 from responder.backends.docker.client import Docker
 from responder.backends.log_source import EVER, MAX_LINES, Chunks, Log, LogSource, as_json, newest
 from responder.backends.problems import Problem
 from responder.errors import StepFailed
 
 
-class ContainerSelector(BaseModel):
+class ContainerSelector(StrictModel):
     """A Compose service, or one container by name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     project: str | None = Field(default=None, min_length=1, description="Compose project")
     service: str | None = Field(default=None, min_length=1, description="Service in the project")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from foundation.models import StrictModel
 from responder.backends.check import Check, Finding
 from responder.backends.docker.client import Docker
 from responder.backends.problems import Problem
 
 
-class ContainerSelection(BaseModel):
+class ContainerSelection(StrictModel):
     """The containers of a check."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     project: str = Field(min_length=1, description="Compose project")
     service: str = Field(min_length=1, description="Service in the project")

@@ -6,8 +6,9 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from foundation.models import StrictModel
 from responder.backends.host.access import user
 from responder.backends.host.logs_client import Host
 from responder.backends.log_source import EVER, MAX_LINES, Chunks, Log, LogSource, Skipped, newest
@@ -18,10 +19,8 @@ _HEADER_BYTES = 64
 """Upper bound for the header line of one file."""
 
 
-class JournaldUnit(BaseModel):
+class JournaldUnit(StrictModel):
     """A unit in the systemd journal."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     unit: str = Field(
         pattern=r"^[A-Za-z0-9:_.@\\][-A-Za-z0-9:_.@\\*]*$",

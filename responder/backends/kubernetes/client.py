@@ -13,9 +13,10 @@ from urllib.parse import urlencode
 
 import aiohttp
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.backends.kubernetes.api import (
     ALWAYS,
     HOMES,
@@ -37,10 +38,8 @@ _DISCOVERED_FOR = 60.0
 """Seconds until discovery is repeated: a kind may be installed while the responder runs."""
 
 
-class KubernetesSettings(BaseModel):
+class KubernetesSettings(StrictModel):
     """How to reach the API server. The default is the pod's service account, or the kubeconfig."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kubeconfig: Path | None = Field(default=None, description="File that replaces $KUBECONFIG and ~/.kube/config")
     context: str | None = Field(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from foundation.models import StrictModel
 from responder.backends.kubernetes.access import Right, missing_rights
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.objects import Name, Object
@@ -14,10 +15,8 @@ from responder.backends.log_source import MAX_LINES, Chunks, Log, LogSource, as_
 from responder.backends.problems import Problem
 
 
-class PodSelector(BaseModel):
+class PodSelector(StrictModel):
     """Pods by label."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     namespace: Name | None = Field(default=None, description="Namespace; the default is the one of the rollback")
     selector: str = Field(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from foundation.models import StrictModel
 from responder.backends.check import Check, Finding
 from responder.backends.kubernetes.access import missing_rights
 from responder.backends.kubernetes.client import Kubernetes
@@ -11,10 +12,8 @@ from responder.backends.kubernetes.objects import Name, is_ready, other_image, t
 from responder.backends.problems import Problem
 
 
-class Pods(BaseModel):
+class Pods(StrictModel):
     """The pods of a check and how many must be ready."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     namespace: Name = Field(description="Namespace of the pods")
     labels: dict[str, str] = Field(min_length=1, description="Labels that all of the pods have")

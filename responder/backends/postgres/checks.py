@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.backends.check import Check, Finding
 from responder.backends.postgres.catalog import FINGERPRINT, INVALID_OBJECTS
 from responder.backends.postgres.schemas import Schemas
@@ -67,10 +68,8 @@ class SqlCheck(Check[Schemas]):
         return "" if value == expected else f", expected {expected}"
 
 
-class Intact(BaseModel):
+class Intact(StrictModel):
     """A schema and its expected state."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     database: str = Field(min_length=1, description="Name of one of `databases`")
     fingerprint: str = Field(default="", description="Expected fingerprint, from `responder schema`; empty: any")

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 from responder.config.private_files import FILE
 from responder.errors import StepFailed, Unavailable
@@ -53,10 +54,8 @@ def without_values(text: str) -> str:
     return _BAD_VALUE.sub(r'\1\2"…"', _VALUES.sub("", text))
 
 
-class DatabaseSettings(BaseModel):
+class DatabaseSettings(StrictModel):
     """One database. Connect directly: a pooler in transaction mode breaks session locks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$", description="Name that services refer to")
     url: Annotated[SecretStr, AfterValidator(_postgres_url)] = Field(

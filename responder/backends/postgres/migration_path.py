@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import StrictModel
 from responder.backends.postgres.script_runner import ScriptPart
 from responder.backends.postgres.sql import repeatable
 
 
-class Command(BaseModel):
+class Command(StrictModel):
     """One statement of a migration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sql: str
     standalone: bool = False  # cannot run in a transaction
@@ -19,10 +16,8 @@ class Command(BaseModel):
     preserves: bool = False  # added by the responder: saves what a later statement destroys
 
 
-class MigrationPath(BaseModel):
+class MigrationPath(StrictModel):
     """The migration from one revision to another, by statements or by a command of the migration tool."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     from_revision: str
     to_revision: str

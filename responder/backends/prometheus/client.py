@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
+from pydantic import BaseModel, Field, HttpUrl, SecretStr
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.config.sizes import format_size
 from responder.errors import StepFailed, Unavailable
 
@@ -24,10 +25,8 @@ _MAX_ERROR = 500
 """Maximum characters of an error text; a proxy may answer with a page."""
 
 
-class PrometheusSettings(BaseModel):
+class PrometheusSettings(StrictModel):
     """How to reach Prometheus, or a server with its query API."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: HttpUrl = Field(description="Base URL, such as http://localhost:9090")
     token: SecretStr | None = Field(default=None, description="Bearer token, such as ${PROMETHEUS_TOKEN}")

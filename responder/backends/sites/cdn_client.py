@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
+from pydantic import Field, HttpUrl, SecretStr
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.errors import StepFailed
 from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused, JsonApi
 
 
-class CdnToken(BaseModel):
+class CdnToken(StrictModel):
     """Access to the API of a CDN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     token: SecretStr
     url: HttpUrl

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from foundation.models import StrictModel
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.backends.sites.s3_url import S3Place, S3Url
@@ -90,10 +91,8 @@ class BesideReleases(Resource[Aws, JsonValue]):
         return 30.0
 
 
-class Releases(BaseModel):
+class Releases(StrictModel):
     """Releases at `<s3>/<version>/`, each with its manifest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     s3: S3Url = Field(description="Parent of one directory per version, as s3://shop/releases")
     manifest: str = Field(default="manifest.json", min_length=1, description="Name of the manifest in each of them")

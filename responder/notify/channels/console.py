@@ -7,8 +7,9 @@ import os
 import sys
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from foundation.models import StrictModel
 from responder.config.text import one_line
 from responder.logging import say
 from responder.notify.channel import ChannelSettings, NotDelivered
@@ -18,10 +19,8 @@ from responder.notify.templates import TemplateText, Text
 log = logging.getLogger("responder.notifications")
 
 
-class ConsoleTemplates(BaseModel):
+class ConsoleTemplates(StrictModel):
     """A text of your own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: TemplateText | None = Field(default=None, description="The log line")
 

@@ -18,13 +18,13 @@ from typing import Annotated, ClassVar, Literal
 import aiosmtplib
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     SecretStr,
     model_validator,
 )
 
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 from responder.config.text import one_line
 from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
@@ -46,10 +46,8 @@ def _address(text: str) -> str:
 Mailbox = Annotated[str, AfterValidator(_address)]
 
 
-class EmailTemplates(BaseModel):
+class EmailTemplates(StrictModel):
     """Texts of your own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     subject: TemplateText | None = Field(default=None, description="Subject; some clients split a thread if it changes")
     text: TemplateText | None = Field(default=None, description="Plain text part")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
+from pydantic import Field, HttpUrl, SecretStr, model_validator
 
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 from responder.config.text import one_line
 from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
@@ -20,10 +21,8 @@ _BODY_LIMIT = 60_000  # characters; GitHub allows 65536
 _QUIET: tuple[Stage, ...] = ("observed", "denied", "progress")
 
 
-class GithubTemplates(BaseModel):
+class GithubTemplates(StrictModel):
     """Texts of your own, in GitHub's Markdown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: TemplateText | None = Field(default=None, description="Title of the issue")
     body: TemplateText | None = Field(default=None, description="Body of the issue, rendered again at every stage")

@@ -7,8 +7,9 @@ from html import escape
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
+from pydantic import Field, HttpUrl, SecretStr, model_validator
 
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 from responder.config.text import one_line
 from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
@@ -18,10 +19,8 @@ from responder.notify.templates import TemplateText, Text
 from responder.rollback.stages import ENDS, Stage
 
 
-class GrafanaTemplates(BaseModel):
+class GrafanaTemplates(StrictModel):
     """A text of your own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: TemplateText | None = Field(default=None, description="The text of the annotation, in HTML")
 

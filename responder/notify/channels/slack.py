@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
+from pydantic import Field, HttpUrl, SecretStr, model_validator
 
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 from responder.config.text import one_line
 from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
@@ -20,10 +21,8 @@ _ICONS = {"done": ":white_check_mark:", "running": ":hourglass_flowing_sand:", "
 _COLORS = {"succeeded": "#2eb67d", "mitigated": "#2eb67d", "stuck": "#e01e5a", "failed": "#e01e5a", "alert": "#e01e5a"}
 
 
-class SlackTemplates(BaseModel):
+class SlackTemplates(StrictModel):
     """Texts of your own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: TemplateText | None = Field(default=None, description="The text, in Slack's mrkdwn; buttons stay")
 

@@ -11,8 +11,6 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     PrivateAttr,
@@ -21,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 from responder.notify.channel import ChannelSettings, secret_of
 from responder.notify.http import Api
@@ -52,10 +51,8 @@ def _located(name: str, value: JsonValue) -> None:
         raise ValueError(f"{name}: {problem}") from None
 
 
-class WebhookTemplates(BaseModel):
+class WebhookTemplates(StrictModel):
     """A body of your own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     body: Annotated[JsonValue, AfterValidator(_templates)] = Field(
         default=None, description="The body as YAML; every text in it is a template"

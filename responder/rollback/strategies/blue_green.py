@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
+from pydantic import ConfigDict, Field, Tag, model_validator
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.backends.docker.containers_check import ContainersCheck
 from responder.backends.docker.service_image import ServiceImage
 from responder.backends.host.proxy import HaproxyServers, NginxInclude
@@ -56,10 +57,8 @@ class Color(OneResource):
         return self
 
 
-class Colors(BaseModel):
+class Colors(StrictModel):
     """Both colors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     blue: Color
     green: Color

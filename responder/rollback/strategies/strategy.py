@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
+from pydantic import BaseModel, JsonValue, model_validator
 
+from foundation.models import StrictModel
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.errors import UnexpectedVersion
@@ -16,10 +17,8 @@ from responder.rollback.plan import StrategyPlan
 from responder.rollback.version_change import VersionChange
 
 
-class Strategy(BaseModel, ABC):
+class Strategy(StrictModel, ABC):
     """How one service is rolled back. A strategy only reads: what is to be done is the plan that it returns."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     strategy: str  # its name; each strategy narrows it to a literal
 

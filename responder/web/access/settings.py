@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile, is_reference
 from responder.config.text import meant
 from responder.web.access.web_config import WebConfig
@@ -45,10 +46,8 @@ def split_host(host: str) -> tuple[str, int | None]:
     return found["name"].lower().removesuffix("."), port
 
 
-class Bearer(BaseModel):
+class Bearer(StrictModel):
     """Scopes and limits of a token or user."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scopes: Scopes
     services: Limit = Field(default=None, description="Only these services, for every scope; default: all")
@@ -106,10 +105,8 @@ class User(Bearer):
     name: str = Field(min_length=1, description="Name in `basic_auth_users` of the web configuration file")
 
 
-class WebSettings(BaseModel):
+class WebSettings(StrictModel):
     """Configuration of the listener, of tokens and of users."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     listen: str = Field(
         default="127.0.0.1:9095", description="Address and port; without tokens it must be a loopback address"

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from foundation.models import StrictModel
 from responder.config.text import meant
 from responder.logging import say
 
@@ -32,11 +33,7 @@ _GO_ONLY = frozenset(
 _BCRYPT = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TlsServer(_Part):
+class TlsServer(StrictModel):
     """`tls_server_config`. Files are PEM; relative paths start at the web configuration file."""
 
     cert_file: Path
@@ -116,7 +113,7 @@ class TlsServer(_Part):
             ) from None
 
 
-class HttpServer(_Part):
+class HttpServer(StrictModel):
     """`http_server_config`. The listener uses HTTP/1.1, whatever `http2` says."""
 
     http2: bool = True
@@ -132,7 +129,7 @@ class HttpServer(_Part):
     ] = Field(default_factory=dict)
 
 
-class WebConfig(_Part):
+class WebConfig(StrictModel):
     """The whole file. An empty one changes nothing."""
 
     tls_server_config: TlsServer | None = None

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from foundation.models import StrictModel
 from responder.backends.host.access import program_problems
 from responder.backends.postgres.schemas import Schemas, fill_placeholders
 from responder.backends.postgres.script_runner import ScriptLimits
@@ -86,10 +87,8 @@ class MigrationContext(BaseModel):
         return path
 
 
-class MigrationTool(BaseModel, ABC):
+class MigrationTool(StrictModel, ABC):
     """One migration tool. It works on the migration files of the running release."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     directory: Template = Field(
         default="", description="Working directory: the migration files of the running release, as in {version}"

@@ -5,18 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from foundation.models import StrictModel
 from responder.backends.postgres.snapshots.encryption import Key
 from responder.errors import StepFailed
 
 NAME = "manifest.json"
 
 
-class Archive(BaseModel):
+class Archive(StrictModel):
     """One archive of pg_dump, in one object or, if it is very large, in several."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     section: Literal["schema", "data"]
@@ -25,10 +24,8 @@ class Archive(BaseModel):
     sha256: str
 
 
-class TableChecksum(BaseModel):
+class TableChecksum(StrictModel):
     """The number of rows of a table, and the sum of their hashes, which does not depend on their order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     table: str
     rows: int
@@ -39,10 +36,8 @@ class TableChecksum(BaseModel):
         return f"{self.rows} rows, hash {self.hash}"
 
 
-class SnapshotManifest(BaseModel):
+class SnapshotManifest(StrictModel):
     """A complete snapshot of one database. Every archive was read before the manifest was written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     key: str

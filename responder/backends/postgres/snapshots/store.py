@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from foundation.secret_files import SecretFile
 from responder.backends.connections import missing_package
 from responder.backends.postgres.snapshots.encryption import Decryptor, Encryptor, Key
@@ -28,10 +29,8 @@ def _absolute(path: Path) -> Path:
     return path
 
 
-class BucketSettings(BaseModel):
+class BucketSettings(StrictModel):
     """A bucket of S3 or of a compatible store. `aws` configures the access."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bucket: str = Field(
         min_length=3, description="Name of the bucket; configure a lifecycle rule that aborts incomplete uploads"
@@ -39,10 +38,8 @@ class BucketSettings(BaseModel):
     prefix: str = Field(default="", description="Prefix of every object name")
 
 
-class Encryption(BaseModel):
+class Encryption(StrictModel):
     """Encrypts archives with AES-256-GCM before they leave the process."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key_file: SecretFile = Field(
         description="File with 32 bytes as hex or base64; keep it, no snapshot can be read without it"
@@ -65,10 +62,8 @@ class Encryption(BaseModel):
         return self._keys
 
 
-class SnapshotStoreSettings(BaseModel):
+class SnapshotStoreSettings(StrictModel):
     """A store of snapshots: a directory or a bucket."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$", description="Name that services refer to")
     directory: Annotated[Path, AfterValidator(_absolute)] | None = Field(

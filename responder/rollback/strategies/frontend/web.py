@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, Tag, model_validator
+from pydantic import Field, HttpUrl, Tag, model_validator
 
 from foundation.durations import Duration
+from foundation.models import StrictModel
 from responder.backends.host.release import CurrentRelease
 from responder.backends.http.http_check import HttpCheck
 from responder.backends.problems import Problem
@@ -34,10 +35,8 @@ Pointer = Annotated[
 ]
 
 
-class Edge(BaseModel):
+class Edge(StrictModel):
     """What visitors get. Use URLs in more than one location if possible."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: tuple[HttpUrl, ...] = Field(default=(), description="URLs of JSON documents with the version")
     field: str = Field(default="version", description="Field with the version; dots for nested fields")
