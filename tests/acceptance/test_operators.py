@@ -106,7 +106,7 @@ async def test_a_plan_that_nobody_approves_is_cancelled_once_its_trouble_is_over
         want(soon, state("awaiting_approval")),
         throughout(between(0, 3), state("awaiting_approval")),
         resolve(at_once, alert()),
-        want(soon, state("closed", "nobody approved it in time"), outcome("cancelled")),
+        want(soon, state("closed", "not approved in time"), outcome("cancelled")),
         command(at_once, "approve", "{id}", code=1),
         throughout(between(0, 1.5), outcome("cancelled"), answers(BAD), started_as(GOOD, BAD)),
     )
