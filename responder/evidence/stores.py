@@ -200,14 +200,14 @@ class EvidenceBucket:
     async def finish(self, where: Where, manifest: bytes) -> None:
         await self.put(where, MANIFEST, manifest)
         aws = await self._connections.to(Aws)
-        await self._try(aws.write("s3", "delete_object", EvidenceBucket=self._bucket, Key=self._key(where, BEGUN)))
+        await self._try(aws.write("s3", "delete_object", Bucket=self._bucket, Key=self._key(where, BEGUN)))
 
     async def get(self, where: Where, name: str) -> bytes | None:
         aws = await self._connections.to(Aws)
         key = self._key(where, _checked(name))
 
         def download() -> bytes:
-            body: bytes = aws.client("s3").get_object(EvidenceBucket=self._bucket, Key=key)["Body"].read()
+            body: bytes = aws.client("s3").get_object(Bucket=self._bucket, Key=key)["Body"].read()
             return body
 
         try:
@@ -237,7 +237,7 @@ class EvidenceBucket:
         aws = await self._connections.to(Aws)
         for start in range(0, len(keys), 1000):
             batch = {"Objects": [{"Key": key} for key in keys[start : start + 1000]], "Quiet": True}
-            answer = await self._try(aws.write("s3", "delete_objects", EvidenceBucket=self._bucket, Delete=batch))
+            answer = await self._try(aws.write("s3", "delete_objects", Bucket=self._bucket, Delete=batch))
             if errors := answer.get("Errors"):
                 raise Unavailable(f"{errors[0].get('Key')}: {errors[0].get('Message')}")
 
