@@ -324,7 +324,7 @@ async def test_a_step_that_cannot_be_done_is_reverted(drills: DrillFactory) -> N
         if not isinstance(step, Change) or step.after is None:
             continue  # a cache that is emptied only on the way back has nothing to do going forward
         drill = await drills.start()
-        acts = ("run", "patch", "create", "write")
+        acts = ("run", "run_script", "run_tool", "patch", "create", "write")
         run = next(i for i, name in enumerate(begun.names) if i > appends[number] and name in acts)
 
         async def fails() -> None:
