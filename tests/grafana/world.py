@@ -29,7 +29,7 @@ from tests.responder.outside import FakeAlertmanager
 
 ROOT = Path(__file__).parents[2]
 RULES = [path for path in (ROOT / "alert_rules").glob("*.yml") if not path.name.endswith(".example.yml")]
-GOLDEN = (ROOT / "tests" / "exporters" / "metrics.golden").read_text()
+GOLDEN = (ROOT / "tests" / "exporters" / "resources" / "metrics.golden").read_text()
 EVERY = "500ms"  # a machine that is busy with other tests answers late
 RANGE = {"$__rate_interval": "1m", "$__range": "1h", "$__interval": "15s"}
 Values = dict[str, str]

@@ -38,3 +38,9 @@ def test_the_words_of_pip_when_it_fails(tmp_path: Path, code: int) -> None:
     assert ran.returncode == 1
     assert ran.stdout.count("\n") == 1
     assert ran.stderr.splitlines() == [NOISE, NOISE, f"pip failed; its output is above and in {tmp_path}/venv/pip.log"]
+
+
+def test_only_the_outermost_conftest_starts_the_postgres_of_a_session() -> None:
+    """Another import makes another server, without the database that journals are copied from."""
+    importing = [f for f in (ROOT / "tests").rglob("*.py") if "import postgres_server" in f.read_text()]
+    assert [str(file.relative_to(ROOT)) for file in importing if file != Path(__file__)] == ["tests/conftest.py"]

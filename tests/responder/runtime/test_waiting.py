@@ -17,7 +17,6 @@ from responder.operations.decided import Decided
 from responder.operations.respond import respond
 from responder.runtime.waiting import Due, WaitingIncidents
 from responder.services import registry
-from tests.journals import postgres_server  # noqa: F401
 from tests.responder.examples import LABELS, ago, alert, deployment, incident, policy_set
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
@@ -25,7 +24,7 @@ Replicas = list[Database]
 
 
 @pytest.fixture
-async def replicas(postgres_server: Any) -> AsyncIterator[Replicas]:  # noqa: F811
+async def replicas(postgres_server: Any) -> AsyncIterator[Replicas]:
     """Three journals of one PostgreSQL, in which 2.1 was deployed ten minutes ago."""
     state = str(await postgres_server.database(f"waiting_{datetime.now(UTC):%H%M%S%f}"))
     opened = [await open_journal(state) for _ in range(3)]

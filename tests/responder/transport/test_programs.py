@@ -10,7 +10,7 @@ import pytest
 
 from responder.backends.host.client import Local
 from responder.backends.host.logs_client import Host
-from responder.backends.postgres.snapshots.streams import given_by
+from responder.backends.postgres.snapshots.streams import output_of
 from responder.transport.programs import KEPT, environment, program, version_output
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +47,7 @@ async def of_program() -> dict[str, str]:
 
 
 async def of_stream() -> dict[str, str]:
-    async with contextlib.aclosing(given_by(["env"], environment())) as blocks:
+    async with contextlib.aclosing(output_of(["env"], environment())) as blocks:
         return seen(b"".join([block async for block in blocks]).decode())
 
 
