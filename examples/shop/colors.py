@@ -1,6 +1,6 @@
 """The shop in two colors on one disk: each has its releases, and one small file says which has the customers.
 
-python -m examples.shop.colors run blue       serves until it is told to stop
+python -m examples.shop.colors run blue       serves until SIGTERM
 python -m examples.shop.colors ship 1.1       puts a release live in the idle color, and tells the responder
 """
 

@@ -1,6 +1,6 @@
 """Keeps the release running that `current` points to, and changes it without refusing a single connection.
 
-    supervisor.py run --root DIR --port N     runs until it is told to stop
+    supervisor.py run --root DIR --port N     runs until SIGTERM
     supervisor.py restart --root DIR          returns once the release that `current` points to answers
 
 The supervisor owns the listening socket and hands it to each release: while one is stopped and the next one starts,

@@ -1,6 +1,6 @@
 """The service behind: it answers as the release that `current` pointed to when it was started, and as no other.
 
-    shop.py keep --root DIR --port N    keeps it running until it is told to stop
+    shop.py keep --root DIR --port N    keeps it running until SIGTERM
     shop.py restart --root DIR          returns once the release that `current` points to answers
 
 A release is a directory; what is in `health` is the status that it answers with. Every start is a line in `starts`:

@@ -79,7 +79,7 @@ def test_an_error_cannot_forge_a_line_either(
         say(log, "request failed", level=logging.ERROR, error=True)
     printed = lines(capsys)
     assert "request failed" in printed[0]
-    assert any("ValueError: bad label" in line for line in printed), "the error itself is told"
+    assert any("ValueError: bad label" in line for line in printed), "the error itself is logged"
     assert FORGED not in printed
     assert all("\x1b" not in line for line in printed)
 

@@ -1,6 +1,6 @@
 """Signed links: one approves one plan while it awaits approval, the other stops one rollback for a day.
 
-The link is the permission: whoever has it can do this one thing and nothing else. The keys are derived from the tokens
+The link is the permission: its holder can do this one thing and nothing else. The keys are derived from the tokens
 with the scope, so that every replica makes and accepts the same links, and a changed token revokes them.
 """
 

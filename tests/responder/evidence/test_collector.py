@@ -303,7 +303,7 @@ async def test_the_worker_keeps_what_is_requested(
 
 # --- retention ---
 async def aged(collector: EvidenceCollector, evidence_id: str, days: float, *, complete: bool = True) -> None:
-    """Evidence that was kept so long ago, by the clock of whoever cleans."""
+    """Evidence of that age, by the clock of the cleanup."""
     folder = where("deploy-21", evidence_id)
     begun = b'{"format": "rollback-responder/evidence/1"}'
     await collector.store.begin(folder, begun)

@@ -150,7 +150,7 @@ async def test_it_wakes_up_at_once_when_something_is_accepted(pool: WorkerPool) 
     pool.worker(poll=600.0)
     await asyncio.sleep(0.1)
     await pool.drill.accept()
-    async with asyncio.timeout(60):  # far below the poll: it was told
+    async with asyncio.timeout(60):  # far below the poll interval: a broadcast woke it
         await pool.until(in_the_gate)
 
 
@@ -214,7 +214,7 @@ async def test_a_bug_is_tried_again_and_ends_as_stuck(pool: WorkerPool, monkeypa
 
 
 class _Bug:
-    """Raises as often as it is told, and does then what was there before."""
+    """Raises the given number of times, then calls the original."""
 
     def __init__(self, times: int, real: Callable[..., Any] | None = None) -> None:
         self.left, self._real = times, real
@@ -338,7 +338,7 @@ async def test_a_worker_that_can_get_no_lease_for_a_bug_ends(pool: WorkerPool, m
 
 
 class _Broken:
-    """A journal that cannot be used while it is told to be broken."""
+    """A journal that fails while `broken` is set."""
 
     def __init__(self, whole: Database) -> None:
         self._whole, self.broken = whole, False

@@ -101,7 +101,7 @@ async def test_one_run_of_a_pipeline_can_tell_of_every_service_and_environment(j
         for hours, scope in enumerate(scopes):
             reported = deployment(version, platform, hours, **{"id": f"run-9{platform and '-p'}", **scope})
             assert await journal.transaction(registry.record, reported)
-            assert not await journal.transaction(registry.record, reported), "told twice it is told once"
+            assert not await journal.transaction(registry.record, reported), "a repeated report is one report"
             found = await journal.read(deployments.get, reported)
             assert (found.service, found.environment) == (reported.service, reported.environment)
             assert found.at - reported.at < timedelta(seconds=1)

@@ -302,7 +302,7 @@ async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other
 
 async def test_stores_are_left_alone_where_nobody_wants_them_touched() -> None:
     options = {"android": {"kill_switches": {"new": False}}, "ios": {}, "app_store_rollback": False}
-    draft = await drafted(options)  # nobody is asked
+    draft = await drafted(options)  # without a request
     assert draft.steps == ()
     assert [mitigation.platform for mitigation in draft.mitigations] == ["android", "ios"]
     remains = draft.mitigations[0].remains

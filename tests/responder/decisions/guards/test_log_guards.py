@@ -1,4 +1,4 @@
-"""Logs are kept by themselves once an episode and a cooldown, and whoever only keeps them never rolls back."""
+"""A policy preserves logs once per episode and cooldown, and a policy that only preserves logs never rolls back."""
 
 from __future__ import annotations
 
