@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, HttpUrl
@@ -90,7 +91,7 @@ def _targets(config: Config, connections: Connections, gateway: Gateway) -> Iter
     if not config.state.startswith("sqlite:"):
         yield _Target(("state",), "the journal", _WITHIN, lambda: _journal(config.journal))
     for path, channel in config.notify.located():
-        yield _Target(path, channel.name, channel.timeout + 1.0, lambda channel=channel: _channel(channel))  # type: ignore[misc]
+        yield _Target(path, channel.name, channel.timeout + 1.0, partial(_channel, channel))
     for i, service in enumerate(config.services):
         yield from _of_service(("services", i), service, gateway)
     if evidence := config.evidence:
@@ -106,7 +107,7 @@ def _of_service(path: Path, service: Service, gateway: Gateway) -> Iterator[_Tar
         for n, check in enumerate(checks):
             check_path = (*path, key, n)
             yield _accessible(check_path, check, gateway)
-            yield _Target(check_path, _title(check), _WITHIN, lambda check=check: _holds(check, gateway))  # type: ignore[misc]
+            yield _Target(check_path, _title(check), _WITHIN, partial(_holds, check, gateway))
     for n, source in enumerate(service.sources):
         yield _accessible((*path, "logs", n), source, gateway)
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel, JsonValue, model_validator
 
 from foundation.models import StrictModel
+from responder.backends.host.release import CurrentRelease, PointerFile
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.errors import UnexpectedVersion
@@ -60,8 +61,10 @@ class OneResource(BaseModel):
     @property
     def unfollowed(self) -> tuple[str, ...]:
         """What people must know if a pointer moves and no command makes the service follow it."""
-        followed = getattr(self.chosen, "restart", True)
-        return () if followed else (self.chosen.nothing_follows,)  # type: ignore[attr-defined]
+        pointer = self.chosen
+        if isinstance(pointer, CurrentRelease | PointerFile) and not pointer.restart:
+            return (pointer.nothing_follows,)
+        return ()
 
 
 async def read_expecting(gateway: Gateway, resource: Resource[Any], version: VersionChange) -> JsonValue:
