@@ -19,7 +19,7 @@ from exporters.probes import PROBES, AnyCheck
 from exporters.probes.check import Check
 from exporters.resources.collector import READERS
 from foundation.redaction import Redactor
-from foundation.secret_files import is_reference, must_be_secret
+from foundation.secrets import is_reference, must_be_secret, read_secret
 from foundation.yaml_document import Path as KeyPath
 from foundation.yaml_document import UnreadableYaml, YamlDocument, expand, path_text
 
@@ -142,7 +142,7 @@ class _Loading:
                 continue
             written, file_path = values.pop(file_key), (*path, file_key)
             if key in values:
-                self._mistake(file_path, f"give either {key} or {file_key}")
+                self._mistake(file_path, f"needs exactly one of {key}, {file_key}")
                 continue
             # A placeholder, so that "dsn is required" is not reported as well.
             values[key] = self._secret_in(written, file_path) or ("postgresql://" if key == "dsn" else "")
@@ -152,11 +152,7 @@ class _Loading:
             self._mistake(path, "must be the path of a file")
             return ""
         try:
-            secret = must_be_secret(self.file.parent / written).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            self._mistake(path, f"cannot read {written}: {error.strerror}")
-        except UnicodeDecodeError:
-            self._mistake(path, f"{written} is not UTF-8 text")
+            secret = read_secret(must_be_secret(self.file.parent / written))
         except ValueError as error:
             self._mistake(path, str(error))
         else:

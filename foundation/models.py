@@ -9,3 +9,11 @@ class StrictModel(BaseModel):
     """A frozen model. Unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def exactly_one(model: BaseModel, *keys: str) -> str:
+    """The one of these fields that is set. Raises ValueError if none or several are."""
+    chosen = [key for key in keys if getattr(model, key) is not None]
+    if len(chosen) != 1:
+        raise ValueError(f"needs exactly one of {', '.join(keys)}")
+    return chosen[0]

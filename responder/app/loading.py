@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from foundation.secret_files import is_reference
+from foundation.secrets import is_reference
 from foundation.yaml_document import Mistake, UnreadableYaml, YamlDocument, expand
 from foundation.yaml_document import Path as KeyPath
 from responder.app.settings import Config

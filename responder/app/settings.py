@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
+from foundation.secrets import SecretFile, read_secret
 from foundation.yaml_document import Mistake
 from responder.backends.alertmanager.client import Alertmanager, AlertmanagerSettings
 from responder.backends.app_stores.app_store_client import AppStore
@@ -104,17 +104,14 @@ class Config(StrictModel):
         if file and (url.scheme == "sqlite" or not url.username or url.password is not None):
             raise ValueError("needs a state such as postgresql://user@host/database, without a password")
         if file:
-            try:
-                file.read_text()
-            except OSError as e:
-                raise ValueError(f"{file} cannot be read: {e.strerror}") from None
+            read_secret(file)
         return file
 
     @model_validator(mode="after")
     def _with_its_password(self) -> Config:
         self._journal = self.state
         if self.state_password_file is not None:
-            url, secret = urlsplit(self.state), quote(self.state_password_file.read_text().strip(), safe="")
+            url, secret = urlsplit(self.state), quote(read_secret(self.state_password_file), safe="")
             self._journal = url._replace(netloc=url.netloc.replace("@", f":{secret}@", 1)).geturl()
         return self
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import aiohttp
 import yaml
 
+from foundation.secrets import read_secret
 from responder.errors import ResponderError
 from responder.transport.bodies import body_of, json_object
 
@@ -65,9 +66,9 @@ def bearer(token_file: Path | None) -> str | None:
     else:
         where = str(token_file)
         try:
-            token = token_file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as e:
-            raise ResponderError(f"{token_file} cannot be read: {e}") from None
+            token = read_secret(token_file)
+        except ValueError as e:
+            raise ResponderError(str(e)) from None
     if not token.isascii() or not token.isprintable():
         raise ResponderError(f"{where} must hold one token of printable ASCII characters")
     return token

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from foundation.secret_files import is_reference
+from foundation.secrets import is_reference
 from foundation.yaml_document import Mistake, Path, value_at
 
 _URL = "must be a URL such as http://localhost:9090"

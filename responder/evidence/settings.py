@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from foundation.durations import Duration
-from foundation.models import StrictModel
+from foundation.models import StrictModel, exactly_one
 from responder.config.sizes import Size
 from responder.evidence.redaction import problem_of
 
@@ -65,8 +65,7 @@ class EvidenceSettings(StrictModel):
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> EvidenceSettings:
-        if (self.base_directory is None) == (self.s3 is None):
-            raise ValueError("set exactly one of base_directory and s3")
+        exactly_one(self, "base_directory", "s3")
         return self
 
     @property

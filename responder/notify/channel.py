@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from pathlib import Path
 from typing import ClassVar, Protocol
 
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import Field, PrivateAttr
 
 from foundation.durations import Duration
 from foundation.models import StrictModel
+from foundation.secrets import secret_of
 from responder.config.text import one_line
 from responder.errors import ResponderError
 from responder.notify.notification import Notification
@@ -92,25 +92,16 @@ class ChannelSettings(StrictModel, ABC):
         """Everything that must not appear in errors and logs."""
         return (self._credential,)
 
+    def read_secret(self, key: str) -> str:
+        """The secret of the fields `key` and `<key>_file`, for validators of channels. Raises ValueError."""
+        secret = secret_of(self, key)
+        if not secret or not secret.isascii() or not secret.isprintable():
+            raise ValueError(f"{key} is empty or contains characters other than printable ASCII")
+        return secret
+
     @abstractmethod
     def open(self) -> Channel:
         """The channel. It connects with the first delivery."""
-
-
-def secret_of(value: SecretStr | None, file: Path | None, key: str) -> str:
-    """The secret, from the configuration or from the file. Raises ValueError unless exactly one of them is set."""
-    if (value is None) == (file is None):
-        raise ValueError(f"needs exactly one of {key}, {key}_file")
-    if file is None:
-        secret = value.get_secret_value() if value else ""
-    else:
-        try:
-            secret = file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as e:
-            raise ValueError(f"{key}_file: {file} cannot be read: {getattr(e, 'strerror', None) or e}") from None
-    if not secret or not secret.isascii() or not secret.isprintable():
-        raise ValueError(f"{key} is empty or contains characters other than printable ASCII")
-    return secret
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr, model_validator
 
 from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
+from foundation.secrets import SecretFile, read_secret_bytes
 
 
 class Signer:
@@ -54,14 +54,11 @@ class ClientSettings(StrictModel):
 
     @model_validator(mode="after")
     def _read(self) -> ClientSettings:
-        try:
-            pem = self.signing_key_file.read_bytes()
-        except OSError as e:
-            raise ValueError(f"{self.signing_key_file} cannot be read: {e.strerror}") from None
+        pem = read_secret_bytes(self.signing_key_file, "signing_key_file")
         try:
             self._signer = Signer(pem)
         except ValueError as e:
-            raise ValueError(f"{self.signing_key_file} {e}") from None
+            raise ValueError(f"signing_key_file: {self.signing_key_file} {e}") from None
         return self
 
     @property

@@ -65,15 +65,15 @@ MISTAKES = [
     (f"checks:\n- {{{HTTP}, bearer_token: '${{NOPE}}'}}", "f.yml:2: checks[0].bearer_token: ${NOPE} is not set"),
     (
         f"checks:\n- {{{HTTP}, bearer_token_file: gone}}",
-        "f.yml:2: checks[0].bearer_token_file: cannot read gone: No such",
+        "f.yml:2: checks[0].bearer_token_file: {folder}/gone cannot be read: No such",
     ),
     (
         f"checks:\n- {{{HTTP}, basic_auth: {{username: u, password_file: gone}}}}",
-        "f.yml:2: checks[0].basic_auth.password_file: cannot read gone: No such file",
+        "f.yml:2: checks[0].basic_auth.password_file: {folder}/gone cannot be read: No such file",
     ),
     (
         f"checks:\n- {{{HTTP}, bearer_token: a, bearer_token_file: b}}",
-        "f.yml:2: checks[0].bearer_token_file: give either",
+        "f.yml:2: checks[0].bearer_token_file: needs exactly one of",
     ),
     (f"checks:\n- {{{HTTP}, bearer_token: t, headers: {{authorization: x}}}}", "f.yml:2: checks[0]: give only one of"),
     (
@@ -97,7 +97,10 @@ MISTAKES = [
         f"checks:\n- {{{DATABASE}, dsn: 'postgresql://u:$PGPASSWORD@h/d'}}",
         "f.yml:2: checks[0].dsn: is an unexpanded reference",
     ),
-    (f"checks:\n- {{{DATABASE}, dsn_file: gone}}", "f.yml:2: checks[0].dsn_file: cannot read gone: No such file"),
+    (
+        f"checks:\n- {{{DATABASE}, dsn_file: gone}}",
+        "f.yml:2: checks[0].dsn_file: {folder}/gone cannot be read: No such file",
+    ),
     (f"checks:\n- {{{DATABASE}, dsn: 'redis://h', fresh_every: 0}}", "f.yml:2: checks[0].fresh_every: must be greater"),
     (
         "checks:\n- {id: a, service: s, environment: e, type: custom, command: 'curl x | jq'}",

@@ -13,9 +13,9 @@ from urllib.parse import urlencode
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from foundation.durations import Duration
-from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
-from responder.backends.app_stores.client import StoreApi, key_text
+from foundation.models import StrictModel, exactly_one
+from foundation.secrets import SecretFile
+from responder.backends.app_stores.client import StoreApi, key_of
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused
@@ -41,8 +41,7 @@ class AppStoreSettings(StrictModel):
 
     @model_validator(mode="after")
     def _has_one_key(self) -> AppStoreSettings:
-        if (self.key_file is None) == (self.key is None):
-            raise ValueError("needs exactly one of key_file, key")
+        exactly_one(self, "key", "key_file")
         return self
 
 
@@ -74,7 +73,7 @@ class AppStore(StoreApi):
     async def connect(cls, settings: AppStoreSettings | None) -> Self:
         if settings is None:
             raise StepFailed("no key for App Store Connect: configure stores.app_store")
-        return cls(settings, await key_text(settings.key, settings.key_file, "stores.app_store"))
+        return cls(settings, await key_of(settings, "stores.app_store"))
 
     async def read(self, app: str, platform: str, version: str) -> Phased | None:
         """Returns a version; the newest one for an empty `version`. None if the app has no such version."""

@@ -6,11 +6,11 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import SecretStr
+from pydantic import BaseModel
 
+from foundation.secrets import secret_of
 from responder.errors import StepFailed, Unavailable
 from responder.transport.json_api import ApiRefused, JsonApi
 
@@ -56,12 +56,9 @@ class StoreApi(JsonApi):
         """Drops the current bearer token."""
 
 
-async def key_text(key: SecretStr | None, file: Path | None, setting: str) -> str:
-    """Returns the key, from a file if it is not given itself. Raises StepFailed if the file cannot be read."""
-    if key is not None:
-        return key.get_secret_value()
+async def key_of(settings: BaseModel, setting: str) -> str:
+    """Returns the key from `key` or `key_file`, read again by each connection. Raises StepFailed."""
     try:
-        return await asyncio.to_thread(lambda: file.read_text() if file else "")
-    except (OSError, UnicodeDecodeError) as e:
-        why = getattr(e, "strerror", None) or "not a text file"
-        raise StepFailed(f"{setting}: {file} cannot be read: {why}") from None
+        return await asyncio.to_thread(secret_of, settings, "key")
+    except ValueError as e:
+        raise StepFailed(f"{setting}: {e}") from None

@@ -14,9 +14,9 @@ from urllib.parse import quote
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from foundation.durations import Duration
-from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
-from responder.backends.app_stores.client import StoreApi, key_text
+from foundation.models import StrictModel, exactly_one
+from foundation.secrets import SecretFile
+from responder.backends.app_stores.client import StoreApi, key_of
 from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused
@@ -42,8 +42,7 @@ class GooglePlaySettings(StrictModel):
 
     @model_validator(mode="after")
     def _has_one_key(self) -> GooglePlaySettings:
-        if (self.key_file is None) == (self.key is None):
-            raise ValueError("needs exactly one of key_file, key")
+        exactly_one(self, "key", "key_file")
         return self
 
 
@@ -73,7 +72,7 @@ class GooglePlay(StoreApi):
     async def connect(cls, settings: GooglePlaySettings | None) -> Self:
         if settings is None:
             raise StepFailed("no key for Google Play: configure stores.google_play")
-        text = await key_text(settings.key, settings.key_file, "stores.google_play")
+        text = await key_of(settings, "stores.google_play")
         return cls(settings, await asyncio.to_thread(_credentials, text, settings))
 
     async def read(self, app: str, track: str) -> list[Release]:

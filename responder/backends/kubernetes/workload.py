@@ -6,6 +6,7 @@ from typing import Any, Generic
 
 from pydantic import Field, model_validator
 
+from foundation.models import exactly_one
 from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
@@ -24,19 +25,17 @@ class Workload(PartOfObject[V], Generic[V]):
 
     @model_validator(mode="after")
     def _is_one(self) -> Workload:
-        if len(self.where) != 2:
-            raise ValueError(f"needs exactly one of {', '.join(_KINDS)}")
+        exactly_one(self, *_KINDS)
         return self
 
     @property
     def where(self) -> dict[str, Any]:
         """The fields that identify the workload, for another resource on it."""
-        named = {key: getattr(self, key) for key in _KINDS if getattr(self, key) is not None}
-        return {"namespace": self.namespace, **named}
+        return {"namespace": self.namespace, exactly_one(self, *_KINDS): self.name}
 
     @property
     def kind(self) -> str:
-        return next(kind for key, kind in _KINDS.items() if getattr(self, key) is not None)
+        return _KINDS[exactly_one(self, *_KINDS)]
 
     @property
     def name(self) -> str:

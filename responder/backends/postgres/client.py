@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_valida
 
 from foundation.durations import Duration
 from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
+from foundation.secrets import SecretFile, read_secret
 from responder.config.private_files import FILE
 from responder.errors import StepFailed, Unavailable
 from responder.transport.programs import environment as allowed
@@ -80,10 +80,7 @@ class DatabaseSettings(StrictModel):
             return self
         if inline:
             raise ValueError("both url and password_file contain a password: remove one")
-        try:
-            self._password = self.password_file.read_text().strip()
-        except OSError as e:
-            raise ValueError(f"cannot read password_file {self.password_file}: {e.strerror}") from None
+        self._password = read_secret(self.password_file, "password_file")
         return self
 
     @property

@@ -25,9 +25,9 @@ from pydantic import (
 )
 
 from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
+from foundation.secrets import SecretFile
 from responder.config.text import one_line
-from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
+from responder.notify.channel import ChannelSettings, NotDelivered
 from responder.notify.notification import Notification
 from responder.notify.templates import TemplateText, Text
 from responder.rollback.stages import CALLS, ENDS, Stage
@@ -82,7 +82,7 @@ class EmailSettings(ChannelSettings):
         if self.security == "none" and not _is_loopback(self.host):
             raise ValueError("security: none is only for a server on a loopback address")
         if self.username:
-            self._credential = secret_of(self.password, self.password_file, "password")
+            self._credential = self.read_secret("password")
         elif self.password is not None or self.password_file is not None:
             raise ValueError("a password needs a username")
         if self.ca_file is not None:

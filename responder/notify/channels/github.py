@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
+from foundation.secrets import SecretFile
 from responder.config.text import one_line
-from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
+from responder.notify.channel import ChannelSettings, NotDelivered
 from responder.notify.channels.github_text import escape, issue_body
 from responder.notify.http import Api, Response
 from responder.notify.notification import Notification
@@ -56,7 +56,7 @@ class GithubSettings(ChannelSettings):
 
     @model_validator(mode="after")
     def _read(self) -> GithubSettings:
-        self._credential = secret_of(self.token, self.token_file, "token")
+        self._credential = self.read_secret("token")
         return self
 
     def open(self) -> Github:

@@ -10,9 +10,9 @@ from urllib.parse import quote
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
+from foundation.secrets import SecretFile
 from responder.config.text import one_line
-from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
+from responder.notify.channel import ChannelSettings, NotDelivered
 from responder.notify.http import Api
 from responder.notify.notification import Notification
 from responder.notify.templates import TemplateText, Text
@@ -44,7 +44,7 @@ class GrafanaSettings(ChannelSettings):
 
     @model_validator(mode="after")
     def _read(self) -> GrafanaSettings:
-        self._credential = secret_of(self.token, self.token_file, "token")
+        self._credential = self.read_secret("token")
         return self
 
     def open(self) -> Grafana:

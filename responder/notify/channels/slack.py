@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
+from foundation.secrets import SecretFile
 from responder.config.text import one_line
-from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
+from responder.notify.channel import ChannelSettings, NotDelivered
 from responder.notify.http import Api, Response
 from responder.notify.notification import Notification
 from responder.notify.templates import TemplateText, Text
@@ -60,9 +60,9 @@ class SlackSettings(ChannelSettings):
         if by_token != bool(self.channel):
             raise ValueError("channel is missing" if by_token else "channel is only for a token: a webhook has its own")
         if by_token:
-            self._credential = secret_of(self.token, self.token_file, "token")
+            self._credential = self.read_secret("token")
         else:
-            self._credential = secret_of(self.webhook_url, self.webhook_url_file, "webhook_url")
+            self._credential = self.read_secret("webhook_url")
             if not self._credential.startswith(("https://", "http://")):
                 raise ValueError("webhook_url is not a URL")
         return self

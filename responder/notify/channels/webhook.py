@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
-from responder.notify.channel import ChannelSettings, secret_of
+from foundation.secrets import SecretFile
+from responder.notify.channel import ChannelSettings
 from responder.notify.http import Api
 from responder.notify.notification import Notification
 from responder.notify.templates import BadTemplate, TemplateText, rendered
@@ -75,10 +75,10 @@ class WebhookSettings(ChannelSettings):
 
     @model_validator(mode="after")
     def _read(self) -> WebhookSettings:
-        self._url = secret_of(self.url, self.url_file, "url")
+        self._url = self.read_secret("url")
         if not self._url.startswith(("https://", "http://")):
             raise ValueError("url is not a URL")
-        self._credential = secret_of(self.secret, self.secret_file, "secret")
+        self._credential = self.read_secret("secret")
         if len(self._credential) < _MIN_SECRET:
             raise ValueError(f"secret is too short: at least {_MIN_SECRET} characters")
         return self

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, JsonValue, model_validator
 
-from foundation.models import StrictModel
+from foundation.models import StrictModel, exactly_one
 from responder.backends.host.release import CurrentRelease, PointerFile
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
@@ -36,27 +36,23 @@ class Strategy(StrictModel, ABC):
         return []
 
 
-_CHOICES = ("release", "kubernetes", "docker", "resource")
-
-
 class OneResource(BaseModel):
     """Where the service runs: exactly one of the fields that name a resource is set."""
 
     @model_validator(mode="after")
     def _has_exactly_one(self) -> Self:
-        if len(self._chosen) != 1:
-            choices = [name for name in _CHOICES if name in type(self).model_fields]
-            raise ValueError(f"needs exactly one of {', '.join(choices)}")
+        exactly_one(self, *self._choices())
         return self
 
-    @property
-    def _chosen(self) -> list[Resource[Any]]:
-        return [found for name in _CHOICES if (found := getattr(self, name, None)) is not None]
+    @classmethod
+    def _choices(cls) -> list[str]:
+        return [name for name in ("release", "kubernetes", "docker", "resource") if name in cls.model_fields]
 
     @property
     def chosen(self) -> Resource[Any]:
         """The resource that is set."""
-        return self._chosen[0]
+        found: Resource[Any] = getattr(self, exactly_one(self, *self._choices()))
+        return found
 
     @property
     def unfollowed(self) -> tuple[str, ...]:

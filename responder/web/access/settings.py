@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
 from foundation.models import StrictModel
-from foundation.secret_files import SecretFile, is_reference
+from foundation.secrets import SecretFile, is_reference, secret_of
 from responder.config.text import meant
 from responder.web.access.web_config import WebConfig
 from responder.web.access.web_config import read as read_web_config
@@ -79,15 +79,7 @@ class Token(Bearer):
 
     @model_validator(mode="after")
     def _read(self) -> Token:
-        if (self.file is None) == (self.token is None):
-            raise ValueError("needs exactly one of file, token")
-        if self.file is not None:
-            try:
-                secret = self.file.read_text().strip()
-            except OSError as e:
-                raise ValueError(f"{self.file} cannot be read: {e.strerror}") from None
-        else:
-            secret = self.token.get_secret_value() if self.token else ""
+        secret = secret_of(self, "token", file_key="file")
         # An unexpanded reference is reported as one, not for its length.
         if len(secret) < _SHORTEST_TOKEN and not is_reference(secret):
             raise ValueError(f"a token needs at least {_SHORTEST_TOKEN} characters (create one: openssl rand -hex 32)")

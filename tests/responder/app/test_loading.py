@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -38,6 +39,7 @@ DATABASE = """\
       - {promql: up, at_least: 1}
 """
 TOKEN = "0123456789abcdef"
+READABLE = f"expected a file that uid {os.geteuid()} can read"
 
 
 def put(old: str, new: str, within: str = ALL) -> str:
@@ -215,11 +217,11 @@ def test_what_is_written_is_what_is_used() -> None:
         ),
         (
             HEAD + "web: {tokens: [{name: a, scopes: [read], file: /no/such/file}]}\n",
-            "r.yml:4 web.tokens[0]: /no/such/file cannot be read: No such file or directory",
+            f"r.yml:4 web.tokens[0]: file: /no/such/file cannot be read: No such file or directory; {READABLE}",
         ),
         (
             HEAD + "web: {tokens: [{name: a, scopes: [read]}]}\n",
-            "r.yml:4 web.tokens[0]: needs exactly one of file, token",
+            "r.yml:4 web.tokens[0]: needs exactly one of token, file",
         ),
         (
             HEAD + f"web: {{tokens: [{{name: a, scopes: [admin], token: {TOKEN}}}]}}\n",
@@ -359,7 +361,7 @@ def test_a_key_that_cannot_sign_is_reported_with_its_place(tmp_path: Path) -> No
     file = tmp_path / "clients.pem"
     file.write_text("no key")
     [mistake] = mistakes_in(HEAD + f"clients: {{signing_key_file: {file}}}\n")
-    assert mistake.endswith(f" clients: {file} must hold a PEM private key without a passphrase")
+    assert mistake.endswith(f" clients: signing_key_file: {file} must hold a PEM private key without a passphrase")
 
 
 def test_no_secret_is_ever_shown() -> None:
@@ -440,7 +442,7 @@ def test_the_password_of_the_journal_comes_from_a_file(tmp_path: Path) -> None:
             "/dev/null",
             "needs a state such as postgresql://user@host/database, without a password",
         ),
-        ("postgresql://r@h/d", "/no/such", "/no/such cannot be read: No such file or directory"),
+        ("postgresql://r@h/d", "/no/such", f"/no/such cannot be read: No such file or directory; {READABLE}"),
     ],
 )
 def test_a_password_file_that_does_not_fit_is_a_mistake(state: str, file: str, wrong: str) -> None:

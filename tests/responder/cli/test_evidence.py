@@ -71,7 +71,7 @@ SERVICE = """services:
         ("policies: [{name: p, match: [a=b], preserve_logs: [x]}]\nevidence: {s3: 's3://bucket'}\n",
          "policies[0].preserve_logs[0]: no service x is configured"),
         ("policies: [{name: p, match: [a=b]}]\n", "policies[0]: has no effect: set one of roll_back, preserve_logs"),
-        ("evidence: {}\n", "evidence: set exactly one of base_directory and s3"),
+        ("evidence: {}\n", "evidence: needs exactly one of base_directory, s3"),
         ("evidence: {base_directory: logs}\n", "evidence.base_directory: logs must be the absolute path"),
         ("evidence: {s3: bucket}\n", "evidence.s3: 'bucket' is not s3://bucket/prefix"),
         ("evidence: {s3: 's3://b1c', redact: ['(']}\n", "evidence.redact: '(' is not a regular expression of RE2"),

@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+from foundation.secrets import read_secret_bytes
 from responder.errors import StepFailed
 
 MAGIC = b"RBRSEAL1"
@@ -31,10 +32,7 @@ class Key:
         import base64
         import binascii
 
-        try:
-            raw = file.read_bytes()
-        except OSError as e:
-            raise ValueError(f"cannot read key file {file}: {e.strerror}") from None
+        raw = read_secret_bytes(file, "key file")
         text = raw.strip()
         if len(raw) == 32:
             return cls(raw)

@@ -12,8 +12,8 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from foundation.durations import Duration
-from foundation.models import StrictModel
-from foundation.secret_files import SecretFile
+from foundation.models import StrictModel, exactly_one
+from foundation.secrets import SecretFile
 from responder.backends.connections import missing_package
 from responder.backends.postgres.snapshots.encryption import Decryptor, Encryptor, Key
 from responder.backends.postgres.snapshots.manifest import NAME, Archive, SnapshotManifest, read_manifest
@@ -80,8 +80,7 @@ class SnapshotStoreSettings(StrictModel):
 
     @model_validator(mode="after")
     def _has_one_location(self) -> Self:
-        if (self.directory is None) == (self.s3 is None):
-            raise ValueError("needs exactly one of directory, s3")
+        exactly_one(self, "directory", "s3")
         if self.s3 and (problem := missing_package(Aws)):
             raise ValueError(problem)
         return self

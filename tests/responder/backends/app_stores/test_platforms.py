@@ -400,7 +400,7 @@ async def test_keys_that_are_not_configured(tmp_path: Path, capsys: pytest.Captu
     ]
     both = {"google_play": {"key_file": "/a", "key": "b"}}
     report = await _checked(_configured(tmp_path, "http://x", "http://x", **both), capsys)
-    assert "needs exactly one of key_file, key" in report["mistakes"][0]
+    assert "needs exactly one of key, key_file" in report["mistakes"][0]
 
 
 def test_the_kinds_of_stores_are_clients_of_the_service() -> None:

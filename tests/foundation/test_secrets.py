@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from foundation.models import StrictModel
 from foundation.registry import Registry
-from foundation.secret_files import is_reference, must_be_secret
+from foundation.secrets import SecretFile, is_reference, must_be_secret, secret_of
 from responder.app.settings import Config
 
 NOT_SECRET = {"stop_file", "config_file", "ca_file"}
@@ -129,3 +130,33 @@ def test_a_secret_that_everybody_can_read_is_refused(
         return
     with pytest.raises(ValueError, match=f"{secret} can be read by every user of this host: chmod o= {secret}"):
         must_be_secret(secret)
+
+
+class Account(StrictModel):
+    """A pair of fields for one secret."""
+
+    token: SecretStr | None = None
+    token_file: SecretFile | None = None
+
+
+def test_a_secret_is_given_itself_or_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(" sesame\r\n")
+    assert secret_of(Account(token=SecretStr("sesame ")), "token") == "sesame "
+    assert secret_of(Account(token_file=file), "token") == "sesame"
+
+
+@pytest.mark.parametrize("given", [{}, {"token": "a", "token_file": "/a"}])
+def test_neither_or_both_are_a_mistake(given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"^needs exactly one of token, token_file$"):
+        secret_of(Account.model_validate(given), "token")
+
+
+def test_a_file_that_cannot_be_read_is_named_with_its_setting(tmp_path: Path) -> None:
+    account = Account(token_file=tmp_path / "token")
+    expected = f"No such file or directory; expected a file that uid {os.geteuid()} can read"
+    with pytest.raises(ValueError, match=f"^token_file: {tmp_path}/token cannot be read: {expected}$"):
+        secret_of(account, "token")
+    (tmp_path / "token").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=f"^token_file: {tmp_path}/token cannot be read: expected UTF-8 text$"):
+        secret_of(account, "token")
