@@ -1,1 +1,1 @@
-"""A bad release, and nobody at the keyboard: the real parts on this machine, and nothing that is shown is made up."""
+"""Shows a bad release being rolled back without an operator. All parts are real and run on this machine."""

@@ -49,13 +49,13 @@ async def demo(out: Console, directory: Path, *, keep: bool) -> None:
 async def show(out: Console, stack: Stack, traffic: Traffic) -> None:
     """From the good release to the report."""
     with Screen(out) as screen:
-        what = f"Release {GOOD} is told to be good. Prometheus gets to know the others …"
+        what = f"Release {GOOD} is reported as known good. Prometheus discovers its targets …"
         await _during(_begin(stack), screen, what, traffic)
         what = f"Deploying {BAD}, which forgets to give its database connections back …"
         await _during(stack.deploy(BAD), screen, what, traffic)
         timeline = await _rollback(screen, stack, traffic)
         await asyncio.sleep(1.2)  # so that the last whole second of traffic is in the picture
-        screen.show(f"{GOOD} is back, verified, and nobody touched anything.", traffic, timeline)
+        screen.show(f"{GOOD} is back and verified, without an operator.", traffic, timeline)
     history = await stack.get(f"http://{stack.responder}/api/v1/executions", service="shop")
     report(out, traffic, timeline, history["executions"])
 
@@ -97,7 +97,7 @@ async def _rollback(screen: Screen, stack: Stack, traffic: Traffic) -> Timeline:
     while True:
         stack.must_run()
         timeline = await observe(stack, live_at, BAD)
-        screen.show(f"{BAD} is live. Prometheus watches it; nobody else does.", traffic, timeline)
+        screen.show(f"{BAD} is live. Prometheus watches it.", traffic, timeline)
         if timeline.over:
             break
         if monotonic() > until:
@@ -136,7 +136,7 @@ async def main(out: Console) -> int:
         return 128 + received[0]
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    more = "" if keep else " Next: make demo KEEP=1 stays up, and tells what to try on it."
+    more = "" if keep else " Next: make demo KEEP=1 keeps it running and prints commands to try."
     out.print(f"\nEverything is stopped and removed.{more}")
     return 0
 

@@ -31,13 +31,13 @@ def report(out: Console, traffic: Traffic, timeline: Timeline, history: list[dic
     live_at = timeline.stages[0].at or 0.0
     good, bad = traffic.counted(since=live_at)
     out.print()
-    out.print(Text("What each guard said", style="bold"))
+    out.print(Text("Guard results", style="bold"))
     out.print(screen.guard_results(timeline))
     out.print()
-    out.print(Text("Where the seconds went, from the first failed check to verified", style="bold"))
+    out.print(Text("Timeline, from the first failed check to verified", style="bold"))
     out.print(waterfall(timeline, out.width))
     out.print()
-    out.print(Text("What customers saw", style="bold"))
+    out.print(Text("Customer impact", style="bold"))
     if traffic.first_bad and traffic.last_bad:
         lasted = traffic.last_bad - traffic.first_bad
         out.print(
@@ -45,7 +45,7 @@ def report(out: Console, traffic: Traffic, timeline: Timeline, history: list[dic
             f"The slowest answer took {traffic.slowest:.2f} s, both restarts included."
         )
     out.print()
-    out.print(Text("What is on record (responder history)", style="bold"))
+    out.print(Text("History (responder history)", style="bold"))
     out.print(show.history(history))
 
 
@@ -68,7 +68,7 @@ def waterfall(timeline: Timeline, width: int) -> RenderableType:
         right = max(left + 1, round((until - begin) / (end - begin) * room))
         bar = Text(" " * left).append("█" * (right - left), style=style)
         table.add_row(SPANS[stage.name], f"{until - start:.3f} s", bar)
-    table.add_row(Text("in all", style="bold"), Text(f"{end - begin:.3f} s", style="bold"), "")
+    table.add_row(Text("total", style="bold"), Text(f"{end - begin:.3f} s", style="bold"), "")
     return table
 
 

@@ -18,7 +18,7 @@ from examples.demo.traffic import A_SECOND, Second, Traffic
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 VERSION_STYLES = ("bold black on green", "bold white on red", "bold black on yellow")
-TITLE = "A bad release, and nobody at the keyboard"
+TITLE = "A bad release, rolled back without an operator"
 ABOUT = (
     "On this machine, on loopback only: a small shop with 20 requests a second, an exporter that checks it every "
     "second, Prometheus, Alertmanager and the responder. All of them are real, and every number is measured."
@@ -108,7 +108,7 @@ def rates(traffic: Traffic, width: int) -> RenderableType:
         Text("release", style="dim"),
         _releases(seconds, traffic.first_answer),
         Text("now", style="dim"),
-        Text("in all", style="dim"),
+        Text("total", style="dim"),
     )
     table.add_row("good", Text(_bars([s.good for s in seconds]), style="green"), f"{last.good}/s", str(good))
     loud = "bold red" if last.bad else "dim"
@@ -159,7 +159,7 @@ def stages(timeline: Timeline) -> RenderableType:
 
 
 def guard_results(timeline: Timeline) -> RenderableType:
-    """What each guard said."""
+    """The guard results."""
     table = Table.grid(padding=(0, 1))
     table.add_column(justify="right", no_wrap=True, min_width=7)
     table.add_column(no_wrap=True, min_width=16)

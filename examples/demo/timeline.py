@@ -67,7 +67,7 @@ async def observe(stack: Stack, live_at: float, version: str) -> Timeline:
     counted = f"{min(len(failed), NEEDED)} of {NEEDED} failed checks so far" if failed else ""
     to = execution.get("to_version", "")
     stages = (
-        Stage(f"{version} is live", live_at, "the deploy script has told the responder so"),
+        Stage(f"{version} is live", live_at, "the deploy script reported it"),
         Stage("first failed check", first, f"exporters: {answered}"),
         Stage("alert fires", alert.get("at"), f"Prometheus: {alert.get('description', counted)}"),
         Stage(
@@ -141,7 +141,7 @@ def _judged(guard_results: tuple[dict[str, str], ...], version: str, to: str) ->
     against = [v for v in guard_results if v["result"] != "allow"]
     if against:
         return f"{against[0]['result']} by {against[0]['guard']}: {against[0]['reason']}"
-    return f"{len(guard_results)} guards were asked, all allow it: {version} → {to}"
+    return f"{len(guard_results)} guards evaluated, all allow: {version} → {to}"
 
 
 def _changed(moved: tuple[float, float] | None, to: str) -> str:

@@ -175,4 +175,4 @@ def _names(alerts: Sequence[Alert]) -> str:
 
 
 def _queried_at() -> str:
-    return f" (asked at {datetime.now(UTC):%H:%M:%S} UTC)"
+    return f" (queried at {datetime.now(UTC):%H:%M:%S} UTC)"

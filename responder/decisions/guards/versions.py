@@ -92,7 +92,7 @@ def compatibility(incident: Incident, facts: Facts, now: datetime) -> Answer:
             "deny",
             f"it would not fit: {'; '.join(facts.incompatible)} (roll them back together, or tell --requires)",
         )
-    return "allow", "no reported requirement speaks against it"
+    return "allow", "no reported requirement rules it out"
 
 
 @guard("Was the running version rolled back before?", bypassed=True)

@@ -33,7 +33,7 @@ def evaluated(at: float = CLOCK, **labels: str) -> Sample:
 @pytest.mark.parametrize(
     ("samples", "state", "reason"),
     [
-        ([now(), evaluated()], "visible", "BackendDown: visible in the last scrapes (asked at "),
+        ([now(), evaluated()], "visible", "BackendDown: visible in the last scrapes (queried at "),
         ([now()], "visible", "visible in the last scrapes"),
         ([now(CLOCK - 89), evaluated(CLOCK - 89)], "visible", "visible in the last scrapes"),
         ([now(CLOCK - 15), evaluated(CLOCK - 30)], "visible", "visible in the last scrapes"),

@@ -350,7 +350,7 @@ async def test_a_store_that_hangs_takes_few_connections(
             under_way -= 1
 
     monkeypatch.setattr(Directory, "put", put)
-    slow = EvidenceSettings(base_directory=tmp_path / "evidence", within=0.5)
+    slow = EvidenceSettings(base_directory=tmp_path / "evidence", within=3.0)
     manifest = await kept(a_case({"file": f"{tmp_path}/*.log"}), slow, around)
     assert (manifest.files, most) == ((), 8)
 

@@ -96,16 +96,16 @@ END $$; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO public"""
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def durable_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One that keeps what it has committed: here it is crashed."""
     yield from served(tmp_path_factory.mktemp("postgres"), durable=True)
 
 
 @pytest.fixture
-async def shop(postgres_server: Any, tmp_path: Path) -> AppDatabase:
+async def shop(durable_postgres: Any, tmp_path: Path) -> AppDatabase:
     """Emptied for every test, which is several times faster than a new one."""
     if not _made:
-        _made.append(await postgres_server.database("shop"))
+        _made.append(await durable_postgres.database("shop"))
     shop = AppDatabase(_made[0], tmp_path)
     await shop.run(_EMPTY)
     return shop

@@ -126,7 +126,7 @@ async def test_the_responder_is_killed(shop: AppDatabase, kind: str, at: int) ->
 @pytest.mark.parametrize("how", ["cut off", "cancelled", "stopped"])
 @pytest.mark.parametrize(("kind", "at"), PLACES)
 async def test_the_connection_or_the_server_is_gone(
-    shop: AppDatabase, postgres_server: Any, kind: str, at: int, how: str
+    shop: AppDatabase, durable_postgres: Any, kind: str, at: int, how: str
 ) -> None:
     rollback, change = await prepared(shop, STEPS[kind], at)
     async with gate(shop):
@@ -134,9 +134,9 @@ async def test_the_connection_or_the_server_is_gone(
         try:
             await until(lambda: waits(shop), within=30)
             if how == "stopped":
-                await postgres_server.stop("immediate")
+                await durable_postgres.stop("immediate")
                 await asyncio.sleep(0.3)
-                await postgres_server.start()
+                await durable_postgres.start()
             elif how == "cut off":
                 await shop.run(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ 'drill-1'"
@@ -164,7 +164,7 @@ with psycopg.connect("") as connection:
 
 @pytest.mark.parametrize("how", ["tool", "session", "server"])
 @pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.soak), 1])
-async def test_a_tool_is_killed(shop: AppDatabase, postgres_server: Any, at: int, how: str) -> None:
+async def test_a_tool_is_killed(shop: AppDatabase, durable_postgres: Any, at: int, how: str) -> None:
     await shop.apply(BASE, TWO)
     steps = ["ALTER TABLE users DROP COLUMN nick", "DELETE FROM schema_migrations WHERE version = '2'"]
     program = shop.directory / "tool.py"
@@ -183,8 +183,8 @@ async def test_a_tool_is_killed(shop: AppDatabase, postgres_server: Any, at: int
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rollback:drill-1'"
             )
         else:
-            await postgres_server.stop("immediate")
-            await postgres_server.start()
+            await durable_postgres.stop("immediate")
+            await durable_postgres.start()
         if how == "session":
             # The tool says that it failed; that nothing is left is looked for, and told.
             error = str((await asyncio.gather(writing, return_exceptions=True))[0])
@@ -262,7 +262,7 @@ class Writer:
 
 
 @pytest.mark.parametrize("disturbed", [False, True], ids=["undisturbed", "with a server that stops"])
-async def test_no_acknowledged_row_is_lost(shop: AppDatabase, postgres_server: Any, disturbed: bool) -> None:
+async def test_no_acknowledged_row_is_lost(shop: AppDatabase, durable_postgres: Any, disturbed: bool) -> None:
     rollback, change = await prepared(shop, STEPS["a transaction"], 2 if disturbed else None)
     await shop.run("DELETE FROM users")
     writers = [Writer(shop.dsn, n * 1_000_000) for n in range(1, 4)]
@@ -275,8 +275,8 @@ async def test_no_acknowledged_row_is_lost(shop: AppDatabase, postgres_server: A
                     rollback.gateway.write(change.resource, change.after, expected=change.before)
                 )
                 await until(lambda: waits(shop), within=30)
-                await postgres_server.stop("immediate")
-                await postgres_server.start()
+                await durable_postgres.stop("immediate")
+                await durable_postgres.start()
             await writing
         else:
             await rollback.gateway.write(change.resource, change.after, expected=change.before)
