@@ -29,7 +29,7 @@ VERIFIED_WITHIN = 90.0
 
 
 async def demo(out: Console, directory: Path, *, keep: bool) -> None:
-    """The whole of it. Raises Broken where a part does not do what it should."""
+    """Runs the whole demo. Raises Broken if a part fails."""
     introduce(out)
     timeout = aiohttp.ClientTimeout(total=5)
     with out.status("Starting the shop, exporters, Prometheus, Alertmanager and the responder …") as starting:
@@ -42,7 +42,7 @@ async def demo(out: Console, directory: Path, *, keep: bool) -> None:
             await show(out, stack, traffic)
             if keep:
                 try_next(out, stack)
-                with suppress(asyncio.CancelledError):  # which is how it is meant to end
+                with suppress(asyncio.CancelledError):  # the usual end
                     await stay(out, stack, traffic)
 
 
@@ -51,18 +51,18 @@ async def show(out: Console, stack: Stack, traffic: Traffic) -> None:
     with Screen(out) as screen:
         what = f"Release {GOOD} is reported as known good. Prometheus discovers its targets …"
         await _during(_begin(stack), screen, what, traffic)
-        what = f"Deploying {BAD}, which forgets to give its database connections back …"
+        what = f"Deploying {BAD}, which leaks database connections …"
         await _during(stack.deploy(BAD), screen, what, traffic)
         timeline = await _rollback(screen, stack, traffic)
-        await asyncio.sleep(1.2)  # so that the last whole second of traffic is in the picture
+        await asyncio.sleep(1.2)  # shows the last whole second of traffic
         screen.show(f"{GOOD} is back and verified, without an operator.", traffic, timeline)
     history = await stack.get(f"http://{stack.responder}/api/v1/executions", service="shop")
     report(out, traffic, timeline, history["executions"])
 
 
 async def stay(out: Console, stack: Stack, traffic: Traffic) -> None:
-    """Shows the traffic until somebody ends it."""
-    out.print("\nThis stays up; Ctrl-C ends it and removes everything.")
+    """Shows the traffic until Ctrl-C."""
+    out.print("\nThe demo keeps running. Press Ctrl-C to stop it and remove everything.")
     with Screen(out) as screen:
         while True:
             stack.must_run()
@@ -73,11 +73,11 @@ async def stay(out: Console, stack: Stack, traffic: Traffic) -> None:
 async def _begin(stack: Stack) -> None:
     await stack.deploy(GOOD, "--good")
     await connected(stack)
-    await asyncio.sleep(2)  # for whoever looks at it: this is what good looks like
+    await asyncio.sleep(2)  # shows healthy traffic first
 
 
 async def _during(work: Coroutine[None, None, None], screen: Screen, what: str, traffic: Traffic) -> None:
-    """Goes on showing the traffic while something else is done."""
+    """Shows the traffic while an awaitable runs."""
     task = asyncio.create_task(work)
     try:
         while not task.done():
@@ -92,7 +92,7 @@ async def _during(work: Coroutine[None, None, None], screen: Screen, what: str, 
 async def _rollback(screen: Screen, stack: Stack, traffic: Traffic) -> Timeline:
     live_at = traffic.first_answer.get(BAD)
     if live_at is None:
-        raise Broken(f"Release {BAD} was deployed and never answered a customer.")
+        raise Broken(f"Release {BAD} was deployed but never answered a request.")
     until = monotonic() + VERIFIED_WITHIN
     while True:
         stack.must_run()
@@ -102,22 +102,22 @@ async def _rollback(screen: Screen, stack: Stack, traffic: Traffic) -> Timeline:
             break
         if monotonic() > until:
             tails = "".join(part.tail(4) for part in stack.parts if part.name in ("Prometheus", "the responder"))
-            raise Broken(f"After {VERIFIED_WITHIN:g} s it still waits for: {timeline.waits_for}.{tails}")
+            raise Broken(f"After {VERIFIED_WITHIN:g} s the demo still waits for: {timeline.waits_for}.{tails}")
         await asyncio.sleep(0.2)
     if timeline.outcome != "succeeded":
         why = timeline.refused or timeline.reason
-        raise Broken(f"The rollback did not succeed ({timeline.outcome or timeline.state or 'refused'}): {why}")
+        raise Broken(f"The rollback failed ({timeline.outcome or timeline.state or 'refused'}): {why}")
     return timeline
 
 
 async def main(out: Console) -> int:
-    """The exit code: 0 if the rollback was seen to succeed, 1 if not, 128 and more if a signal ended it."""
+    """Returns the exit code: 0 if the rollback succeeded, 1 if not, 128 + N after signal N."""
     keep = os.environ.get("KEEP", "") not in ("", "0")
     received: list[int] = []
     work = asyncio.current_task()
 
     def leave(number: int) -> None:
-        if work and not received:  # only once: what is stopped must not be left half stopped
+        if work and not received:  # only the first signal: the shutdown must complete
             received.append(number)
             work.cancel()
 
@@ -127,7 +127,7 @@ async def main(out: Console) -> int:
     try:
         await demo(out, directory, keep=keep)
     except Broken as problem:
-        out.print(Text(f"\nThe demo could not go on. {problem}", style="red"), soft_wrap=True)
+        out.print(Text(f"\nThe demo failed. {problem}", style="red"), soft_wrap=True)
         return 1
     except asyncio.CancelledError:
         if not received:

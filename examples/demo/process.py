@@ -1,4 +1,4 @@
-"""One program of the demo: ready when you get it, gone with all its children when you leave it."""
+"""One program of the demo: ready when it is entered, ended with all its children when it is left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDS_WITHIN = 6.0
 
 
 class Broken(Exception):
-    """Something that the demo needs is missing or does not work. The text says what, and what to do."""
+    """A part is missing or failed. The text names it and what to do."""
 
 
 class Part:
@@ -31,8 +31,8 @@ class Part:
         self.name = name
         self.log = log
         self.hint = hint
-        # A session of its own: Ctrl-C must reach us alone, so that we decide the order in which things end, and the
-        # group has all its children. The kernel ends it should we be killed before we could.
+        # A session of its own: only the demo receives Ctrl-C, and decides the order in which the parts end. The
+        # group has all its children. If the demo is killed, the kernel ends the part.
         lifeline = [setpriv, "--pdeathsig=TERM"] if (setpriv := shutil.which("setpriv")) else []
         try:
             with log.open("wb") as output:
@@ -51,7 +51,7 @@ class Part:
         return self._popen.poll() is None
 
     async def ready(self, session: aiohttp.ClientSession, url: str) -> None:
-        """Returns once the URL answers 200. Raises Broken with the end of its log otherwise."""
+        """Returns once the URL answers 200. Raises Broken, with the end of the log, after READY_WITHIN seconds."""
         until = monotonic() + READY_WITHIN
         while True:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -60,34 +60,34 @@ class Part:
                         return
             self.must_run()
             if monotonic() > until:
-                raise Broken(f"{self.name} did not get ready within {READY_WITHIN:g} s ({url}).{self.tail()}")
+                raise Broken(f"{self.name} was not ready within {READY_WITHIN:g} s ({url}).{self.tail()}")
             await asyncio.sleep(0.05)
 
     def must_run(self) -> None:
-        """Raises Broken, with the end of its log, where it has ended."""
+        """Raises Broken, with the end of its log, if it has ended."""
         if (code := self._popen.poll()) is not None:
             raise Broken(f"{self.name} has ended with exit code {code}.{self.tail()}")
 
     def tail(self, lines: int = 12) -> str:
         output = self.log.read_text(errors="replace").splitlines()[-lines:]
-        shown = [f"  {line}" for line in output or ["(it said nothing)"]]
-        advice = f"What to do: run it once more, in case a port was taken meanwhile. {self.hint}"
+        shown = [f"  {line}" for line in output or ["(empty)"]]
+        advice = f"What to do: run the demo again, because another program may have taken a port. {self.hint}"
         return "\n".join(["", f"The end of its log, {self.log.name}:", *shown, advice])
 
     async def end(self) -> None:
-        """Asks it to end, and does not ask twice."""
+        """Terminates it, and kills it if it does not end."""
         if self.running:
             self._popen.terminate()
         until = monotonic() + ENDS_WITHIN
         while self.running and monotonic() < until:
             await asyncio.sleep(0.02)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)  # itself if it is still there, and whatever it left behind
+            os.killpg(self._popen.pid, signal.SIGKILL)  # the program and its children
         self._popen.wait()
 
 
 async def run(argv: Sequence[str], *, within: float = 30.0) -> str:
-    """What a command said. Raises Broken where it fails."""
+    """Returns the output of a command. Raises Broken if it fails."""
     process = await asyncio.create_subprocess_exec(
         *argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -107,7 +107,7 @@ async def run(argv: Sequence[str], *, within: float = 30.0) -> str:
 
 
 def free_ports(n: int) -> list[int]:
-    """Loopback ports that nobody listens on, below the range from which outgoing connections take theirs."""
+    """Returns free loopback ports below the range of outgoing connections."""
     with contextlib.ExitStack() as held:
         found: list[int] = []
         for port in random.sample(range(10_000, 30_000), 1000):
@@ -117,4 +117,4 @@ def free_ports(n: int) -> list[int]:
                 found.append(port)
             if len(found) == n:
                 return found
-    raise Broken("There are no free ports between 10000 and 30000 on 127.0.0.1.")
+    raise Broken("No free ports between 10000 and 30000 on 127.0.0.1.")

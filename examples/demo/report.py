@@ -1,4 +1,4 @@
-"""What is left standing in the end: where the seconds went, who was hurt, what is on record, and what to try next."""
+"""The report at the end: timeline, customer impact, history and commands to try."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SPANS = {
     "healthy": "recovered",
     "verified": "verified",
 }
-"""What the time until each stage was spent on."""
+"""The name of the time until each stage."""
 
 
 def report(out: Console, traffic: Traffic, timeline: Timeline, history: list[dict[str, object]]) -> None:
-    """Prints all of it."""
+    """Prints the report."""
     live_at = timeline.stages[0].at or 0.0
     good, bad = traffic.counted(since=live_at)
     out.print()
@@ -41,8 +41,8 @@ def report(out: Console, traffic: Traffic, timeline: Timeline, history: list[dic
     if traffic.first_bad and traffic.last_bad:
         lasted = traffic.last_bad - traffic.first_bad
         out.print(
-            f"{bad} of {good + bad} requests failed since the bad release went live, all within {lasted:.1f} s.\n"
-            f"The slowest answer took {traffic.slowest:.2f} s, both restarts included."
+            f"{bad} of {good + bad} requests failed since the bad release went live, over {lasted:.1f} s.\n"
+            f"The slowest response took {traffic.slowest:.2f} s, including both restarts."
         )
     out.print()
     out.print(Text("History (responder history)", style="bold"))
@@ -50,12 +50,12 @@ def report(out: Console, traffic: Traffic, timeline: Timeline, history: list[dic
 
 
 def waterfall(timeline: Timeline, width: int) -> RenderableType:
-    """One bar a stage, each beginning where the one before it ended."""
+    """One bar per stage, each beginning where the previous one ended."""
     reached = [stage for stage in timeline.stages[1:] if stage.at is not None]
-    # A check may have been good while the restart was still returning: then healthy comes first.
+    # A check can pass before the restart returns: then healthy comes first.
     reached.sort(key=lambda stage: stage.at or 0.0)
     if len(reached) < 2:
-        return Text("There is nothing to show.")
+        return Text("No timeline.")
     begin, end = reached[0].at or 0.0, reached[-1].at or 0.0
     room = max(20, min(width, 110) - 26)
     table = Table.grid(padding=(0, 1))
@@ -73,40 +73,43 @@ def waterfall(timeline: Timeline, width: int) -> RenderableType:
 
 
 def try_next(out: Console, stack: Stack) -> None:
-    """Commands to paste while everything still runs."""
+    """Prints commands to paste while the demo runs."""
     responder = stack.program["responder"]
     url = f"--url http://{stack.responder}"
     deploy = f"{SHOP / 'deploy'} {stack.root} http://{stack.responder}"
     amtool = f"amtool --alertmanager.url=http://{stack.alertmanager}"
     blocks = (
-        ("Why did it act? How do things stand?", f"{responder} explain --last {url}", f"{responder} status {url}"),
+        ("Show why it acted, and the status", f"{responder} explain --last {url}", f"{responder} status {url}"),
         (
-            "Deploy 1.1 again. Its alert fires within 10 s, and is refused: see why",
+            "Deploy 1.1 again. Its alert fires within 10 s and is denied: show why",
             f"{deploy} 1.1",
             f"{responder} explain {url}",
         ),
         (
-            "Force it: what a human asks for is done",
+            "Force a rollback",
             f'{responder} rollback shop --reason "I saw the errors" --wait {url}',
         ),
         (
-            "Silence it, and deploy another bad release: the alert fires within 10 s, and nobody acts",
+            "Silence the service and deploy another bad release: the alert fires within 10 s, and no rollback starts",
             f'{amtool} silence add service=shop --author=me --comment="I am on it" --duration=10m',
             f"{deploy} 1.2",
             f"{amtool} alert query --silenced",
         ),
-        ("Lift the silence: now it acts, within 30 s", f"{amtool} silence expire $({amtool} silence query -q)"),
+        (
+            "Expire the silence: the rollback starts within 30 s",
+            f"{amtool} silence expire $({amtool} silence query -q)",
+        ),
     )
     out.print()
     out.print(Text("What to try next, in another terminal", style="bold"))
     for what, *commands in blocks:
         out.print(Text(f"\n# {what}", style="dim"))
         for command in commands:
-            out.print(Text(command, style="cyan"), soft_wrap=True)  # a line broken by us could not be pasted
+            out.print(Text(command, style="cyan"), soft_wrap=True)  # a wrapped line cannot be pasted
     out.print()
     for what, where in (
         ("Prometheus", f"http://{stack.prometheus}/alerts"),
         ("Alertmanager", f"http://{stack.alertmanager}"),
-        ("configuration", f"{stack.directory}/*.yml, the whole of it"),
+        ("configuration", f"{stack.directory}/*.yml"),
     ):
         out.print(f"{what:<14} {where}", soft_wrap=True)

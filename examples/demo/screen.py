@@ -1,4 +1,4 @@
-"""The demo as it happens: a picture that moves on a terminal, plain lines everywhere else."""
+"""Shows the running demo: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ ABOUT = (
 
 
 def console() -> Console:
-    """As wide as the terminal; where there is none, as wide as a log is read."""
+    """Returns a console of the terminal's width, or of a fixed width without a terminal."""
     width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 100)
     return Console(highlight=False, width=width)
 
 
 def introduce(out: Console) -> None:
-    """What there is to be seen."""
+    """What the screen shows."""
     out.print(Text(TITLE, style="bold"))
     out.print(Text(ABOUT, style="dim"))
     out.print()
 
 
 class Screen:
-    """Shows the demo while it runs. Enter it; it leaves the last picture standing."""
+    """Shows the demo while it runs. The last state stays on the terminal."""
 
     def __init__(self, out: Console) -> None:
         self.out = out
@@ -57,14 +57,14 @@ class Screen:
             self._live.stop()
 
     def show(self, now: str, traffic: Traffic | None = None, timeline: Timeline | None = None) -> None:
-        """What is going on at this moment."""
+        """Shows the current activity, the traffic and the timeline."""
         if self._live:
             self._live.update(self._picture(now, traffic, timeline), refresh=True)
         else:
             self._lines(now, traffic, timeline)
 
     def traffic(self, traffic: Traffic) -> None:
-        """Only what customers see."""
+        """Shows only the traffic."""
         if self._live:
             self._live.update(rates(traffic, self.out.width), refresh=True)
 
@@ -75,7 +75,7 @@ class Screen:
         if timeline:
             parts.append(Text(""))
             parts.append(stages(timeline))
-            # The report has them in any case; here only where the picture does not grow out of the terminal.
+            # The report has them too; shown here only if they fit.
             if timeline.guard_results and not timeline.over and self.out.height >= 24 + len(timeline.guard_results):
                 parts += [Text(""), guard_results(timeline)]
         return Group(*parts)
@@ -93,11 +93,11 @@ class Screen:
         latest = traffic.latest(1) if traffic else []
         if latest and time() - self._last_line >= 2:
             self._last_line = time()
-            self.out.print(f"{'':10} {latest[0].release:>4}: {latest[0].good} good, {latest[0].bad} failed a second")
+            self.out.print(f"{'':10} {latest[0].release:>4}: {latest[0].good} good, {latest[0].bad} failed per second")
 
 
 def rates(traffic: Traffic, width: int) -> RenderableType:
-    """Good and bad answers second by second, under the release that gave them."""
+    """Good and failed responses per second, below the release that served them."""
     seconds = traffic.latest(max(10, min(width, 120) - 32))
     good, bad = traffic.counted()
     last = seconds[-1] if seconds else Second()
@@ -123,7 +123,7 @@ def _bars(counts: list[int]) -> str:
 
 
 def _releases(seconds: list[Second], known: Iterable[str]) -> Text:
-    """One stretch of color for each release, with its name at the start."""
+    """One colored stretch per release, with its name at the start."""
     styles = dict(zip(known, cycle(VERSION_STYLES), strict=False))
     row, before, left = Text(), "", ""
     for second in seconds:
@@ -136,7 +136,7 @@ def _releases(seconds: list[Second], known: Iterable[str]) -> Text:
 
 
 def stages(timeline: Timeline) -> RenderableType:
-    """Each stage with the time since the bad release went live; the one that is awaited stands out."""
+    """Each stage with the time since the bad release went live; the pending stage stands out."""
     table = Table.grid(padding=(0, 1))
     table.add_column(justify="right", no_wrap=True, min_width=7)
     table.add_column(no_wrap=True)

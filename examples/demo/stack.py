@@ -1,4 +1,4 @@
-"""Everything that the demo runs: the shop, exporters, Prometheus, Alertmanager and the responder, on loopback only."""
+"""The parts of the demo: the shop, exporters, Prometheus, Alertmanager and the responder, on loopback only."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from examples.shop import releases
 SHOP = Path(releases.__file__).parent
 CONFIG = Path(__file__).with_name("config")
 KNOWN_WITHIN = 30.0
-OURS = "Is it installed in the virtual environment? .venv/bin/pip install -e . does it."
+OURS = "Install it in the virtual environment: .venv/bin/pip install -e ."
 HINTS = {
-    "the shop": "It needs Python 3.11 or newer and nothing else.",
+    "the shop": "It needs only Python 3.11 or newer.",
     "exporters": OURS,
     "the responder": OURS,
-    "Alertmanager": "It should be 0.25 or newer: prometheus-alertmanager --version tells.",
-    "Prometheus": "It should be 2.42 or newer: prometheus --version tells.",
+    "Alertmanager": "Version 0.25 or newer is needed; prometheus-alertmanager --version shows it.",
+    "Prometheus": "Version 2.42 or newer is needed; prometheus --version shows it.",
 }
 
 
 @dataclass
 class Stack:
-    """Where everything is."""
+    """The parts, their ports and directories."""
 
     directory: Path
     session: aiohttp.ClientSession
@@ -47,42 +47,42 @@ class Stack:
 
     @property
     def root(self) -> Path:
-        """The shop's releases and its `current`."""
+        """The directory with the shop's releases and its `current`."""
         return self.directory / "shop"
 
     def must_run(self) -> None:
-        """Raises Broken where a part has ended by itself."""
+        """Raises Broken if a part has ended."""
         for part in self.parts:
             part.must_run()
 
     async def get(self, url: str, **query: str) -> Any:
-        """The JSON that a part answers. Raises Broken, naming the part, where it does not."""
+        """Returns the JSON of a URL. Raises Broken, with the URL, if the request fails."""
         try:
             async with self.session.get(url, params=query) as answer:
                 body = await answer.json()
         except (aiohttp.ClientError, TimeoutError, ValueError) as e:
             self.must_run()
-            raise Broken(f"{url} does not answer as it should: {e or type(e).__name__}") from None
+            raise Broken(f"{url} failed: {e or type(e).__name__}") from None
         if answer.status != 200:
             raise Broken(f"{url} answered {answer.status}: {body}")
         return body
 
     async def query(self, promql: str) -> list[dict[str, Any]]:
-        """What Prometheus has for it."""
+        """Returns the result of a PromQL query."""
         body = await self.get(f"http://{self.prometheus}/api/v1/query", query=promql)
         found: list[dict[str, Any]] = body["data"]["result"]
         return found
 
     async def deploy(self, version: str, *more: str) -> None:
-        """As a person would: by the shop's deploy script."""
+        """Runs the shop's deploy script."""
         await run([str(SHOP / "deploy"), str(self.root), f"http://{self.responder}", version, *more])
 
 
 def programs() -> dict[str, str]:
-    """The programs that we do not bring ourselves. Raises Broken with all that are missing."""
+    """Finds the programs. Raises Broken with every missing one."""
     alertmanager = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
     found = {"prometheus": shutil.which("prometheus"), "prometheus-alertmanager": alertmanager}
-    beside = Path(sys.executable).parent  # where the virtual environment has its commands, active or not
+    beside = Path(sys.executable).parent  # the commands of the virtual environment, active or not
     found |= {name: str(beside / name) if (beside / name).exists() else None for name in ("responder", "exporters")}
     ours = ("responder", "exporters")
     missing = [
@@ -97,7 +97,7 @@ def programs() -> dict[str, str]:
 
 @asynccontextmanager
 async def running(directory: Path, session: aiohttp.ClientSession) -> AsyncIterator[Stack]:
-    """All of it, ready; and gone again afterwards, however that comes."""
+    """Starts every part, and stops and removes everything on exit."""
     program = programs()
     names = ("prometheus", "alertmanager", "responder", "exporters", "shop")
     address = {name: f"127.0.0.1:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)}
@@ -127,7 +127,7 @@ async def running(directory: Path, session: aiohttp.ClientSession) -> AsyncItera
             "--cluster.listen-address=",  # alone: no gossip, no second port
         )
         responder = start("the responder", program["responder"], "serve", "--config", str(directory / "responder.yml"))
-        # The only one that would otherwise look for the others before they are there, and look again 15 s later.
+        # Last, because it would look for the others before they run, and again only 15 s later.
         await exporters.ready(session, f"http://{stack.exporters}/-/ready")
         prometheus = start(
             "Prometheus",
@@ -148,11 +148,11 @@ async def running(directory: Path, session: aiohttp.ClientSession) -> AsyncItera
 
 
 async def connected(stack: Stack) -> None:
-    """Returns once Prometheus sees the shop healthy, knows its deployment, and knows where to send its alerts."""
+    """Returns once Prometheus has the shop's checks and its deployment, and has found Alertmanager."""
     until = monotonic() + KNOWN_WITHIN
     waits: list[tuple[str, str]] = [
         ("the check of the shop", 'min_over_time(probe_success{service="shop"}[3s]) == 1'),
-        ("the shop's own numbers", 'rate(http_requests_total{service="shop"}[5s]) > 0'),
+        ("the shop's metrics", 'rate(http_requests_total{service="shop"}[5s]) > 0'),
         ("the deployment, from the responder", 'responder_deployment_timestamp_seconds{service="shop"}'),
     ]
     while monotonic() < until:
@@ -163,7 +163,7 @@ async def connected(stack: Stack) -> None:
             return
         await asyncio.sleep(0.2)
     lacking = ", ".join(what for what, _ in waits) or "Alertmanager"
-    raise Broken(f"After {KNOWN_WITHIN:g} s Prometheus still does not know: {lacking}.{stack.parts[-1].tail()}")
+    raise Broken(f"After {KNOWN_WITHIN:g} s Prometheus still lacks: {lacking}.{stack.parts[-1].tail()}")
 
 
 def _write_config(directory: Path, **values: str) -> None:

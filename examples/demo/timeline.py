@@ -1,4 +1,4 @@
-"""What Prometheus and the responder say has happened, as stages with times; none of them is told by our own clock."""
+"""The stages of the rollback, with times from Prometheus and the responder, never from the demo's clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SAMPLES = '{__name__=~"probe_success|probe_http_status_code",service="shop"}[2m]
 
 @dataclass(frozen=True)
 class Stage:
-    """One thing that had to happen; `at` is a Unix time, None until it has."""
+    """One stage; `at` is a Unix time, None while the stage is pending."""
 
     name: str
     at: float | None
@@ -23,7 +23,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Timeline:
-    """One rollback, as far as it has come."""
+    """One rollback, up to now."""
 
     stages: tuple[Stage, ...]
     guard_results: tuple[dict[str, str], ...] = ()
@@ -31,7 +31,7 @@ class Timeline:
     state: str = ""
     outcome: str = ""
     reason: str = ""
-    refused: str = ""  # by the guards: why
+    refused: str = ""  # the reason of a denial
 
     @property
     def over(self) -> bool:
@@ -39,12 +39,12 @@ class Timeline:
 
     @property
     def waits_for(self) -> str:
-        """The stage that has not come yet."""
+        """The name of the first pending stage."""
         return next((stage.name for stage in self.stages if stage.at is None), "nothing")
 
 
 async def observe(stack: Stack, live_at: float, version: str) -> Timeline:
-    """The timeline of the rollback of the version that went live then, asked anew each time."""
+    """Queries the timeline of the rollback of the version that went live at that time."""
     status: dict[float, float] = {}
     success: dict[float, float] = {}
     for series in await stack.query(SAMPLES):
@@ -63,23 +63,21 @@ async def observe(stack: Stack, live_at: float, version: str) -> Timeline:
     guard_results = tuple(decision["body"]["guard_results"]) if decision else ()
     refused = decision["reason"] if decision and decision["result"] == "deny" else ""
     first = failed[0] if failed else None
-    answered = f"GET /checkout was answered with {status.get(first, 0):.0f}" if first else "every second"
+    answered = f"GET /checkout returned {status.get(first, 0):.0f}" if first else "every second"
     counted = f"{min(len(failed), NEEDED)} of {NEEDED} failed checks so far" if failed else ""
     to = execution.get("to_version", "")
     stages = (
         Stage(f"{version} is live", live_at, "the deploy script reported it"),
         Stage("first failed check", first, f"exporters: {answered}"),
         Stage("alert fires", alert.get("at"), f"Prometheus: {alert.get('description', counted)}"),
-        Stage(
-            "received", _unix(accepted["received_at"]) if accepted else None, "Alertmanager passed it to the responder"
-        ),
+        Stage("received", _unix(accepted["received_at"]) if accepted else None, "Alertmanager notified the responder"),
         Stage("decided", _unix(accepted["at"]) if accepted else None, _judged(guard_results, version, to)),
         Stage("acted", moved[1] if moved else None, _changed(moved, to)),
         Stage("healthy", healthy_at, "first good check"),
         Stage(
             "verified",
             _unix(execution["ended_at"]) if execution.get("outcome") == "succeeded" else None,
-            f"good checks and traffic for {_bake(events)} without a break",
+            f"checks and traffic good for {_bake(events)}",
         ),
     )
     return Timeline(
@@ -106,7 +104,7 @@ async def _alert(stack: Stack, since: float) -> dict[str, Any]:
 
 
 async def _decision(stack: Stack, since: float) -> dict[str, Any]:
-    """The first one, because later ones are about the same alert being sent again."""
+    """The first decision; later ones concern the repeated alert."""
     body = await stack.get(f"http://{stack.responder}/api/v1/decisions", service="shop")
     ours: list[dict[str, Any]] = [d for d in body["decisions"] if _unix(d["at"]) >= since]
     return ours[-1] if ours else {}
@@ -120,7 +118,7 @@ async def _execution(stack: Stack, decision: dict[str, Any]) -> dict[str, Any]:
 
 
 def _step(events: list[dict[str, Any]], number: int) -> tuple[float, float] | None:
-    """When a step of the plan was started and done."""
+    """When a step of the plan started and completed."""
     times = {e["type"]: _unix(e["at"]) for e in events if e.get("step") == number}
     return (times["step_started"], times["step_completed"]) if "step_completed" in times else None
 
@@ -137,7 +135,7 @@ def _healthy_again(success: dict[float, float], failed: list[float], acted: floa
 
 def _judged(guard_results: tuple[dict[str, str], ...], version: str, to: str) -> str:
     if not guard_results:
-        return "every guard is asked, and Alertmanager whether it still fires"
+        return "evaluates every guard, and asks Alertmanager whether the alert still fires"
     against = [v for v in guard_results if v["result"] != "allow"]
     if against:
         return f"{against[0]['result']} by {against[0]['guard']}: {against[0]['reason']}"
@@ -146,5 +144,5 @@ def _judged(guard_results: tuple[dict[str, str], ...], version: str, to: str) ->
 
 def _changed(moved: tuple[float, float] | None, to: str) -> str:
     if moved is None:
-        return "`current` and a restart"
-    return f"`current` points to {to}, and it is restarted"
+        return "switches `current` and restarts the service"
+    return f"`current` points to {to}, service restarted"

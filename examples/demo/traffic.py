@@ -1,4 +1,4 @@
-"""Customers: twenty requests a second for as long as it lasts, every answer counted."""
+"""Customers: twenty requests per second, with every response counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE = aiohttp.ClientTimeout(total=5)
 
 @dataclass
 class Second:
-    """What was answered within one second, and by which release."""
+    """The responses of one second, and the release that served them."""
 
     good: int = 0
     bad: int = 0
@@ -26,7 +26,7 @@ class Second:
 
 @dataclass
 class Traffic:
-    """All answers so far."""
+    """All responses so far."""
 
     seconds: dict[int, Second] = field(default_factory=dict)
     first_answer: dict[str, float] = field(default_factory=dict)  # of each release
@@ -35,12 +35,12 @@ class Traffic:
     slowest: float = 0.0
 
     def counted(self, *, since: float = 0.0) -> tuple[int, int]:
-        """Good and bad answers, since that time."""
+        """Returns the good and failed responses since that time."""
         found = [second for at, second in self.seconds.items() if at >= int(since)]
         return sum(s.good for s in found), sum(s.bad for s in found)
 
     def latest(self, n: int) -> list[Second]:
-        """The last whole seconds; one in which nothing was answered is there as well."""
+        """Returns the last whole seconds, including those without a response."""
         now, first = int(time()), min(self.seconds, default=int(time()))
         return [self.seconds.get(at, Second()) for at in range(max(first, now - n), now)]
 
@@ -61,7 +61,7 @@ class Traffic:
 
 @asynccontextmanager
 async def customers(shop: str) -> AsyncIterator[Traffic]:
-    """Half of them look at the page, half of them buy."""
+    """Half of the requests view the page, half buy."""
     traffic = Traffic()
     connector = aiohttp.TCPConnector(force_close=True, limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=PATIENCE) as session:
@@ -74,7 +74,7 @@ async def customers(shop: str) -> AsyncIterator[Traffic]:
 
 
 async def _come(session: aiohttp.ClientSession, shop: str, traffic: Traffic) -> None:
-    # On a fixed beat, whatever the answers take: customers do not wait for each other.
+    # At a fixed rate, whatever the responses take: customers do not wait for each other.
     async with asyncio.TaskGroup() as here:
         due = monotonic()
         for path in cycle(("/", "/checkout")):

@@ -108,12 +108,12 @@ def test_a_bad_release_is_rolled_back_and_every_second_accounted_for(tmp_path: P
     assert {name for _, name in stages[3:]} == {"received", "decided", "acted", "healthy", "verified"}
     assert f"{len(GUARDS)} guards evaluated, all allow: 1.1 → 1.0" in output
     spans = dict(
-        re.findall(r"^(noticed|delivered|decided|rolled back|recovered|verified|in all) +(\d+\.\d+) s", output, re.M)
+        re.findall(r"^(noticed|delivered|decided|rolled back|recovered|verified|total) +(\d+\.\d+) s", output, re.M)
     )
     assert len(spans) == 7
-    in_all = float(spans.pop("total"))
-    assert abs(sum(map(float, spans.values())) - in_all) < 0.01
-    assert 4 < in_all < 40
+    total = float(spans.pop("total"))
+    assert abs(sum(map(float, spans.values())) - total) < 0.01
+    assert 4 < total < 40
     failed, of = map(int, re.search(r"(\d+) of (\d+) requests failed", output).groups())  # type: ignore[union-attr]
     assert 0 < failed < of / 2
     assert re.search(r"1\.1 → 1\.0 +succeeded", output)
@@ -141,7 +141,7 @@ def test_kept_up_it_prints_what_to_try_and_ends_on_request(tmp_path: Path) -> No
         assert running.popen.stdout is not None
         for line in running.popen.stdout:
             lines.append(line)
-            if "Ctrl-C ends it" in line:
+            if "Press Ctrl-C" in line:
                 break
         output = "".join(lines)
         running.watch()
