@@ -88,7 +88,7 @@ async def test_of_very_many_series_fewer_points_are_kept(
 
     monkeypatch.setattr(prometheus, "answer", answers)
     case = a_case(queries=(Query("policy", "up"),), onset=NOW)
-    patient = directory.model_copy(update={"within": 60.0})
+    patient = directory.model_copy(update={"within": 600.0})
     manifest = await kept(case, patient, around, now=lambda: NOW)
     data = json.loads((await unpacked(manifest, patient, around))["series-1-policy.json"])
     assert (data["series_in_all"], len(data["series"]), data["step_seconds"]) == (series, 200, step)
