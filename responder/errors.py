@@ -16,7 +16,7 @@ class UnexpectedVersion(StepFailed):
 
 
 class Drift(StepFailed):
-    """A resource is neither `before` nor `after`: somebody else changed it. The rollback freezes; a person decides."""
+    """A resource is neither `before` nor `after`: someone else changed it. The rollback freezes; a person decides."""
 
     def __init__(self, message: str, by: str = "") -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ class Conflict(ResponderError):
 
 
 class Changed(ResponderError):
-    """Changed by somebody else since the caller read it (412)."""
+    """Changed by someone else since the caller read it (412)."""
 
 
 class Invalid(ResponderError):

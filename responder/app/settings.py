@@ -169,7 +169,7 @@ class Config(StrictModel):
         yield from freeze_contradictions(self.freezes, self.services)
 
     def _unmet_needs(self) -> Iterator[Mistake]:
-        """Python packages and credentials that services need, and a place to store their logs."""
+        """Python packages and credentials that services need, and a store for their logs."""
         required = (
             (Cloudflare, self.cdn.cloudflare, "a token: cdn.cloudflare"),
             (Fastly, self.cdn.fastly, "a token: cdn.fastly"),
@@ -180,7 +180,7 @@ class Config(StrictModel):
             for missing in sorted(filter(None, map(missing_package, service.clients))):
                 yield ("services", i), missing
             if service.logs and self.evidence is None:
-                yield ("services", i, "logs"), "no place to store the logs: configure `evidence`"
+                yield ("services", i, "logs"), "no store for the logs: configure `evidence`"
             for kind, settings, need in required:
                 if kind in service.clients and settings is None:
                     yield ("services", i), f"needs {need}"

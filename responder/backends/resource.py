@@ -69,4 +69,4 @@ class Resource(Accessible[C], Generic[C, V]):
         """Raises Drift if the found value is equivalent to none of the given ones."""
         if not any(self.equivalent(found, value) for value in values):
             expected = ", nor ".join(repr(value) for value in values)
-            raise Drift(f"{self} is {found!r}, neither {expected}: somebody else moved it")
+            raise Drift(f"{self} is {found!r}, neither {expected}: changed by someone else")

@@ -131,7 +131,7 @@ class ResponderClient:
         await self._session.close()
 
     async def get(self, path: str, **query: str | int | None) -> dict[str, Any]:
-        return await self._ask("GET", path, params={k: str(v) for k, v in query.items() if v is not None})
+        return await self._request("GET", path, params={k: str(v) for k, v in query.items() if v is not None})
 
     async def download(self, path: str) -> bytes:
         """A file, not decompressed."""
@@ -146,7 +146,7 @@ class ResponderClient:
 
     async def post(self, path: str, body: Mapping[str, Any] | bytes) -> dict[str, Any]:
         data = {"data": body} if isinstance(body, bytes) else {"json": {k: v for k, v in body.items() if v is not None}}
-        return await self._ask("POST", path, **data, headers={"Content-Type": "application/json"})
+        return await self._request("POST", path, **data, headers={"Content-Type": "application/json"})
 
     async def text(self, path: str) -> str:
         """An answer that is not JSON, such as a plot."""
@@ -187,7 +187,7 @@ class ResponderClient:
         except (aiohttp.ClientError, TimeoutError) as e:
             raise self._unreachable(e) from None
 
-    async def _ask(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+    async def _request(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         try:
             async with self._session.request(method, self._url + path, **how) as response:
                 self._inspect(response)

@@ -68,6 +68,6 @@ async def _fetch(client: ResponderClient, path: str, body: dict[str, Any], into:
 
 
 def _write(file: Path, data: bytes) -> None:
-    # Private, and not through a link: in a shared directory somebody else may have created one.
+    # Private, and not through a link: in a shared directory another user may have created one.
     with os.fdopen(open_file(file, os.O_WRONLY | os.O_TRUNC), "wb") as f:
         f.write(data)

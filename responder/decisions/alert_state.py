@@ -1,4 +1,4 @@
-"""The live state of an incident, asked of Alertmanager and Prometheus before a decision and before each change."""
+"""The live state of an incident, queried from Alertmanager and Prometheus before a decision and before each change."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from responder.decisions.trouble import (
     QUESTION,
     RECORDED,
     Recordings,
-    ask_trouble,
     common_labels,
     marked,
+    query_trouble,
     questions,
     visible,
 )
@@ -30,10 +30,12 @@ from responder.rollback.gateway import Gateway
 from responder.services.service import Service
 
 
-async def ask_live(incident: Incident, facts: Facts, policy_set: PolicySet, connections: Connections) -> LiveState:
-    """The live state of the incident, its service and the watchdog. What cannot be determined allows nothing."""
+async def query_live_state(
+    incident: Incident, facts: Facts, policy_set: PolicySet, connections: Connections
+) -> LiveState:
+    """The live state of the incident, its service and the watchdog. An unknown state never allows a rollback."""
     alerts, past, disarmed, failing = await asyncio.gather(
-        ask_alerts(incident, policy_set, connections, facts.returned_at),
+        query_alerts(incident, policy_set, connections, facts.returned_at),
         _past(incident, facts, policy_set, connections),
         _disarmed(incident, policy_set, connections),
         _needs_failing(incident, facts.service, policy_set, connections),
@@ -50,14 +52,14 @@ async def ask_live(incident: Incident, facts: Facts, policy_set: PolicySet, conn
     )
 
 
-async def ask_alerts(
+async def query_alerts(
     incident: Incident, policy_set: PolicySet, connections: Connections, returned_at: datetime | None = None
 ) -> LiveState:
     """Whether the incident's alerts fire and are not muted, and which other services are in trouble.
 
-    Alertmanager answers first: it knows all alerts of a storm when it sends the first webhook. For alerts that it does
-    not know, as those that vmalert and Grafana send directly, Prometheus' `ALERTS` counts. Without an answer the state
-    is `unknown`, which never allows a rollback.
+    Alertmanager answers first: it knows all alerts of a storm when it sends the first webhook. Prometheus' `ALERTS`
+    counts for alerts that it does not know, such as those that vmalert and Grafana send directly. Without an answer the
+    state is `unknown`, which never allows a rollback.
     """
     if not incident.alerts:
         return LiveState(state="firing", reason=f"requested by {incident.requested_by}")
@@ -71,9 +73,9 @@ async def ask_alerts(
         if present and all(alert.state == "suppressed" for alert in present):
             return LiveState(state="suppressed", reason=await who_muted(present, alertmanager, everyone))
         if present:
-            return LiveState(state="firing", reason="Alertmanager says that it fires", also_in_trouble=others)
+            return LiveState(state="firing", reason="firing in Alertmanager", also_in_trouble=others)
         if reason := await _prometheus_says(labels, connections):
-            # Alertmanager may have lost the alert, as after a restart. A silence for it still counts.
+            # Alertmanager may have lost the alert, such as after a restart. A silence for it still counts.
             silences = [await alertmanager.silencing(alert.labels) for alert in incident.alerts]
             if all(silences):
                 reasons = dict.fromkeys(str(silence) for found in silences for silence in found)
@@ -81,7 +83,7 @@ async def ask_alerts(
             return LiveState(state="firing", reason=reason, also_in_trouble=others)
     except (Unavailable, StepFailed) as e:
         return LiveState(state="unknown", reason=str(e))
-    return LiveState(state="gone", reason="neither Alertmanager nor Prometheus has it firing now")
+    return LiveState(state="gone", reason="firing in neither Alertmanager nor Prometheus")
 
 
 async def _prometheus_says(labels: dict[str, str], connections: Connections) -> str:
@@ -94,9 +96,9 @@ async def _prometheus_says(labels: dict[str, str], connections: Connections) -> 
     firing, recorded = selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)
     found = await prometheus.query(f"{firing} or {recorded}")
     if any("alertstate" in sample.labels for sample in found):
-        return "Prometheus says that it fires; Alertmanager does not know it"
+        return "firing in Prometheus, unknown to Alertmanager"
     if found:
-        return "its trouble is still recorded; only the alert broke off, as where the responder is not scraped"
+        return "the trouble is still recorded, although the alert stopped firing: was the responder not scraped?"
     return ""
 
 
@@ -119,7 +121,7 @@ def _others_in_trouble(
     return tuple(sorted(found - policy_set.connected_services(incident)))
 
 
-async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> LiveState:
+async def query_watchdog(watchdog: Watchdog, connections: Connections) -> LiveState:
     """Whether the watchdog is silenced, which disarms automation."""
     exact = {m.name: m.value for m in watchdog.match if m.op == "="}
     try:
@@ -136,7 +138,7 @@ async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> LiveStat
 async def _disarmed(incident: Incident, policy_set: PolicySet, connections: Connections) -> str:
     if policy_set.watchdog is None or incident.forced:
         return ""
-    watchdog = await ask_watchdog(policy_set.watchdog, connections)
+    watchdog = await query_watchdog(policy_set.watchdog, connections)
     return "" if watchdog.state == "firing" else watchdog.reason
 
 
@@ -144,14 +146,14 @@ async def who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: 
     """Why these alerts are muted: author, comment and end of each silence, and the names of inhibiting alerts."""
     why = [str(await alertmanager.silence(i)) for alert in alerts[:3] for i in alert.silenced_by[:2]]
     inhibiting = {i for alert in alerts[:3] for i in alert.inhibited_by[:2]}
-    if inhibiting - {alert.fingerprint for alert in known}:  # of another environment, or of none
+    if inhibiting - {alert.fingerprint for alert in known}:  # from another environment, or without one
         known = await alertmanager.alerts({})
     named = {alert.fingerprint: _named(alert) for alert in known}
     why += sorted(
-        f"inhibited by {named.get(fingerprint, f'an alert that is gone by now ({fingerprint})')}"
+        f"inhibited by {named.get(fingerprint, f'an alert that no longer exists ({fingerprint})')}"
         for fingerprint in inhibiting
     )
-    return "; ".join(dict.fromkeys(why)) or "it does not say by what"
+    return "; ".join(dict.fromkeys(why)) or "Alertmanager does not name the silence"
 
 
 def _named(alert: LiveAlert) -> str:
@@ -169,13 +171,13 @@ def _named(alert: LiveAlert) -> str:
 async def _past(incident: Incident, facts: Facts, policy_set: PolicySet, connections: Connections) -> LiveState:
     """When the alerts became active, what shows older trouble, and whether the trouble is visible now.
 
-    Prometheus may not know when they became active, as with vmalert.
+    Prometheus may not know when they became active, such as with vmalert.
     """
     running, suspected = facts.running, facts.suspected
     if incident.forced or facts.service is None:
         return LiveState(state="firing", reason="")
     if running is None or suspected is None:
-        return LiveState(state="firing", reason="", trouble_now=await ask_trouble(incident, policy_set, connections))
+        return LiveState(state="firing", reason="", trouble_now=await query_trouble(incident, policy_set, connections))
     labels, at = common_labels(incident.alerts), _just_before(facts, suspected.at)
     # One query: each costs as much as the rest of a decision.
     before = [selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)]
@@ -223,7 +225,7 @@ def _fired_before(sample: Sample) -> str:
 async def _needs_failing(
     incident: Incident, service: Service | None, policy_set: PolicySet, connections: Connections
 ) -> tuple[str, ...]:
-    """Dependencies with a health check that does not hold, or does not answer, each with the reason."""
+    """Dependencies with a health check that fails or does not answer, each with the reason."""
     gateway = Gateway(connections)
     needed = policy_set.needs(service) if service and not incident.forced else []
     needed = [dependency for dependency in needed if dependency.name not in incident.together]

@@ -1,4 +1,4 @@
-"""Collects the facts about an incident and asks the guards: once to decide, and again before the first change."""
+"""Collects the facts about an incident and evaluates the guards: once to decide, and again before the first change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from responder.backends.connections import Connections
-from responder.decisions.alert_state import ask_live
+from responder.decisions.alert_state import query_live_state
 from responder.decisions.facts import Facts, LiveState
 from responder.decisions.fleet import collect_fleet_state
 from responder.decisions.guards import GUARDS, LIVE, LOG_GUARDS, Decision, GuardResult, decide
@@ -20,12 +20,14 @@ from responder.journal import Database, Transaction
 from responder.rollback.execution import Execution
 
 
-async def ask_outside(
+async def query_live_states(
     incident: Incident, facts_of_each: Sequence[Facts], policy_set: PolicySet, connections: Connections
 ) -> tuple[LiveState, ...]:
     """The live state for each service of the incident."""
     pairs = zip(incident.members, facts_of_each, strict=True)
-    return tuple(await asyncio.gather(*(ask_live(member, facts, policy_set, connections) for member, facts in pairs)))
+    return tuple(
+        await asyncio.gather(*(query_live_state(member, facts, policy_set, connections) for member, facts in pairs))
+    )
 
 
 async def collect(
@@ -48,7 +50,7 @@ async def collect(
 
 
 def evaluate(incident: Incident, facts_of_each: Sequence[Facts], now: datetime) -> Decision:
-    """Asks the guards about each service of the incident. A denial for one service denies all."""
+    """Evaluates the guards for each service of the incident. A denial for one service denies all."""
     guards = GUARDS if incident.action == "roll_back" else LOG_GUARDS
     guard_results: list[GuardResult] = []
     for member, facts in zip(incident.members, facts_of_each, strict=True):
@@ -93,23 +95,23 @@ class GuardDenial(NamedTuple):
 
     guard: str
     reason: str
-    resolved: bool = False  # only because the trouble is no longer visible
-    unknown: bool = False  # only because a system did not answer
+    resolved: bool = False  # denied only because the trouble is no longer visible
+    unknown: bool = False  # denied only because a system did not answer
 
 
-async def ask_again(
+async def evaluate_again(
     execution: Execution, *, policy_set: PolicySet, journal: Database, connections: Connections, now: datetime
 ) -> GuardDenial | None:
     """The first guard with live data that denies now; None if none does.
 
-    Asked before the first change, before an approval is taken, and when the time to approve a plan is over. It does
-    not ask about what a person requested, nor for the trouble if a person approved the plan although it is resolved.
+    Evaluated before the first change, on approval, and when the approval times out. It skips requests by a
+    person, and skips the check for visible trouble if a person approved the plan although it was resolved.
     """
     incident = incident_of(execution, policy_set)
     if incident.forced or incident.by_name:
         return None
     facts_of_each = await journal.read(collect, incident, None, policy_set, now)
-    lives = await ask_outside(incident, facts_of_each, policy_set, connections)
+    lives = await query_live_states(incident, facts_of_each, policy_set, connections)
     facts_of_each = await journal.read(collect, incident, lives, policy_set, now)
     for member, facts in zip(incident.members, facts_of_each, strict=True):
         for result in decide(member, facts, now).guard_results:

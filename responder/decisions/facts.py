@@ -1,4 +1,4 @@
-"""All facts about one incident that the guards judge."""
+"""All facts about one incident that the guards evaluate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from responder.services.service import Service
 
 
 class Candidate(BaseModel):
-    """A version to go back to, as in the version registry."""
+    """A version to roll back to, as in the version registry."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,7 +42,7 @@ class Past(BaseModel):
 
 
 class Replaced(BaseModel):
-    """The younger version that the running one replaced, if the running one was known good before."""
+    """The newer version that the running one replaced, if the running one was known good before."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -79,8 +79,8 @@ class LiveState(BaseModel):
     disarmed: str = ""  # why: the watchdog is silenced, or its state is unknown
     began_at: datetime | None = None  # when the alerts' expressions became true, before their `for`
     older_trouble: str = ""  # what shows that the trouble is older than the deployment
-    trouble_now: TroubleNow | None = None  # None: not asked
-    also_in_trouble: tuple[str, ...] = ()  # other services, by alerts that began close to these
+    trouble_now: TroubleNow | None = None  # None: not queried
+    also_in_trouble: tuple[str, ...] = ()  # other services whose alerts began at about the same time
     needs_failing: tuple[str, ...] = ()  # unhealthy dependencies, each with its reason
 
 
@@ -96,7 +96,7 @@ class FleetState(BaseModel):
 
 
 class Facts(BaseModel):
-    """All facts about one incident at one moment. What could not be determined says so; nothing is assumed."""
+    """All facts about one incident at one moment. Unknown facts are marked as unknown; nothing is assumed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -104,7 +104,7 @@ class Facts(BaseModel):
     service_problem: str = ""  # why there is no service
     stopped: str = ""  # who stopped all automation, and why
     disarmed: str = ""  # why: the watchdog is late
-    opened: str | None = None  # the execution that an alert of this incident has opened before
+    opened: str | None = None  # the execution that an alert of this incident opened before
     running: Deployment | None = None  # the newest deployment
     replaced: Replaced | None = None  # only where the running version was known good before
     returned_at: datetime | None = None  # when the trouble came back after it had been invisible
@@ -112,7 +112,7 @@ class Facts(BaseModel):
     target: Candidate | None = None
     incompatible: tuple[
         str, ...
-    ] = ()  # pairs of versions that would not work with each other afterwards, each with its reason
+    ] = ()  # pairs of versions that would be incompatible after the rollback, each with its reason
     no_rollback_past: str = ""  # a protected version since the target, and why it is protected
     tried_before: Past | None = None  # an earlier rollback of the running version
     kept_for: str | None = None  # the evidence that was kept for an alert of this incident without a rollback
@@ -121,7 +121,7 @@ class Facts(BaseModel):
     last_of_policy: Past | None = None  # the newest of the policy that ended with a change
     limits: Limits = Limits()
     freezes: tuple[Freeze, ...] = ()
-    fleet: FleetState | None = None  # this and `live` are None if something else denies the rollback already
+    fleet: FleetState | None = None  # this and `live` are None if another guard already denies the rollback
     live: LiveState | None = None
 
     def version_change(self, strategy: str | None) -> VersionChange | None:
@@ -140,7 +140,7 @@ class Facts(BaseModel):
 
     @property
     def suspected(self) -> Deployment | Replaced | None:
-        """The deployment to which the trouble may belong: the running one, or the younger one that it replaced."""
+        """The suspected deployment: the running one, or the newer one that it replaced."""
         return self.replaced or self.running
 
 

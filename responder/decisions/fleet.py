@@ -25,7 +25,7 @@ async def collect_fleet_state(
     now: datetime,
     beside: Collection[str] = (),
 ) -> FleetState:
-    """The state of the fleet. `beside`: services that are in trouble by other alerts of the same webhook body."""
+    """The state of the fleet. `beside`: services in trouble according to other alerts of the same webhook body."""
     begun = await tx.first("accepted_since", since=now - _HOUR)
     return FleetState(
         also_in_trouble=await also_in_trouble(tx, incident, service, policy_set, now, beside),
@@ -45,7 +45,7 @@ async def also_in_trouble(
 ) -> tuple[str, ...]:
     """Other services that got into trouble within `limits.circuit_breaker.within` of this incident.
 
-    It counts from the first time that this incident was decided, not from repetitions. Trouble that was invisible for a
+    It counts from the first decision about this incident, not from repetitions. Trouble that was invisible for a
     while also counts from its return.
     """
     first = await tx.first("first_decided", incident=incident.id)

@@ -16,12 +16,12 @@ from foundation.models import StrictModel
 _WEEKDAYS = {name.lower(): n for n, name in enumerate(calendar.day_name)}
 _MONTHS = {name.lower(): n for n, name in enumerate(calendar.month_name) if name}
 _DAY = 24 * 60
-_NONE = -9999  # within no range
+_NONE = -9999  # never within a range
 
 
 def _minute(value: Any) -> Any:
     if not isinstance(value, str):  # YAML reads a bare 22:00 as the number 1320
-        raise ValueError(f'{value!r} is not a time of day; write it in quotes, as "22:00"')
+        raise ValueError(f'{value!r} is not a time of day; write it in quotes, such as "22:00"')
     found = re.fullmatch(r"([01][0-9]|2[0-4]):([0-5][0-9])", value)
     minutes = int(found[1]) * 60 + int(found[2]) if found else _DAY + 1
     if minutes > _DAY:
@@ -38,7 +38,7 @@ def _location(name: str) -> str:
 
 
 def _ranges(least: int, most: int, names: dict[str, int] | None = None) -> Callable[[str], str]:
-    """Checks one entry such as `monday`, `1:15` or `january:march`."""
+    """Validates one entry such as `monday`, `1:15` or `january:march`."""
 
     def check(text: str) -> str:
         first, last = _range(text, names or {})
@@ -75,10 +75,10 @@ _Clock = Annotated[str, BeforeValidator(_minute)]
 
 
 class TimeRange(StrictModel):
-    """A part of a day, without its end. Write a range past midnight as two ranges."""
+    """A part of a day; the end is exclusive. Write a range past midnight as two ranges."""
 
-    start_time: _Clock = Field(description='Beginning, in quotes: "18:00"')
-    end_time: _Clock = Field(description='End, not included; "24:00" is midnight')
+    start_time: _Clock = Field(description='Start, in quotes: "18:00"')
+    end_time: _Clock = Field(description='End (exclusive); "24:00" is midnight')
 
     @model_validator(mode="after")
     def _in_order(self) -> TimeRange:
@@ -91,14 +91,16 @@ class TimeInterval(StrictModel):
     """As in Alertmanager's `time_intervals`: every key that is set must match."""
 
     times: tuple[TimeRange, ...] = Field(default=(), description="Parts of the day")
-    weekdays: _entries(0, 6, _WEEKDAYS) = Field(default=(), description="Days or ranges, as [saturday, monday:friday]")  # type: ignore[valid-type]
-    days_of_month: _entries(-31, 31) = Field(  # type: ignore[valid-type]
-        default=(), description='Days or ranges, as [1, "24:26"]; -1 is the last day'
+    weekdays: _entries(0, 6, _WEEKDAYS) = Field(  # type: ignore[valid-type]
+        default=(), description="Days or ranges, such as [saturday, monday:friday]"
     )
-    months: _entries(1, 12, _MONTHS) = Field(default=(), description="Months or ranges, as [december, 1:3]")  # type: ignore[valid-type]
-    years: _entries(1970, 9999) = Field(default=(), description='Years or ranges, as [2026, "2027:2030"]')  # type: ignore[valid-type]
+    days_of_month: _entries(-31, 31) = Field(  # type: ignore[valid-type]
+        default=(), description='Days or ranges, such as [1, "24:26"]; -1 is the last day'
+    )
+    months: _entries(1, 12, _MONTHS) = Field(default=(), description="Months or ranges, such as [december, 1:3]")  # type: ignore[valid-type]
+    years: _entries(1970, 9999) = Field(default=(), description='Years or ranges, such as [2026, "2027:2030"]')  # type: ignore[valid-type]
     location: Annotated[str, AfterValidator(_location)] = Field(
-        default="UTC", description="Time zone of the interval, as Europe/Zurich"
+        default="UTC", description="Time zone of the interval, such as Europe/Zurich"
     )
 
     def covers(self, now: datetime) -> bool:
@@ -127,18 +129,18 @@ def _in_month(text: str, day: int, last: int) -> bool:
 
 
 class Freeze(StrictModel):
-    """While it lasts, a rollback needs approval. A rollback that a person requests does not."""
+    """A period in which rollbacks need approval. A rollback that a person requests does not."""
 
-    name: str = Field(min_length=1, description="Its name, as end-of-year")
+    name: str = Field(min_length=1, description="Name, such as end-of-year")
     time_intervals: Annotated[
         tuple[TimeInterval, ...],
-        Field(min_length=1, description="When it lasts: any of these intervals, in Alertmanager's grammar"),
+        Field(min_length=1, description="Active in any of these intervals, in Alertmanager's grammar"),
     ]
-    services: tuple[str, ...] = Field(default=(), description="Services that it is for; default: all")
-    environments: tuple[str, ...] = Field(default=(), description="Environments that it is for; default: all")
+    services: tuple[str, ...] = Field(default=(), description="Services that it applies to; default: all")
+    environments: tuple[str, ...] = Field(default=(), description="Environments that it applies to; default: all")
 
     def holds(self, service: str, environment: str, now: datetime) -> bool:
-        """Whether the service is frozen at that moment."""
+        """Whether the window applies to the service at that moment."""
         return (
             (not self.services or service in self.services)
             and (not self.environments or environment in self.environments)

@@ -1,4 +1,4 @@
-"""The incidents that a body of alerts adds up to, or that a person asks for."""
+"""The incidents in a webhook body, or requested by a person."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Incident(BaseModel):
     requested_by: str = "alertmanager"
     reason: str = ""
     forced: bool = False
-    version: str | None = None  # the version to go back to, if a person names one
+    version: str | None = None  # the version to roll back to, if a person names one
     strategy: str | None = None  # one of the service's strategies, if a person names one
     together: tuple[str, ...] = ()  # all services of a rollback of several, including this one
 
@@ -47,7 +47,7 @@ class Incident(BaseModel):
 
     @property
     def id(self) -> str:
-        """The same for repetitions: a hash of policy, service and the alert that started first."""
+        """Identical for repetitions: a hash of policy, service and the alert that started first."""
         if not self.alerts:
             return f"by-hand-{self.received_at:%Y%m%d%H%M%S%f}"
         first = min(self.alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
@@ -112,7 +112,7 @@ def match_alerts(
             requested = (alert.labels.get("version"), alert.labels.get("strategy")) if forced else (None, None)
             together = policy.services_of(alert) if policy.together and action == "roll_back" else ()
             if together and service != together[0]:
-                continue  # it belongs to the incident of the first
+                continue  # it joins the incident of the first one
             key = _Key(policy.name, action, service, environment, forced, *requested, together)
             found.setdefault(key, {})[alert.fingerprint, alert.starts_at] = alert
     incidents = [

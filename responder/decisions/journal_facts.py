@@ -32,13 +32,13 @@ async def gather(
     if service and incident.action == "preserve_logs":
         return await _gather_for_logs(tx, incident, service, stopped)
     if service and service.strategy(incident.strategy or "") is None:
-        problem, service = f"{service.name} is not configured to be rolled back by {incident.strategy!r}", None
+        problem, service = f"{service.name} has no strategy {incident.strategy!r}", None
     if service is None:
         return Facts(stopped=stopped, service_problem=problem)
     name, environment = service.name, service.environment
     where = {"service": name, "environment": environment}
     running = await deployments.newest(tx, name, environment)
-    # A repeated report is no new deployment: what counts is since when this version runs, and who deployed it.
+    # A repeated report is not a new deployment: the first report says since when this version runs and who deployed it.
     since = await tx.first("version_runs_since", **where, version=running.version) if running else None
     running = running.model_copy(update=dict(since)) if running and since else running
     replaced = await tx.first("replaced_version", **where, **_restored(running)) if _restored(running) else None
@@ -129,11 +129,11 @@ async def watchdog_missing(tx: Transaction, policy_set: PolicySet, now: datetime
     allowed = 2 * policy_set.watchdog.interval
     last_heartbeat = await decisions.last_heartbeat(tx, WATCHDOG)
     if last_heartbeat is None:
-        return "the watchdog alert has never come through Alertmanager"
+        return "no watchdog alert has arrived through Alertmanager yet"
     silent = (now - last_heartbeat).total_seconds()
     if silent <= allowed:
         return ""
     return (
-        f"the watchdog alert came last {format_duration(silent // 1)} ago, longer than {format_duration(allowed)}: "
-        "something between Prometheus and here is broken or silenced"
+        f"the last watchdog alert arrived {format_duration(silent // 1)} ago, more than {format_duration(allowed)}: "
+        "the path from Prometheus to the responder is broken or silenced"
     )

@@ -1,4 +1,4 @@
-"""Limits of automation, and the watchdog that it needs."""
+"""Limits of automation, and its watchdog."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from responder.backends.alertmanager.matchers import MatcherText, parse_matcher
 
 
 class CircuitBreaker(StrictModel):
-    """No rollback if many services are in trouble at once: the cause is not the deployment of one of them."""
+    """No rollback if many services are in trouble at once: the deployment of one service is not the cause."""
 
     services: int = Field(
         default=3,
         ge=2,
         le=10_000,
-        description="Number of services of one environment in trouble at which no service is rolled back",
+        description="Number of services of one environment in trouble from which on no service is rolled back",
     )
     within: Duration = Field(default=120.0, gt=0, description="How close together their trouble must begin")
 
@@ -40,7 +40,7 @@ class Limits(StrictModel):
         default=15.0,
         ge=2,
         le=300,
-        description="How soon another replica takes over after this one died. Use the same value on all replicas",
+        description="Time after which another replica takes over from a dead one. Use the same value on all replicas",
     )
 
 

@@ -15,7 +15,7 @@ from responder.services.service import Name
 Mode = Literal["observe", "approve", "auto"]
 
 Action = Literal["roll_back", "preserve_logs"]
-"""What a policy can do. Each is the key under which a policy names the services to do it with."""
+"""The actions of a policy. Each is the key under which a policy names the services it applies to."""
 
 _ROLLBACK_KEYS = (
     "mode", "force", "together", "deployed_within", "verify", "silence_collateral", "on_stop", "approve_within",
@@ -34,7 +34,7 @@ class Verify(BaseModel):
     resolved_within: Duration = Field(
         default=900.0,
         gt=0,
-        description="How long after a verified rollback its alerts may still fire. After that, the rollback did not "
+        description="How long its alerts may keep firing after a verified rollback. After that, the rollback did not "
         "help. Must be longer than the windows of your rules",
     )
 
@@ -48,7 +48,7 @@ class Verify(BaseModel):
 class ServiceOfLabel(StrictModel):
     """The configured service that a label of the alert names."""
 
-    label: str = Field(min_length=1, description="Name of the label, as service")
+    label: str = Field(min_length=1, description="Name of the label, such as service")
 
 
 def _kind_of(value: object) -> str:
@@ -73,12 +73,12 @@ class CollateralAlerts(BaseModel):
         ),
     ]
     longest: Duration = Field(
-        default=900.0, alias="for", gt=0, le=6 * 3600, description="Longest time that they are silenced"
+        default=900.0, alias="for", gt=0, le=6 * 3600, description="Maximum duration of the silences"
     )
 
 
 class Together(StrictModel):
-    """An order other than that of `depends_on`, and why."""
+    """An order that overrides `depends_on`, and why."""
 
     order: Annotated[tuple[Name, ...], Field(min_length=2, description="The services of `roll_back`, first to last")]
     because: str = Field(min_length=1, description="The reason, shown in every plan")
@@ -112,12 +112,10 @@ class Policy(StrictModel):
         description="Its alert is a person's request and bypasses the same guards; labels: version, strategy",
     )
     cooldown: Duration = Field(default=1800.0, description="Pause after the end of a rollback, or after logs were kept")
-    deployed_within: Duration = Field(
-        default=3600.0, description="Longest time since a deployment in which it can be rolled back"
-    )
+    deployed_within: Duration = Field(default=3600.0, description="Maximum age of a deployment that can be rolled back")
     expression: str = Field(
         default="",
-        description="PromQL that has a result for the service while the trouble lasts. If it had one before the "
+        description="PromQL that has a result for the service while the trouble persists. If it had one before the "
         "deployment, the deployment is not the cause",
     )
     verify: Verify = Verify()
@@ -157,17 +155,17 @@ class Policy(StrictModel):
 
     @property
     def order(self) -> tuple[tuple[str, ...], str]:
-        """The order that is services, and why; empty where it follows from `depends_on`."""
+        """The configured order of the services, and why; empty if `depends_on` decides."""
         return (self.together.order, self.together.because) if isinstance(self.together, Together) else ((), "")
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """What the policy does besides notifying."""
+        """The actions of the policy besides notifications."""
         return tuple(action for action in get_args(Action) if getattr(self, action) is not None)
 
     @property
     def manner(self) -> str:
-        """`force` or the mode; without `roll_back`, the actions."""
+        """The value `force` or the mode; without `roll_back`, the actions."""
         if self.roll_back is None:
             return ", ".join((*self.actions, *(["notify"] if self.notify else [])))
         return "force" if self.force else self.mode

@@ -1,4 +1,4 @@
-"""Everything that the responder may do: its services, its policies, and what limits them."""
+"""Everything that the responder may do: its services, its policies and their limits."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PolicySet(BaseModel):
         return found
 
     def connected_services(self, incident: Incident) -> set[str]:
-        """Services whose trouble has the same cause: this one, those that its policy names, and its dependents."""
+        """Services that can share a cause: this one, those that its policy names, and its dependents."""
         named = incident.policy.roll_back if isinstance(incident.policy.roll_back, tuple) else ()
         service, _ = self.service(incident.service, incident.environment)
         symptoms = {s.name for s in self.services if service is not None and service in self.needs(s)}
@@ -78,7 +78,7 @@ def policy_contradictions(
 ) -> Iterator[Mistake]:
     """Duplicate names, unknown services, logs that cannot be preserved, and silences of a policy's own alerts.
 
-    `evidence`: whether there is a place to store evidence.
+    `evidence`: whether a store for evidence is configured.
     """
     for i, policy in enumerate(policies):
         if any(policy.name == earlier.name for earlier in policies[:i]):
@@ -103,7 +103,7 @@ def _services(policy: Policy, services: Sequence[Service]) -> Iterator[Mistake]:
 
 def _logs(policy: Policy, services: Sequence[Service], *, evidence: bool) -> Iterator[Mistake]:
     if policy.preserve_logs is not None and not evidence:
-        yield ("preserve_logs",), "no place to store the logs: configure `evidence`"
+        yield ("preserve_logs",), "no store for the logs: configure `evidence`"
     for j, name in enumerate(policy.preserve_logs if isinstance(policy.preserve_logs, tuple) else ()):
         candidates = [service for service in services if service.name == name]
         if candidates and not any(service.logs for service in candidates):

@@ -1,4 +1,4 @@
-"""Records a decision with the notification that it causes."""
+"""Records a decision and its notification."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def stage_of_decision(decision: RecordedDecision) -> Stage | None:
     if decision.action == "read" and decision.result == "deny":
         return "denied"
     if decision.result != "deny" or decision.forced or decision.action != "roll_back":
-        return None  # a person who requested a rollback has the answer already
+        return None  # the person who requested a rollback already has the answer
     if decision.guard == "duplicate_alert":
-        return None  # the rollback that the alert opened has notifications of its own
+        return None  # the rollback that the alert opened sends its own notifications
     return "observed" if decision.guard == "mode" else "denied"
 
 

@@ -1,4 +1,4 @@
-"""Chooses the version to go back to, and checks whether it works with the versions of other services."""
+"""Chooses the version to roll back to, and checks whether it works with the versions of other services."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def choose_target(tx: Transaction, incident: Incident, running: Deployment
 async def incompatibilities(
     tx: Transaction, incident: Incident, policy_set: PolicySet, service: Service, target: Candidate
 ) -> tuple[str, ...]:
-    """Every requirement that would not be met after the rollback, with its reason.
+    """Every requirement that would be violated after the rollback, with its reason.
 
     It covers what the target requires of other services, and what all versions that run afterwards, on any platform,
     require of this service.
@@ -40,7 +40,7 @@ async def incompatibilities(
 
 
 async def _targets_of_others(tx: Transaction, incident: Incident, service: Service) -> dict[str, str]:
-    """The versions to which the other services of the same rollback go back."""
+    """The versions to which the other services of the same rollback return."""
     planned: dict[str, str] = {}
     for member in incident.members:
         newest = await deployments.newest(tx, member.service, service.environment)
@@ -50,7 +50,7 @@ async def _targets_of_others(tx: Transaction, incident: Incident, service: Servi
 
 
 async def _unmet_by_others(tx: Transaction, service: Service, version: str, planned: dict[str, str]) -> list[str]:
-    """What this version requires of other services and would not find."""
+    """What this version requires of other services and would be missing."""
     problems = []
     for needed, versions in sorted((await _requirements(tx, service, version)).items()):
         newest = await deployments.newest(tx, needed, service.environment)
@@ -94,12 +94,12 @@ async def _versions_afterwards(tx: Transaction, service: Service, planned: str |
 
 
 def _is_blocked(platform: str, status: str | None) -> bool:
-    """Clients of a bad version are blocked: nothing waits for those who still have it."""
+    """Clients of a bad version are blocked: those who still have it do not count."""
     return bool(platform) and status == "bad"
 
 
 async def _requirements(tx: Transaction, service: Service, version: str) -> dict[str, str]:
-    """What was reported for this version of each service, else what is configured for all versions."""
+    """The requirement reported for this version of each service, else the one configured for all versions."""
     rows = await tx.all("requirements_of", service=service.name, environment=service.environment, version=version)
     return {**service.requires, **{str(row["needs"]): str(row["versions"]) for row in rows}}
 
@@ -114,4 +114,4 @@ def _problem(name: str, version: str, needed: str, found: str | None, versions: 
             return ""
         case False:
             return f"{requirement}, and {needed} would be {found}"
-    return f"{requirement}, and whether {found} is one of them cannot be told"
+    return f"{requirement}, and {found} cannot be compared with that range"

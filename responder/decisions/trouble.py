@@ -21,7 +21,7 @@ RECORDED = "service_environment:trouble"
 """Recorded by the shipped rules: the condition of an alert over its whole window, without the deployment."""
 
 QUESTION = "question"
-"""The label that says, in the result of a joined query, to which part a sample belongs."""
+"""The label that tells, in the result of a joined query, which part a sample belongs to."""
 
 _SAME = 0.5
 """Seconds by which the samples of one evaluation may differ."""
@@ -51,17 +51,17 @@ class Recordings:
         last = max((sample.value for sample in (*evaluated, *now)), default=None)
         if last is None:
             update = f"no rule records it as {NOW}: load the alert rules of this release"
-            return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(alerts)} lasts: {update}")
+            return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(alerts)} persists: {update}")
         if self._clock - last > FRESH:
             age = format_duration((self._clock - last) // 1)
             why = f"Prometheus evaluated its rule {age} ago, longer than {format_duration(FRESH)}"
-            return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(alerts)} lasts: {why}")
-        missing = f"nothing of it is visible in the last scrapes of {service}{_queried_at()}"
+            return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(alerts)} persists: {why}")
+        missing = f"no trouble is visible in the last scrapes of {service}{_queried_at()}"
         reason = f"{_names(alerts)} still fires, but {missing}"
         return TroubleNow(state="gone", reason=reason)
 
     def _is_fresh(self, sample: Sample, evaluated: Sequence[Sample]) -> bool:
-        """Whether it is from the last evaluation of its rule, and that was recent."""
+        """Whether the sample is from the last evaluation of its rule, and that was recent."""
         same = [other.value for other in evaluated if _rule_of(other) == _rule_of(sample)]
         return self._clock - sample.value <= FRESH and all(sample.value >= last - _SAME for last in same)
 
@@ -83,8 +83,8 @@ async def visible(
 ) -> TroubleNow:
     """Whether the trouble of any of its alerts is visible.
 
-    It counts what the rules record. For alerts of other rules it counts the `expression` of the policy, or else the
-    service's own checks: at least one must answer and not hold.
+    The recordings of the rules decide. For alerts of other rules, the `expression` of the policy decides, or else the
+    service's own checks: at least one must answer and fail.
     """
     recorded = recordings.of(incident.alerts, incident.service)
     others = tuple(alert for alert in incident.alerts if recordings.of((alert,), incident.service) is None)
@@ -98,13 +98,13 @@ async def visible(
     return recorded if recorded is not None and found.state == "gone" else found
 
 
-async def ask_trouble(incident: Incident, policy_set: PolicySet, connections: Connections) -> TroubleNow:
-    """The same, with a query of its own. Without an answer it is `unknown`."""
+async def query_trouble(incident: Incident, policy_set: PolicySet, connections: Connections) -> TroubleNow:
+    """As `visible`, but queries Prometheus itself. Without an answer the state is `unknown`."""
     try:
         prometheus = await connections.to(Prometheus)
         samples = await prometheus.query(" or ".join(questions(common_labels(incident.alerts))))
     except (Unavailable, StepFailed) as e:
-        return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(incident.alerts)} lasts: {e}")
+        return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(incident.alerts)} persists: {e}")
     return await visible(incident, Recordings(samples), policy_set, connections)
 
 
@@ -113,7 +113,7 @@ async def _by_expression(incident: Incident, connections: Connections) -> Troubl
     try:
         found = await (await connections.to(Prometheus)).query(incident.policy.expression)
     except (Unavailable, StepFailed) as e:
-        return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(incident.alerts)} lasts: {e}")
+        return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(incident.alerts)} persists: {e}")
     if concerning(found, incident.service, incident.environment):
         return TroubleNow(state="visible", reason=f"{expression} has a result{_queried_at()}")
     why = f"{expression} has no result for {incident.service}"
@@ -129,12 +129,12 @@ async def _by_checks(incident: Incident, policy_set: PolicySet, connections: Con
     if bad := [finding.reason for finding in findings if finding.answered and not finding.holds]:
         return TroubleNow(state="visible", reason=f"{'; '.join(bad[:3])}{_queried_at()}")
     if unknown := [finding.reason for finding in findings if not finding.answered]:
-        return TroubleNow(state="unknown", reason=f"cannot tell whether {name} lasts: {'; '.join(unknown[:3])}")
+        return TroubleNow(state="unknown", reason=f"cannot tell whether {name} persists: {'; '.join(unknown[:3])}")
     names = ", ".join(service.name for service in services)
     return TroubleNow(
         state="gone",
         reason=f"{name} still fires, but all health and traffic checks of {names} hold{_queried_at()}. "
-        "Nothing else shows whether the trouble of this alert lasts: "
+        "Nothing else shows whether the trouble persists: "
         f"add an `expression` to policy {incident.policy.name}",
     )
 

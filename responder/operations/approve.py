@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from foundation.durations import format_duration
 from responder.backends.connections import Connections
-from responder.decisions.evaluation import GuardDenial, ask_again
+from responder.decisions.evaluation import GuardDenial, evaluate_again
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Conflict
 from responder.journal import Database, Transaction, decisions, executions
@@ -55,7 +55,7 @@ async def blocked_by(
     switch = await journal.read(decisions.kill_switch)
     if why := policy_set.stop_file_says() or (f"stopped by {switch.set_by}: {switch.reason}" if switch else ""):
         return GuardDenial("kill_switch", f"automation is off: {why}")
-    return await ask_again(execution, policy_set=policy_set, journal=journal, connections=connections, now=now)
+    return await evaluate_again(execution, policy_set=policy_set, journal=journal, connections=connections, now=now)
 
 
 async def end_approval(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from responder.backends.alertmanager.alerts import Alert, AlertGroup
 from responder.backends.connections import Connections
 from responder.config.permitted import Permitted
-from responder.decisions.evaluation import ask_outside, collect, evaluate
+from responder.decisions.evaluation import collect, evaluate, query_live_states
 from responder.decisions.guards import needs_live_data
 from responder.decisions.incidents import Incident, match_alerts, notify_only
 from responder.decisions.policies import Policy
@@ -67,7 +67,7 @@ async def explain(
         facts = await journal.read(collect, incident, None, policy_set, now, alerting)
         decision = evaluate(incident, facts, now)
         if needs_live_data(incident, decision, facts[0]):
-            lives = await ask_outside(incident, facts, policy_set, connections)
+            lives = await query_live_states(incident, facts, policy_set, connections)
             facts = await journal.read(collect, incident, lives, policy_set, now, alerting)
             decision = evaluate(incident, facts, now)
         first, *also = facts

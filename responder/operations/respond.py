@@ -10,7 +10,7 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from responder.backends.connections import Connections
-from responder.decisions.evaluation import ask_outside, collect, evaluate
+from responder.decisions.evaluation import collect, evaluate, query_live_states
 from responder.decisions.facts import Facts, LiveState
 from responder.decisions.guards import needs_live_data
 from responder.decisions.incidents import Incident
@@ -63,7 +63,7 @@ async def respond(
         decided, undecided = await journal.transaction(run.decide, rollbacks, [None] * len(rollbacks))
     if undecided:
         lives = await asyncio.gather(
-            *(ask_outside(incident, facts, policy_set, connections) for incident, facts in undecided)
+            *(query_live_states(incident, facts, policy_set, connections) for incident, facts in undecided)
         )
         later, _ = await journal.transaction(run.decide, [incident for incident, _ in undecided], lives)
         decided += later

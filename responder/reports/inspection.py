@@ -47,7 +47,7 @@ async def inspect(
     began = time.monotonic()
     facts = await journal.read(_known, policy_set, services, now, since, permitted)
     took = time.monotonic() - began
-    found = await ask_checks(services, connections, within)
+    found = await evaluate_checks(services, connections, within)
     checked = [
         service.model_copy(update={"checks": checks}) for service, checks in zip(facts.services, found, strict=True)
     ]
@@ -56,7 +56,7 @@ async def inspect(
         for configured, service in zip(services, checked, strict=True)
         if any(check.state == "fails" for check in service.checks)
     ]
-    muted = await ask_silences(failing, connections, within) if failing else {}
+    muted = await query_silences(failing, connections, within) if failing else {}
     reported = [
         service.model_copy(update={"silenced": muted.get((service.service, service.environment), "")})
         for service in checked
@@ -66,7 +66,7 @@ async def inspect(
     )
 
 
-async def ask_checks(
+async def evaluate_checks(
     services: Sequence[Service], connections: Connections, within: float
 ) -> list[tuple[CheckResult, ...]]:
     """The current result of every check of each service, within so many seconds, a few at once."""
@@ -94,7 +94,7 @@ async def ask_checks(
     ]
 
 
-async def ask_silences(
+async def query_silences(
     services: Sequence[Service], connections: Connections, within: float
 ) -> dict[tuple[str, str], str]:
     """The silenced alerts of each service, and who silenced them. Empty if Alertmanager does not answer."""

@@ -1,4 +1,4 @@
-"""Detects resources that somebody else moved. Drift is reported with its author and never fought."""
+"""Detects resources that someone else changed. Drift is reported with its author and never overwritten."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from responder.rollback.execution import Execution
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change
 
-_SOMEBODY = "somebody else"
+_SOMEONE = "someone else"
 
 
 async def require_in_place(execution: Execution, gateway: Gateway) -> None:
@@ -29,7 +29,7 @@ async def require_known(change: Change, found: JsonValue, gateway: Gateway) -> N
     before, after = resource.describe(change.before), resource.describe(change.after)
     raise Drift(
         f"the {resource} is {resource.describe(found)}, neither {before} nor {after}: "
-        f"{author or _SOMEBODY} moved it; nothing more is changed",
+        f"changed by {author or _SOMEONE}; the rollback makes no further changes",
         by=author,
     )
 
@@ -40,6 +40,6 @@ async def moved_away(change: Change, found: JsonValue, gateway: Gateway) -> Drif
     author = await gateway.last_modified_by(resource)
     return Drift(
         f"the {resource} was set to {resource.describe(change.after)} and is {resource.describe(found)} now: "
-        f"{author or _SOMEBODY} moved it",
+        f"changed by {author or _SOMEONE}",
         by=author,
     )

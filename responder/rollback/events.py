@@ -120,9 +120,9 @@ class StepFailed(_Event):
     step: int | None = None  # None: planning failed
     reason: str
     freeze: bool = False
-    drift: bool = False  # somebody else moved a resource: says nothing about the versions
+    drift: bool = False  # someone else changed a resource: says nothing about the versions
     inconclusive: bool = False  # no check answered: says nothing about the versions either
-    reverted_by: str = ""  # who moved it, if known, as `argocd-controller`
+    reverted_by: str = ""  # who changed it, if known, such as `argocd-controller`
 
 
 class StopRequested(_Event):

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Callable
 
 from responder.backends.connections import Connections
-from responder.decisions.alert_state import ask_alerts, ask_watchdog
-from responder.decisions.evaluation import ask_again, incident_of
+from responder.decisions.alert_state import query_alerts, query_watchdog
+from responder.decisions.evaluation import evaluate_again, incident_of
 from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, Transaction, decisions
 from responder.rollback.execution import Execution
@@ -62,17 +62,17 @@ class ExecutionStopSignal:
 
     async def _silenced(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
         connections = self._connections()
-        live = await ask_alerts(incident_of(execution, policy_set), policy_set, connections)
+        live = await query_alerts(incident_of(execution, policy_set), policy_set, connections)
         if live.state == "suppressed":
             return StopRequest("alertmanager", live.reason)
         if policy_set.watchdog and not execution.accepted.forced:
-            watchdog = await ask_watchdog(policy_set.watchdog, connections)
+            watchdog = await query_watchdog(policy_set.watchdog, connections)
             if watchdog.state == "suppressed":
                 return StopRequest("watchdog", watchdog.reason)
         return None
 
     async def _denied(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
-        refusal = await ask_again(
+        refusal = await evaluate_again(
             execution,
             policy_set=policy_set,
             journal=self._journal,

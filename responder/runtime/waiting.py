@@ -11,7 +11,7 @@ from typing import NamedTuple
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.connections import Connections
 from responder.backends.prometheus.client import Prometheus
-from responder.decisions.alert_state import ask_alerts
+from responder.decisions.alert_state import query_alerts
 from responder.decisions.incidents import Incident, match_alerts
 from responder.decisions.policy_set import PolicySet
 from responder.decisions.trouble import Recordings, questions, visible
@@ -93,7 +93,9 @@ class WaitingIncidents:
         return [incident for incident, state in zip(due, states, strict=True) if state == "firing"]
 
     async def _states(self, incidents: Sequence[Incident], policy_set: PolicySet) -> list[str]:
-        lives = await asyncio.gather(*(ask_alerts(incident, policy_set, self._connections()) for incident in incidents))
+        lives = await asyncio.gather(
+            *(query_alerts(incident, policy_set, self._connections()) for incident in incidents)
+        )
         return [live.state for live in lives]
 
 

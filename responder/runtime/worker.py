@@ -11,7 +11,7 @@ from typing import Any
 
 from responder.backends.check import Finding
 from responder.backends.connections import Connections
-from responder.decisions.alert_state import ask_watchdog
+from responder.decisions.alert_state import query_watchdog
 from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable, LeaseLost
 from responder.evidence.collector import EvidenceCollector
@@ -242,7 +242,7 @@ class Worker:
     async def _watch(self) -> None:
         try:
             watchdog = self._policy_set().watchdog
-            live = await ask_watchdog(watchdog, self._connections()) if watchdog else None
+            live = await query_watchdog(watchdog, self._connections()) if watchdog else None
             self.disarmed = "" if live is None or live.state == "firing" else live.reason
         except Exception:
             self.disarmed = "cannot tell whether the watchdog alert is silenced: a bug, see the log"

@@ -106,5 +106,5 @@ class Service(StrictModel):
         """The strategy's steps, without the verification. Raises StepFailed if there is no such strategy or no plan."""
         strategy = self.strategy(version.strategy)
         if strategy is None:
-            raise StepFailed(f"{self.name} is not configured to be rolled back by {version.strategy}")
+            raise StepFailed(f"{self.name} has no strategy {version.strategy!r}")
         return await strategy.plan(gateway, version)

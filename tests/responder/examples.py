@@ -155,7 +155,7 @@ def past(**other: Any) -> Past:
 
 FIRES = LiveState(
     state="firing",
-    reason="Alertmanager says that it fires",
+    reason="firing in Alertmanager",
     trouble_now=TroubleNow(state="visible", reason="BackendDown: visible in the last scrapes"),
 )
 

@@ -1,4 +1,4 @@
-"""Alertmanager, Prometheus and resources in the process: what fires, since when, who muted it, and what is healthy."""
+"""In-process Alertmanager, Prometheus and resources: firing alerts, silences and health."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from responder.backends.host.client import Local
 from responder.backends.prometheus.client import Sample
 from responder.errors import Unavailable
 
-# Strict, so that a label which breaks out of its quotes is not understood here either.
+# Strict: rejects a label that breaks out of its quotes.
 _SELECTOR = re.compile(r'([\w:]+)\{((?:\w+="(?:[^"\\\n]|\\.)*",?)*)\}')
 _LABEL = re.compile(r'(\w+)="((?:[^"\\\n]|\\.)*)"')
 
 
 @dataclass
 class FiringAlert:
-    """One alert, from the moment its expression became true to the moment it did not."""
+    """One alert, from the time its expression became true until it became false."""
 
     labels: dict[str, str]
     annotations: dict[str, str]
     active_at: datetime
     starts_at: datetime
     ends_at: datetime | None = None
-    ahead: timedelta = timedelta()  # how far Prometheus' clock is ahead of ours
+    ahead: timedelta = timedelta()  # how far Prometheus' clock is ahead of the responder's
 
     @property
     def fingerprint(self) -> str:
@@ -40,7 +40,7 @@ class FiringAlert:
         return self.starts_at - self.ahead <= when and (self.ends_at is None or when < self.ends_at)
 
     def sent(self) -> dict[str, Any]:
-        """As Alertmanager writes it into a body."""
+        """The alert as in a webhook body of Alertmanager."""
         return {
             "status": "resolved" if self.ends_at else "firing",
             "labels": self.labels,
@@ -54,7 +54,7 @@ class FiringAlert:
 
 @dataclass
 class PlacedSilence:
-    """A silence, ours or an engineer's."""
+    """A silence of the responder or of an engineer."""
 
     id: str
     matchers: tuple[Matcher, ...]
@@ -65,7 +65,7 @@ class PlacedSilence:
 
 @dataclass
 class Surroundings:
-    """What the two know; each of them can be down."""
+    """The state of Alertmanager and Prometheus; each can be down."""
 
     down: set[str] = field(default_factory=set)
     fired: list[FiringAlert] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Surroundings:
 
 
 class FakeAlertmanager:
-    """The client's own methods, answered from what the scenario says."""
+    """The methods of the client, answered from the scenario."""
 
     def __init__(self, outside: Surroundings) -> None:
         self._outside = outside
@@ -132,7 +132,7 @@ class FakeAlertmanager:
         return []
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no connection is open."""
 
     def _up(self) -> None:
         if "alertmanager" in self._outside.down:
@@ -145,7 +145,7 @@ _TIMESTAMP = re.compile(r"timestamp\((.*)\)", re.DOTALL)
 
 
 class FakePrometheus:
-    """Instant queries of plain selectors, at any time: all that the responder and the scenarios ask for."""
+    """Instant queries of plain selectors, at any time: all that the responder and the scenarios query."""
 
     def __init__(self, outside: Surroundings) -> None:
         self._outside = outside
@@ -173,13 +173,13 @@ class FakePrometheus:
                 Sample(labels=sample.labels, value=when.timestamp() - sample.value)
                 for sample in self._evaluate(promql.removeprefix("time() - "), when)
             ]
-        if found := _TIMESTAMP.fullmatch(promql):  # every rule is evaluated at every moment
+        if found := _TIMESTAMP.fullmatch(promql):  # rules are evaluated continuously
             return [Sample(labels=sample.labels, value=when.timestamp()) for sample in self._select(found[1], when)]
         return self._select(promql, when)
 
     def _select(self, selector: str, when: datetime) -> list[Sample]:
         found = _SELECTOR.fullmatch(selector)
-        assert found, f"a scenario asks one selector at a time, not {selector}"
+        assert found, f"a scenario queries one selector at a time, not {selector}"
         name, wanted = found[1], {n: _plain(v) for n, v in _LABEL.findall(found[2])}
         if name in self._outside.series:
             return [
@@ -192,15 +192,15 @@ class FakePrometheus:
         ]
         if name == "ALERTS":
             return [Sample(labels={"__name__": name, **alert.labels, **state}, value=1.0) for alert in alerts]
-        assert name == "ALERTS_FOR_STATE", f"nobody knows the series {name}"
+        assert name == "ALERTS_FOR_STATE", f"unknown series {name}"
         return [Sample(labels=alert.labels, value=alert.active_at.timestamp()) for alert in alerts]
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no connection is open."""
 
 
 class FlakyHost(Local):
-    """This host's files, which may not answer for a while."""
+    """The files of this host, which can be unavailable for a while."""
 
     def __init__(self, outside: Surroundings) -> None:
         self._outside = outside

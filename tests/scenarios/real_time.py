@@ -1,4 +1,4 @@
-"""The same scenarios on real processes with real clocks: responder, Prometheus, Alertmanager; a minute takes 2 s."""
+"""The scenarios on real processes with real clocks: responder, Prometheus, Alertmanager; a minute takes 2 s."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.scenarios.simulated import SimulatedRunner
 FASTER = 30
 SHORTEST = {"for": 2.0, "within": 6.0, "interval": 2.0, "ready_for": 4.0}
 DURATIONS = {"cooldown", "deployed_within", "for", "within", "approve_within", "interval", "soak", "ready_for"}
-PATIENCE = 60.0  # seconds until what is expected must be seen; a few are usual
+PATIENCE = 60.0  # seconds to wait for the expected state; it usually takes a few
 AND_NOTHING_MORE = 3.0
 WATCHDOG = "RollbackAutomationArmed"
 SHIPPED = Path(__file__).parents[2] / "alert_rules" / "availability.yml"
 
 
 def faster(document: Any) -> Any:
-    """A configuration with every duration shortened, and none below what real parts need."""
+    """A configuration with shortened durations, none below the minimum that real processes need."""
     if isinstance(document, list):
         return [faster(item) for item in document]
     if not isinstance(document, dict):
@@ -49,7 +49,7 @@ def _faster(key: str, text: str) -> str:
 
 
 def shipped(name: str) -> str:
-    """The rules of ServiceFailing for an alert of this name, over a minute; four scrapes of ours are bridged."""
+    """The rules of ServiceFailing for an alert of this name, over a minute; they tolerate four missed scrapes."""
     [group] = yaml.safe_load(SHIPPED.read_text())["groups"]
     of_it = [
         rule for rule in group["rules"] if "ServiceFailing" in json.dumps(rule) or "check:" in rule.get("record", "")
@@ -62,7 +62,7 @@ def shipped(name: str) -> str:
 
 
 class RealTimeRunner(SimulatedRunner):
-    """Acts that need an exact moment, or an Alertmanager that lies, are not to be had here."""
+    """Acts that need an exact moment or a forged Alertmanager are not supported."""
 
     def __init__(self, directory: Path, scenario: Scenario) -> None:
         self._clock = asyncio.get_running_loop().time
@@ -134,7 +134,7 @@ class RealTimeRunner(SimulatedRunner):
         return yaml.safe_dump({"route": {"receiver": "responder", **route}, "receivers": receivers})
 
     def _rules(self) -> str:
-        """One rule an alert: it fires while its series is there, with the labels of the series."""
+        """One rule per alert: it fires while its series exists, with the labels of the series."""
         plain = "max without (instance, job, wanted)"
         own = sorted(self._names.difference(self._given.recorded))
         rules = [{"alert": name, "expr": f'{plain} (wanted{{wanted="{name}"}})'} for name in own]
@@ -155,26 +155,26 @@ class RealTimeRunner(SimulatedRunner):
         return web.Response(text="\n".join([*lines, ""]))
 
     async def _responder_page(self, _: web.Request) -> web.Response:
-        """What is between the two, and may fail."""
+        """A proxy between the two, which can fail."""
         if not self._scraped:
             return web.Response(status=503)
         try:
             answer = await self._responder.get("/metrics")
-        except aiohttp.ClientError:  # it is not up
+        except aiohttp.ClientError:  # not started yet
             return web.Response(status=502)
         return web.Response(status=answer.status, text=str(answer.body))
 
-    # --- how it is looked at ---
+    # --- observation ---
     async def wait_until(self, second: float) -> None:
         await asyncio.sleep(max(0.0, self._zero + second / FASTER - self._clock()))
 
     def go_on_from(self, second: float) -> None:
-        """What had to be waited for came late: what follows keeps its distance to it."""
+        """Shifts the later steps if a step took longer than planned."""
         self._zero = max(self._zero, self._clock() - second / FASTER)
 
     async def see(self) -> Observation:
         found = (await self._ask("GET", "/api/v1/executions?limit=1000"))["executions"]
-        found.sort(key=lambda x: (x["service"], x["accepted_at"]))  # of several at one moment, any may be the first
+        found.sort(key=lambda x: (x["service"], x["accepted_at"]))  # the order of simultaneous ones is undefined
         silences = await parts._call("GET", f"{self._alertmanager.url}/api/v2/silences")
         status = await self._ask("GET", "/api/v1/status")
         return Observation(
@@ -189,7 +189,7 @@ class RealTimeRunner(SimulatedRunner):
         )
 
     async def agree(self, expect: Expect) -> None:
-        """Until it is as expected; and a while later it still is."""
+        """Waits until the state is as expected, and checks that it stays so."""
         end = self._clock() + PATIENCE
         while wrong := mistakes(expect, seen := await self.see()):
             if self._clock() > end:
@@ -201,7 +201,7 @@ class RealTimeRunner(SimulatedRunner):
         self.answered = answer.status
         return answer.body
 
-    # --- what happens ---
+    # --- acts ---
     async def act_fires(self, argument: Any) -> None:
         for alert in argument if isinstance(argument, list) else [argument]:
             labels = self._fire(alert).labels
@@ -219,11 +219,11 @@ class RealTimeRunner(SimulatedRunner):
         subprocess.run([amtool, f"--alertmanager.url={self._alertmanager.url}", "alert", "add", *arguments], check=True)
 
     async def act_fires_unsent(self, argument: Any) -> None:
-        """The same: a silence keeps it from being sent."""
+        """As `fires`, but a silence keeps Alertmanager from sending it."""
         await self.act_fires(argument)
 
     async def act_health(self, argument: dict[str, Any]) -> None:
-        """And until the last scrapes show it, where our rules record that."""
+        """Also waits until the last scrapes show it, if the rules record that."""
         await super().act_health(argument)
         for service in argument if self._given.recorded else ():
             sick = any(sample.value == 0 for sample in self._healthy({"service": service}, datetime.now(UTC)))
@@ -231,7 +231,7 @@ class RealTimeRunner(SimulatedRunner):
             await parts.until(partial(self._prometheus.query, promql), lambda found, sick=sick: bool(found) is sick)
 
     async def act_recorded_trouble(self, argument: dict[str, str]) -> None:
-        """The rules record it, of what the probes see."""
+        """The rules record it from the results of the probes."""
 
     async def act_responder_scrapes(self, what: str) -> None:
         self._scraped = what == "succeed"
@@ -240,7 +240,7 @@ class RealTimeRunner(SimulatedRunner):
             await parts.until(alerts, lambda found: bool(found) is self._scraped)
 
     async def act_sent_again(self, argument: dict[str, Any]) -> None:
-        """Alertmanager does that by itself, every second."""
+        """Alertmanager repeats by itself, every second."""
 
     async def act_resolves(self, argument: dict[str, Any]) -> None:
         wanted = {name: str(value) for name, value in argument.items()}
@@ -270,7 +270,7 @@ def _alertnames(argument: Any) -> Iterator[str]:
 
 
 async def play(scenario: Scenario, directory: Path) -> None:
-    """Lets it happen. Raises AssertionError with what is not as it must be."""
+    """Runs a scenario. Raises AssertionError with every difference."""
     async with RealTimeRunner(directory, scenario) as real:
         for step in scenario.timeline:
             await real.wait_until(step.at)
@@ -278,7 +278,7 @@ async def play(scenario: Scenario, directory: Path) -> None:
                 await real.agree(Expect.model_validate(step.argument))
                 real.go_on_from(step.at)
             elif step.act != "nothing":
-                assert step.act in ACTS, f"{step.act} cannot be had in reality"
+                assert step.act in ACTS, f"{step.act} is not supported on real processes"
                 await getattr(real, f"act_{step.act}")(step.argument)
                 real.go_on_from(step.at)
         final = scenario.expect

@@ -1,4 +1,4 @@
-"""The scenario notation: what happens when, and what must have been decided and done. README.md tells every key."""
+"""The scenario notation: a timeline, and the expected decisions and changes. README.md describes every key."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ class _Strict(BaseModel):
 
 
 class Given(_Strict):
-    """How this house differs from the usual one: a backend, one policy in auto mode, one in which one forces."""
+    """Differences from the defaults: a backend, one policy in auto mode, and one with `force`."""
 
     start: datetime = START
-    services: list[str] = ["backend"]  # in production; `backend@staging` is another one
+    services: list[str] = ["backend"]  # in production; `backend@staging` is in staging
     strategies: dict[str, str] = {}
     alternatives: dict[str, str] = {}
     depends_on: dict[str, list[str]] = {}
-    service: dict[str, Any] = {}  # of every service
+    service: dict[str, Any] = {}  # settings of every service
     policy: dict[str, Any] = {}
-    policies: list[dict[str, Any]] = []  # before the usual ones
+    policies: list[dict[str, Any]] = []  # before the default ones
     limits: dict[str, Any] = {}
     watchdog: dict[str, Any] | None = None
-    watchdog_heard: bool = True  # it came at the very beginning, and comes at its interval
+    watchdog_heard: bool = True  # it arrives at the start and then at its interval
     freezes: list[dict[str, Any]] = []
-    traffic: bool = False  # whether the services say what shows that they are used
-    recorded: list[str] = []  # alerts whose rules record their trouble, also as it is now; others are users' own
-    sick: list[str] = ["2.1"]  # versions that are not healthy
-    good_before: list[str] = ["2.0"]  # versions that are known good, the newest last: it runs
+    traffic: bool = False  # whether the services have traffic checks
+    recorded: list[str] = []  # alerts whose rules record the current trouble; others belong to a user's own rules
+    sick: list[str] = ["2.1"]  # unhealthy versions
+    good_before: list[str] = ["2.0"]  # known-good versions, oldest first; the last one runs
 
 
 class ExpectedDecision(_Strict):
-    """Part of a decision on record. `reason` must be contained."""
+    """Part of a recorded decision. `reason` is a substring."""
 
     service: str | None = None
     environment: str | None = None
@@ -58,23 +58,23 @@ class ExpectedDecision(_Strict):
 
 
 class Expect(_Strict):
-    """`rollbacks` is all of them, oldest first, as `backend 2.1 -> 2.0 succeeded`; what is left out is not asked."""
+    """`rollbacks` lists all, oldest first, such as `backend 2.1 -> 2.0 succeeded`; omitted fields are not checked."""
 
     decisions: list[ExpectedDecision] = []
     never: list[ExpectedDecision] = []
     rollbacks: list[str] | None = None
-    reason: str = ""  # contained in the reason of the newest rollback
-    events: list[str] | None = None  # of the newest rollback, as [accepted, planned, held]
+    reason: str = ""  # substring of the reason of the newest rollback
+    events: list[str] | None = None  # of the newest rollback, such as [accepted, planned]
     running: dict[str, str] = {}
-    deployed: dict[str, str] = {}  # what the registry takes for running
-    versions: dict[str, dict[str, str]] = {}  # of each service, what is known of them
+    deployed: dict[str, str] = {}  # the running versions according to the registry
+    versions: dict[str, dict[str, str]] = {}  # the status of each version, by service
     armed: bool | None = None
-    would_have_acted: dict[str, int] = {}  # of each policy in observe mode
-    silences: int | None = None  # of ours, that stand
+    would_have_acted: dict[str, int] = {}  # by policy in observe mode
+    silences: int | None = None  # active silences of the responder
 
 
 class Step(_Strict):
-    """One thing that happens, at its time."""
+    """One act at its time."""
 
     at: Duration
     act: str
@@ -84,7 +84,7 @@ class Step(_Strict):
     @classmethod
     def _read(cls, value: Any) -> Any:
         if not isinstance(value, dict) or len(value) != 1:
-            raise ValueError("a step is one time with one act, as `5m: {fires: {service: backend}}`")
+            raise ValueError("a step is one time with one act, such as `5m: {fires: {service: backend}}`")
         [(at, what)] = value.items()
         act, argument = (what, {}) if isinstance(what, str) else next(iter(what.items()))
         return {"at": parse_duration(str(at)), "act": act, "argument": argument}
@@ -93,14 +93,14 @@ class Step(_Strict):
 class Scenario(_Strict):
     name: str
     because: str
-    real: bool = Field(default=False, description="also played on real processes with real clocks")
+    real: bool = Field(default=False, description="also runs on real processes with real clocks")
     given: Given = Given()
     timeline: list[Step]
     expect: Expect
 
 
 class ScenarioRunner(Protocol):
-    """Where a scenario is played: every act of the notation is a method `act_NAME`."""
+    """Runs a scenario: every act of the notation is a method `act_NAME`."""
 
     async def wait_until(self, second: float) -> None: ...
 
@@ -108,7 +108,7 @@ class ScenarioRunner(Protocol):
 
 
 class Observation(BaseModel):
-    """What can be seen from outside."""
+    """The state as seen from outside."""
 
     decisions: list[dict[str, Any]]
     executions: list[dict[str, Any]]  # oldest first, with their events
@@ -125,7 +125,7 @@ def load(file: Path) -> list[Scenario]:
 
 
 def mistakes(expect: Expect, observed: Observation) -> list[str]:
-    """Every difference between what was observed and what was expected, a sentence each."""
+    """Every difference between what was observed and what was expected, one sentence each."""
     return [*_of_decisions(expect, observed), *_of_rollbacks(expect, observed), *_of_services(expect, observed)]
 
 
@@ -134,14 +134,14 @@ def _of_decisions(expect: Expect, observed: Observation) -> Iterator[str]:
         if not any(wanted.seen_in(found) for found in observed.decisions):
             yield f"no decision {wanted.model_dump(exclude_none=True)}"
     for wanted in expect.never:
-        yield from (f"a decision that must never be: {f}" for f in observed.decisions if wanted.seen_in(f))
+        yield from (f"unexpected decision: {f}" for f in observed.decisions if wanted.seen_in(f))
     for policy, times in expect.would_have_acted.items():
         if (found_times := observed.would_have_acted.get(policy)) != times:
             yield f"{policy} would have acted {found_times} times, not {times}"
     if expect.armed is not None and observed.armed != expect.armed:
         yield f"armed is {observed.armed}"
     if expect.silences is not None and observed.silences != expect.silences:
-        yield f"{observed.silences} silences of ours stand, not {expect.silences}"
+        yield f"{observed.silences} silences of the responder are active, not {expect.silences}"
 
 
 def _of_rollbacks(expect: Expect, observed: Observation) -> Iterator[str]:
@@ -173,7 +173,7 @@ def _of_services(expect: Expect, observed: Observation) -> Iterator[str]:
 
 
 async def play(scenario: Scenario, runner: ScenarioRunner) -> None:
-    """Lets it happen. Raises AssertionError with every mistake, and all decisions that were made."""
+    """Runs a scenario. Raises AssertionError with every difference and all decisions."""
     for number, step in enumerate(scenario.timeline):
         await runner.wait_until(step.at)
         if step.act == "nothing":
@@ -185,7 +185,7 @@ async def play(scenario: Scenario, runner: ScenarioRunner) -> None:
         assert act is not None, f"{scenario.name}: there is no act {step.act!r}"
         await act(step.argument)
     final = scenario.expect
-    # It acts exactly when it should: what is not expected must not have happened.
+    # Without expected rollbacks, none may have happened.
     expected = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})
     _check(expected, await runner.see(), scenario.name)
 

@@ -1,4 +1,4 @@
-"""A whole responder in one process and in virtual time; only Alertmanager, Prometheus and the services are acted."""
+"""A complete responder in one process and in virtual time; Alertmanager, Prometheus and the services are simulated."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ VERSIONS = ("1.9", "2.0", "2.1", "2.2")
 
 
 class SimulatedRunner:
-    """Every act of the notation, over the responder's own HTTP where there is one for it."""
+    """Every act of the notation, through the responder's HTTP API where it has one."""
 
     def __init__(self, loop: VirtualLoop, directory: Path, given: Given) -> None:
         self._loop, self._directory, self._given = loop, directory, given
@@ -73,7 +73,7 @@ class SimulatedRunner:
         self._working: asyncio.Task[None] | None = None
         self._broken_off: list[FiringAlert] = []
 
-    # --- up and down ---
+    # --- start and stop ---
     async def __aenter__(self) -> SimulatedRunner:
         for name in self._given.services:
             self._make_releases(name)
@@ -152,7 +152,7 @@ class SimulatedRunner:
     def _connect(self) -> Connections:
         return self._connections
 
-    # --- the house ---
+    # --- setup ---
     def _root(self, service: str) -> Path:
         return self._directory / service
 
@@ -220,7 +220,7 @@ class SimulatedRunner:
         }
 
     def _colors(self, service: str) -> tuple[str, str] | None:
-        """The one with the traffic and the idle one."""
+        """The live color and the idle color."""
         if self._given.strategies.get(service) != "blue_green":
             return None
         live = self._root(service) / "live"
@@ -232,7 +232,7 @@ class SimulatedRunner:
         return link.readlink().name if link.is_symlink() else ""
 
     def _put(self, service: str, version: str) -> None:
-        """As a pipeline does it: on the idle color and then the pointer, or in place."""
+        """Deploys as a pipeline does: to the idle color and then the pointer, or in place."""
         colors = self._colors(service)
         _link(self._root(service) / (colors[1] if colors else ""), version)
         if colors:
@@ -257,7 +257,7 @@ class SimulatedRunner:
         return self._series("recorded", labels, when)
 
     def _recorded_now(self, labels: dict[str, str], when: datetime) -> list[Sample]:
-        """As `ServiceFailing` records it: the instant value of the checks. The past is not asked for."""
+        """As `ServiceFailing` records it: the instant value of the checks. Past values are not supported."""
         names = [labels["service"]] if "service" in labels else self._given.services
         names = names if labels.get("alertname", "Failing") in self._given.recorded else []
         return [
@@ -278,18 +278,20 @@ class SimulatedRunner:
             if since <= when and (until is None or when < until)
         ]
 
-    # --- how it is looked at ---
+    # --- observation ---
     async def wait_until(self, second: float) -> None:
         await asyncio.sleep(max(0.0, self._zero + second - self._loop.time()))
 
     async def see(self) -> Observation:
-        await asyncio.sleep(0.01)  # whatever began at this very moment has gone on
-        found = (await self._ask("GET", "/api/v1/executions?limit=1000"))["executions"]
-        found.sort(key=lambda x: (x["accepted_at"], x["service"], x["environment"]))  # here many happen at one moment
-        whole = [await self._ask("GET", f"/api/v1/executions/{x['id']}") for x in found]
-        now, status = datetime.now(UTC), await self._ask("GET", "/api/v1/status")
+        await asyncio.sleep(0.01)  # lets tasks that start at this moment proceed
+        found = (await self._request("GET", "/api/v1/executions?limit=1000"))["executions"]
+        found.sort(
+            key=lambda x: (x["accepted_at"], x["service"], x["environment"])
+        )  # many happen at the same moment here
+        whole = [await self._request("GET", f"/api/v1/executions/{x['id']}") for x in found]
+        now, status = datetime.now(UTC), await self._request("GET", "/api/v1/status")
         return Observation(
-            decisions=(await self._ask("GET", "/api/v1/decisions?limit=1000"))["decisions"],
+            decisions=(await self._request("GET", "/api/v1/decisions?limit=1000"))["decisions"],
             executions=whole,
             running={name: self._running(name) for name in self._given.services},
             deployed={s["service"]: s["version"] or "" for s in status["services"]},
@@ -301,27 +303,27 @@ class SimulatedRunner:
 
     async def _versions(self, service: str) -> dict[str, str]:
         name, _, environment = service.partition("@")
-        found = await self._ask("GET", f"/api/v1/versions/{name}?environment={environment or 'production'}")
+        found = await self._request("GET", f"/api/v1/versions/{name}?environment={environment or 'production'}")
         return {row["version"]: row["status"] for row in found["versions"]}
 
-    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    async def _request(self, method: str, path: str, body: Any = None) -> Any:
         with self._loop.really():
             async with self._client.request(method, path, json=body) as response:
                 self.answered = response.status
                 return await response.json()
 
     async def _say(self, path: str, body: dict[str, Any], argument: dict[str, Any]) -> Any:
-        """An operator's request; `answer` in the scenario is the status that it must get."""
+        """An operator's request; `answer` in the scenario is the expected status."""
         wanted = argument.get("answer")
         fields = {key: value for key, value in argument.items() if key != "answer"}
-        answer = await self._ask("POST", path, {"by": "alice", **body, **fields})
+        answer = await self._request("POST", path, {"by": "alice", **body, **fields})
         right = self.answered == wanted if wanted else self.answered < 400
         assert right, f"POST {path} was answered {self.answered}: {answer}"
         return answer
 
     async def _newest(self, service: str = "") -> dict[str, Any]:
         query = f"?service={service}" if service else ""
-        found: list[dict[str, Any]] = (await self._ask("GET", f"/api/v1/executions{query}"))["executions"]
+        found: list[dict[str, Any]] = (await self._request("GET", f"/api/v1/executions{query}"))["executions"]
         assert found, "there is no rollback yet"
         return found[0]
 
@@ -335,31 +337,31 @@ class SimulatedRunner:
         await self._say("/api/v1/deployments", {k: v for k, v in body.items() if v is not None}, {})
 
     async def act_deploys(self, argument: dict[str, str]) -> None:
-        """`{backend: "2.1"}`: put into place and told."""
+        """`{backend: "2.1"}`: deployed and reported."""
         for service, version in argument.items():
             await self._deploy(service, version)
 
     async def act_tells(self, argument: dict[str, Any]) -> None:
-        """`{service: …, version: …}`: only told; `ahead: 30s` or `behind` is the time that it says, against ours."""
+        """`{service: …, version: …}`: only reported; `ahead: 30s` or `behind` shifts the reported time."""
         fields = dict(argument)
         ahead = parse_duration(fields.pop("ahead", "0")) - parse_duration(fields.pop("behind", "0"))
         at = (datetime.now(UTC) + timedelta(seconds=ahead)).isoformat()
         await self._say("/api/v1/deployments", {"at": at} if ahead else {}, fields)
 
     async def act_moves(self, argument: dict[str, str]) -> None:
-        """`{backend: "2.2"}`: somebody puts another version into place and tells nobody."""
+        """`{backend: "2.2"}`: deployed without a report."""
         for service, version in argument.items():
             self._put(service, version)
 
     async def act_idles(self, argument: dict[str, str]) -> None:
-        """`{backend: "2.2"}`: somebody puts a version on the color without traffic, and tells nobody."""
+        """`{backend: "2.2"}`: deployed to the idle color without a report."""
         for service, version in argument.items():
             colors = self._colors(service)
             assert colors, f"{service} is not blue_green"
             _link(self._root(service) / colors[1], version)
 
     async def act_loses(self, argument: dict[str, str]) -> None:
-        """`{backend: "2.0"}`: that release has been tidied away."""
+        """`{backend: "2.0"}`: that release is deleted."""
         for service, version in argument.items():
             for release in self._root(service).glob(f"**/releases/{version}"):
                 release.rmdir()
@@ -381,11 +383,11 @@ class SimulatedRunner:
         self._traffic |= {service: str(value) for service, value in argument.items()}
 
     async def act_trouble(self, argument: dict[str, str]) -> None:
-        """`{backend: begins}` or `ends`: what a policy's `expression` asks for, as `trouble{service="backend"}`."""
+        """`{backend: begins}` or `ends`: the result of a policy's `expression` `trouble{service="backend"}`."""
         self._change("trouble", argument)
 
     async def act_recorded_trouble(self, argument: dict[str, str]) -> None:
-        """The same of `service_environment:trouble`, which our own rules record."""
+        """The same for `service_environment:trouble`, which the shipped rules record."""
         self._change("recorded", argument)
 
     def _change(self, kind: str, changes: dict[str, str]) -> None:
@@ -405,13 +407,13 @@ class SimulatedRunner:
         return FiringAlert(plain, argument.get("annotations", {}), active, now, ahead=ahead)
 
     async def act_fires(self, argument: Any) -> None:
-        """`{service: backend, …}`, or a list of them in one body; `pending: 2m` is how long the rule waited, and
-        `ahead: 30s` how far Prometheus' clock is ahead.
+        """`{service: backend, …}`, or a list of them in one body; `pending: 2m` is the time before `for` was over,
+        and `ahead: 30s` is how far Prometheus' clock is ahead.
         """
         await self._send(self._fire_all(argument))
 
     async def act_fires_apart(self, argument: list[dict[str, Any]]) -> None:
-        """All of them at the same moment, but a body for each, as with `group_by: ['...']`."""
+        """All of them at the same moment, each in its own body, as with `group_by: ['...']`."""
         for alert in self._fire_all(argument):
             await self._send([alert])
 
@@ -425,12 +427,12 @@ class SimulatedRunner:
         return fired
 
     async def act_forged(self, argument: dict[str, Any]) -> None:
-        """A body that nobody's Alertmanager knows of."""
+        """A body that no Alertmanager knows."""
         await self._send([self._fire(argument)])
 
     async def act_sent_again(self, argument: dict[str, Any]) -> None:
         """All alerts with these labels, as after `repeat_interval`; `times`, more keys of the `body`, and
-        `starts_later: 2s` where another Alertmanager has them since then.
+        `starts_later: 2s` if another Alertmanager received them later.
         """
         fields = dict(argument)
         times, extra = fields.pop("times", 1), fields.pop("body", {})
@@ -440,15 +442,15 @@ class SimulatedRunner:
             await self._send(found, **extra)
 
     async def act_group(self, argument: list[dict[str, Any]]) -> None:
-        """One body with the newest alert of each of these, firing or resolved by now."""
+        """One body with the newest alert of each of these, firing or already resolved."""
         await self._send([self._ever(labels) for labels in argument])
 
     async def act_in_flight(self, argument: dict[str, Any]) -> None:
-        """A body that was on its way: it says that the newest such alert fires, whatever has happened since."""
+        """A delayed body: it reports the newest such alert as firing, although it may have resolved."""
         await self._post([replace(self._ever(argument), ends_at=None)])
 
     async def act_resolves(self, argument: dict[str, Any]) -> None:
-        """All alerts with these labels; `unsent: true` where nobody is told."""
+        """All alerts with these labels; with `unsent: true`, no notification is sent."""
         fields = dict(argument)
         unsent = fields.pop("unsent", False)
         over = self._with(fields)
@@ -458,7 +460,7 @@ class SimulatedRunner:
             await self._send(over)
 
     async def act_responder_scrapes(self, what: str) -> None:
-        """`fail`, until the alerts that are joined with our deployments break off; or `succeed` again."""
+        """`fail`, until the alerts that are joined with the exported deployments resolve; or `succeed` again."""
         if what == "fail":
             self._broken_off = [
                 alert for alert in self._outside.firing() if alert.labels["alertname"] in self._given.recorded
@@ -472,9 +474,9 @@ class SimulatedRunner:
             await self._send(again)
 
     async def act_body(self, argument: Any) -> None:
-        """A body as it is, sent as it is; `answer` is the status that it must get."""
+        """A raw body; `answer` is the expected status."""
         body, wanted = argument["body"], argument["answer"]
-        answer = await self._ask("POST", "/api/v1/alerts", body)
+        answer = await self._request("POST", "/api/v1/alerts", body)
         assert self.answered == wanted, f"answered {self.answered}: {answer}"
 
     def _with(self, labels: dict[str, Any]) -> list[FiringAlert]:
@@ -488,18 +490,18 @@ class SimulatedRunner:
         return [alert for alert in self._outside.fired if wanted.items() <= alert.labels.items()][-1]
 
     async def _send(self, fired: list[FiringAlert], **extra: Any) -> None:
-        """Alertmanager keeps what is muted to itself."""
+        """Alertmanager does not send muted alerts."""
         if loud := [alert for alert in fired if not self._outside.muted(alert.labels)]:
             await self._post(loud, **extra)
 
     async def _post(self, fired: list[FiringAlert], **extra: Any) -> None:
         body = {"version": "4", "status": "firing", "alerts": [alert.sent() for alert in fired], **extra}
-        answer = await self._ask("POST", "/api/v1/alerts", body)
+        answer = await self._request("POST", "/api/v1/alerts", body)
         assert self.answered == 202, f"the receiver answered {self.answered}: {answer}"
 
     # --- Alertmanager, Prometheus, the watchdog ---
     async def act_silence(self, argument: dict[str, Any]) -> None:
-        """`{match: ['service="backend"'], by: bob, comment: …}`; `for` is how long."""
+        """`{match: ['service="backend"'], by: bob, comment: …}`; `for` is the duration."""
         until = datetime.now(UTC) + timedelta(seconds=parse_duration(argument.get("for", "2h")))
         matchers = tuple(parse_matcher(text) for text in argument["match"])
         name = f"silence-{len(self._outside.silences)}"
@@ -517,7 +519,7 @@ class SimulatedRunner:
             self._outside.inhibited.append(tuple(parse_matcher(text) for text in argument["match"]))
 
     async def act_down(self, name: str) -> None:
-        """`alertmanager`, `prometheus` or `resources` stops answering; `resources after a write`: one write later."""
+        """Stops `alertmanager`, `prometheus` or `resources`; `resources after a write`: after one more write."""
         self._outside.down.add(name)
 
     async def act_up(self, name: str) -> None:
@@ -525,7 +527,7 @@ class SimulatedRunner:
         self._outside.down = {part for part in self._outside.down if not part.startswith(name)}
 
     async def act_prometheus_dies(self, argument: Any) -> None:
-        """It answers nobody, and Alertmanager takes all that it had for resolved, and says so."""
+        """Prometheus stops, and Alertmanager resolves all its alerts and sends that."""
         over = self._outside.firing()
         for alert in over:
             alert.ends_at = datetime.now(UTC)
@@ -555,23 +557,23 @@ class SimulatedRunner:
         await self._say("/api/v1/rollbacks", {"reason": "by hand"}, argument)
 
     async def act_until(self, argument: dict[str, Any]) -> None:
-        """`{state: running}`: of the newest rollback; in virtual time it is so at once, in reality after a while."""
-        while (await self._ask("GET", "/api/v1/executions?state=" + argument["state"]))["executions"] == []:
+        """`{state: running}`: waits for the state of the newest rollback; in virtual time it is reached at once."""
+        while (await self._request("GET", "/api/v1/executions?state=" + argument["state"]))["executions"] == []:
             await asyncio.sleep(0.05)
 
     async def act_approve(self, argument: dict[str, Any]) -> None:
-        """The plan that waits, or `plan: HASH`."""
+        """Approves the plan that awaits approval, or `plan: HASH`."""
         newest = await self._newest()
         await self._say(f"/api/v1/executions/{newest['id']}/approve", {"plan_hash": newest["plan_hash"]}, argument)
 
     async def act_stop(self, argument: dict[str, Any]) -> None:
-        """The newest rollback, that `of: backend`, or `all: true`."""
+        """Stops the newest rollback, the one `of: backend`, or `all: true`."""
         fields = dict(argument)
         name = "all" if fields.pop("all", False) else (await self._newest(fields.pop("of", "")))["id"]
         await self._say(f"/api/v1/executions/{name}/stop", {}, fields)
 
     async def act_close(self, argument: dict[str, Any]) -> None:
-        """The newest rollback, which is stuck, or `all: true`, which releases the kill switch."""
+        """Closes the newest rollback, which is stuck; `all: true` releases the kill switch."""
         fields = dict(argument)
         name = "all" if fields.pop("all", False) else (await self._newest())["id"]
         await self._say(f"/api/v1/executions/{name}/close", {"reason": "looked at it"}, fields)
@@ -582,11 +584,11 @@ class SimulatedRunner:
         file.touch() if what == "appears" else file.unlink()
 
     async def act_reconfigure(self, argument: dict[str, Any]) -> None:
-        """Other settings of the usual policy, the limits or the freezes, as after a reload."""
+        """Changes the default policy, the limits or the freeze windows, as a reload does."""
         self._config = self._configured(**argument)
 
     async def act_crash(self, argument: Any) -> None:
-        """The worker is gone in the midst of whatever it did, and another one comes."""
+        """The worker dies at any point, and another one starts."""
         assert self._working is not None
         self._working.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -598,7 +600,7 @@ class SimulatedRunner:
 
 
 def _where(service: str, key: str) -> dict[str, str]:
-    """`backend` is the one in production, `backend@staging` the other."""
+    """The service and environment of `backend` (production) or `backend@staging`."""
     name, _, environment = service.partition("@")
     return {key: name, "environment": environment or "production"}
 

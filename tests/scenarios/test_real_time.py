@@ -1,4 +1,4 @@
-"""Some of the scenarios on real Prometheus and Alertmanager, with real clocks, several at a time."""
+"""Some scenarios on real Prometheus and Alertmanager, with real clocks, several at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every scenario, in virtual time: it acts exactly when it should, and says why it does not."""
+"""Every scenario in virtual time: the responder acts exactly when it should, and records why it does not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.scenarios.virtual import VirtualLoop, run
 
 FILES = sorted(Path(__file__).parent.glob("*.yaml"))
 SCENARIOS = [(file.stem, scenario) for file in FILES for scenario in load(file)]
-MEMORY = Path("/dev/shm")  # the journal waits for its disk, and a thousand commits to a real one take a minute
+MEMORY = Path("/dev/shm")  # a thousand commits to a real disk take a minute
 
 
 @pytest.mark.parametrize("scenario", [s for _, s in SCENARIOS], ids=[f"{stem}: {s.name}" for stem, s in SCENARIOS])

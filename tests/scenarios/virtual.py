@@ -1,4 +1,4 @@
-"""Time that passes only when everybody waits: an hour of timers in milliseconds, with real files and real sockets."""
+"""Virtual time: the clock jumps while all tasks wait, so an hour takes milliseconds; files and sockets are real."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
-    """Waits for real things only while something real is under way; else the clock jumps to the next timer."""
+    """Waits for real I/O only while some is pending; otherwise the clock jumps to the next timer."""
 
     loop: VirtualLoop
 
@@ -53,7 +53,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._coordinates.move_to(datetime.fromtimestamp(self._start + self._seconds, UTC))
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """At once and in place: what a thread does takes no time here, and every run is like every other."""
+        """Runs at once and in place: threads take no virtual time, and every run is identical."""
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))
@@ -63,7 +63,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @contextlib.contextmanager
     def really(self) -> Iterator[None]:
-        """What is done meanwhile takes real time, and the clock stands still."""
+        """Runs in real time while the virtual clock stands still."""
         self.under_way += 1
         try:
             yield
@@ -76,7 +76,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(start: datetime, act: Callable[[VirtualLoop], Awaitable[T]]) -> T:
-    """Runs it to its end, in its own time."""
+    """Runs a coroutine to its end in virtual time."""
     loop = VirtualLoop(start)
     try:
         asyncio.set_event_loop(loop)

@@ -104,7 +104,7 @@ class PodTemplate(Workload[Any]):
             expected = ", nor ".join(tell_settings(value["settings"]) for value in values)
             who = f"rollout settings of {self.what}"
             raise Drift(
-                f"the {who} are {tell_settings(found['settings'])}, neither {expected}: somebody else changed them"
+                f"the {who} are {tell_settings(found['settings'])}, neither {expected}: changed by someone else"
             )
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:

@@ -78,7 +78,7 @@ class RolloutPaused(Workload[bool]):
             who = await template.last_modified_by(kube)
             running, expected = template.describe(now), template.describe(self.brings)
             mismatch = f"the {template} is {running}, not {expected}, and would be rolled out"
-            raise Drift(f"{mismatch}: {who or 'somebody else'} moved it", by=who)
+            raise Drift(f"{mismatch}: changed by {who or 'someone else'}", by=who)
         return [{"op": "add", "path": "/spec/paused", "value": bool(value)}]
 
     async def converged(self, kube: Kubernetes, value: bool | None) -> bool:

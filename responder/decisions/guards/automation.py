@@ -11,20 +11,20 @@ from responder.decisions.incidents import Incident
 
 @guard("Is automation stopped, by the stop file or `responder stop --all`?")
 def kill_switch(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """It stops forced rollbacks as well."""
+    """Also denies forced rollbacks."""
     if facts.stopped:
         return "deny", f"automation is off: {facts.stopped}"
-    return "allow", "neither the stop file nor the kill switch stops it"
+    return "allow", "neither the stop file nor the kill switch is set"
 
 
-@guard("Does the watchdog alert arrive, and is it not silenced?", bypassed=True, live=True)
+@guard("Is the watchdog alert received, and not silenced?", bypassed=True, live=True)
 def armed(incident: Incident, facts: Facts, now: datetime) -> Answer:
     if reason := facts.disarmed or (facts.live.disarmed if facts.live else ""):
         return "deny", f"automation is disarmed: {reason}"
     return "allow", "automation is armed"
 
 
-@guard("Is there a freeze? Then a person approves.", temporary=True)
+@guard("Is a freeze window active? If so, a person must approve.", temporary=True)
 def freeze_window(incident: Incident, facts: Facts, now: datetime) -> Answer:
     service = facts.service
     freezes = [f.name for f in facts.freezes if service and f.holds(service.name, service.environment, now)]
@@ -33,18 +33,18 @@ def freeze_window(incident: Incident, facts: Facts, now: datetime) -> Answer:
     names = ", ".join(freezes)
     if incident.forced:
         return "allow", f"frozen by {names}, but requested by {incident.requested_by}"
-    return "require_approval", f"frozen by {names}: a human has to approve"
+    return "require_approval", f"frozen by {names}: approval required"
 
 
 @guard("Is the policy in mode observe, approve or auto?", temporary=True)
 def mode(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Asked last, so that observe mode records exactly what auto mode would do."""
+    """Evaluated last, so that observe mode records exactly what auto mode would do."""
     if incident.forced:
         return "allow", f"requested by {incident.requested_by}"
     match incident.policy.mode:
         case "observe":
-            return "deny", "observe mode: it would have acted"
+            return "deny", "observe mode: would have acted"
         case "approve":
-            return "require_approval", f"policy {incident.policy.name} asks for approval"
+            return "require_approval", f"policy {incident.policy.name} requires approval"
         case "auto":
             return "allow", "auto mode"

@@ -38,17 +38,17 @@ class Decision(BaseModel):
 
 
 def decide(incident: Incident, facts: Facts, now: datetime, guards: Sequence[Guard] = GUARDS) -> Decision:
-    """Asks every guard. Without a service there is nothing to ask the later ones about."""
+    """Evaluates every guard. If `service_configured` denies, the later guards are skipped."""
     results = []
     for guard in guards:
-        results.append(guard.ask(incident, facts, now))
+        results.append(guard.evaluate(incident, facts, now))
         if guard is service_configured and results[-1].result == "deny":
             break
     return Decision(guard_results=tuple(results))
 
 
 def needs_live_data(incident: Incident, decision: Decision, facts: Facts) -> bool:
-    """Whether only live data and other services can still deny it: they are not asked about what is denied anyway."""
+    """Whether only live data and other services can still deny it; otherwise, querying them is useless."""
     if incident.action != "roll_back" or incident.by_name or facts.live is not None:
         return False
     denying = [result.guard for result in decision.guard_results if result.result == "deny"]
@@ -60,10 +60,10 @@ def needs_live_data(incident: Incident, decision: Decision, facts: Facts) -> boo
 def needs_human(
     incident: Incident, deciding: GuardResult, facts: Facts, now: datetime, *, trouble_visible: bool
 ) -> bool:
-    """Whether a denial leaves visible trouble, or the request of an engineer, to people."""
+    """Whether a person must take over: a denial leaves visible trouble, or an engineer's request, unhandled."""
     if incident.by_name or incident.action != "roll_back" or deciding.result != "deny":
         return False
-    if deciding.guard == "duplicate_alert":  # while it runs, the rollback that the alert opened calls people itself
+    if deciding.guard == "duplicate_alert":  # a running rollback that the alert opened pages by itself
         outcome = facts.latest.outcome if facts.latest else None
         is_left_alone = trouble_visible and outcome in ("succeeded", "cancelled")
         return did_not_help(incident, facts, now) or is_left_alone

@@ -1,4 +1,4 @@
-"""What a guard is: one question about an incident, answered from facts alone."""
+"""A guard: one question about an incident, answered from facts alone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Kind = Literal["allow", "deny", "require_approval"]
 Answer = tuple[Kind, str]
 """A result and the reason for it, which an engineer understands at 3 a.m."""
 
-NOT_ASKED = "not asked: something else speaks against it"
+NOT_EVALUATED = "not evaluated: another guard denied it"
 
 
 class GuardResult(BaseModel):
-    """The answer of one guard. Every guard is asked and every answer is kept."""
+    """The result of one guard. Every guard runs, and every result is kept."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,12 +37,12 @@ class Guard:
     name: str
     question: str
     answer: Callable[[Incident, Facts, datetime], Answer]
-    bypassed: bool = False  # not asked about a rollback that a person requested
-    live: bool = False  # the answer can change without us: asked again before the first change and after an approval
-    temporary: bool = False  # a denial means "not ours", "not yet" or "as configured": no person has to take over
+    bypassed: bool = False  # a rollback that a person requested bypasses it
+    live: bool = False  # depends on live data: evaluated again before the first change and on approval
+    temporary: bool = False  # a denial means "not ours", "not yet" or "as configured": nobody needs to take over
 
-    def ask(self, incident: Incident, facts: Facts, now: datetime) -> GuardResult:
-        """The guard's answer at that moment."""
+    def evaluate(self, incident: Incident, facts: Facts, now: datetime) -> GuardResult:
+        """The guard's result at that moment."""
         if self.bypassed and incident.forced:
             result, reason = requested(incident)
         else:
@@ -53,7 +53,7 @@ class Guard:
 def guard(
     question: str, *, bypassed: bool = False, live: bool = False, temporary: bool = False
 ) -> Callable[[Callable[[Incident, Facts, datetime], Answer]], Guard]:
-    """Makes a guard of a function, under the function's name."""
+    """Makes a guard from a function, with the function's name."""
 
     def make(answer: Callable[[Incident, Facts, datetime], Answer]) -> Guard:
         return Guard(answer.__name__, question, answer, bypassed=bypassed, live=live, temporary=temporary)
@@ -62,5 +62,5 @@ def guard(
 
 
 def requested(incident: Incident) -> Answer:
-    """The answer of a guard that a person's request bypasses."""
-    return "allow", f"not asked: requested by {incident.requested_by}"
+    """The result of a guard that a person's request bypasses."""
+    return "allow", f"bypassed: requested by {incident.requested_by}"

@@ -19,17 +19,17 @@ _KEEP_EVIDENCE = ("accepted", "awaiting_approval", "running", "reverting")
 @guard("Were logs kept for this alert before?")
 def duplicate_alert(incident: Incident, facts: Facts, now: datetime) -> Answer:
     if facts.kept_for:
-        return "deny", f"logs were kept for this alert already: {facts.kept_for}"
+        return "deny", f"logs were already kept for this alert: {facts.kept_for}"
     return "allow", "no logs were kept for this alert before"
 
 
-@guard("Is a rollback of the service under way?")
+@guard("Is a rollback of the service in progress?")
 def in_progress(incident: Incident, facts: Facts, now: datetime) -> Answer:
     """A rollback keeps the evidence itself, before its first change."""
     latest = facts.latest
     if latest and latest.state in _KEEP_EVIDENCE:
-        return "deny", f"the rollback {latest.id} is under way, which keeps them itself"
-    return "allow", "no rollback of it is under way"
+        return "deny", f"rollback {latest.id} is in progress and keeps the logs itself"
+    return "allow", "no rollback of the service is in progress"
 
 
 @guard("Did the policy keep logs of the service long enough ago?")

@@ -12,7 +12,7 @@ from responder.decisions.incidents import Incident
 
 @guard("Is the service configured?", temporary=True)
 def service_configured(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Labels choose among what is configured, and nothing else."""
+    """Labels can only select configured services."""
     if facts.service is None:
         return "deny", facts.service_problem
     return "allow", f"{facts.service.name} in {facts.service.environment} is configured"
@@ -28,30 +28,30 @@ def duplicate_alert(incident: Incident, facts: Facts, now: datetime) -> Answer:
     if facts.opened:
         is_over = latest is not None and latest.id == facts.opened and latest.ended_at is not None
         ended = f" ({latest.outcome} at {latest.ended_at:%H:%M:%S} UTC)" if latest and is_over else ""
-        return "deny", f"this alert has opened the rollback {facts.opened} already{ended}"
+        return "deny", f"this alert already opened rollback {facts.opened}{ended}"
     return "allow", "this alert has not opened a rollback before"
 
 
-@guard("Is a rollback of the service open or stuck?", temporary=True)
+@guard("Is another rollback of the service open or stuck?", temporary=True)
 def in_progress(incident: Incident, facts: Facts, now: datetime) -> Answer:
     """A stuck rollback locks its service until a person closes it."""
     latest = facts.latest
     if latest is None or latest.state == "closed":
-        return "allow", "no other rollback of it is under way"
+        return "allow", "no other rollback of the service is in progress"
     if latest.state == "stuck":
         hint = f"responder close {latest.id}"
         return "deny", f"rollback {latest.id} is stuck and needs a human: {latest.reason} ({hint})"
-    return "deny", f"rollback {latest.id} is under way ({latest.state})"
+    return "deny", f"rollback {latest.id} is in progress ({latest.state})"
 
 
 @guard("Did the policy's last rollback of the service end long enough ago?", bypassed=True)
 def cooldown(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Counted from the end of the rollback, whichever alert opened it."""
+    """Counts from the end of the rollback, for any alert that opened it."""
     last = facts.last_of_policy
     return cooling_down(last.id, last.ended_at, incident, now) if last and last.ended_at else NO_COOLDOWN
 
 
-NO_COOLDOWN: Answer = ("allow", "no cooldown is running")
+NO_COOLDOWN: Answer = ("allow", "no cooldown is active")
 
 
 def cooling_down(after: str, since: datetime, incident: Incident, now: datetime) -> Answer:

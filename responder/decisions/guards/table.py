@@ -40,4 +40,4 @@ GUARDS: tuple[Guard, ...] = (
 """In the order in which they decide. `duplicate_alert` and `in_progress` come early: they explain the later ones."""
 
 LIVE = frozenset(guard.name for guard in GUARDS if guard.live)
-"""Asked again before the first change, and when a person approves."""
+"""Evaluated again before the first change, and when a person approves."""

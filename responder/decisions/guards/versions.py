@@ -1,4 +1,4 @@
-"""Whether the running version is to blame, and whether there is a version to go back to."""
+"""Whether the running version is to blame, and whether there is a version to roll back to."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def deployed_within(incident: Incident, facts: Facts, now: datetime) -> Answer:
     """Only a recent deployment can be the cause of the trouble."""
     running, window = facts.running, incident.policy.deployed_within
     if running is None:
-        return "deny", "nothing to roll back: no deployment of it was ever told (responder deployed SERVICE VERSION)"
+        return "deny", "nothing to roll back: no deployment was reported (responder deployed SERVICE VERSION)"
     if incident.forced:
         return requested(incident)
     if running.rolled_back_by:
-        reason = f"the last change was our own rollback {running.rolled_back_by}: going back further needs a human"
+        reason = f"the last change was rollback {running.rolled_back_by}: rolling back further requires a human"
         return "deny", reason
     age = (now - running.at).total_seconds()
     deployed = f"{running.version} was deployed {format_duration(max(age, 0) // 1)} ago"
@@ -40,49 +40,49 @@ def _older_than_deployment(incident: Incident, facts: Facts, now: datetime) -> s
     delay = facts.service.reporting_delay if facts.service else 0.0
     if suspected and (lead := (suspected.at - onset).total_seconds()) > delay:
         before = f"{format_duration(lead // 1)} before {suspected.version} was deployed"
-        return f"the trouble began {before}: it is not the deployment"
+        return f"the trouble began {before}: the deployment is not the cause"
     return live.older_trouble if live else ""
 
 
-@guard("Does a known-good version only replace a younger one?", bypassed=True)
+@guard("Was a known-good version restored over a newer one?", bypassed=True)
 def restored_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """A known good version that somebody put back is not rolled back: the trouble belongs to the younger one."""
+    """A restored known-good version is not rolled back: the newer version that it replaced is to blame."""
     running, replaced = facts.running, facts.replaced
     if running is None or replaced is None:
-        return "allow", "the running version does not replace a younger one"
+        return "allow", "the running version did not replace a newer one"
     return (
         "deny",
-        f"{running.version} was known good before and replaced the younger {replaced.version} at "
-        f"{running.at:%H:%M:%S} UTC: the trouble belongs to {replaced.version}; going back further needs a human",
+        f"{running.version} was known good before and replaced the newer {replaced.version} at "
+        f"{running.at:%H:%M:%S} UTC: {replaced.version} is to blame; rolling back further requires a human",
     )
 
 
 @guard("Is there a known-good version to roll back to?")
 def target_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """A person may name a candidate; nobody may name a version that is bad, suspect or retired."""
+    """A person may name a candidate, but never a version that is bad, suspect or retired."""
     running, target = facts.running, facts.target
     if running is None:
-        return "deny", "no version is known to run"
+        return "deny", "the running version is unknown"
     if target is None and incident.version is not None:
-        return "deny", f"version {incident.version} is not known: it was never deployed here"
+        return "deny", f"version {incident.version} is unknown: it was never deployed here"
     if target is None:
         hint = f"responder versions {incident.service}"
         return "deny", f"no version other than {running.version} is known good ({hint})"
     if target.version == running.version:
-        return "deny", f"{target.version} is the version that runs"
+        return "deny", f"{target.version} is already running"
     if target.status in NEVER_A_TARGET:
         return "deny", f"{target.version} is {target.status}"
     if target.status != "good" and not incident.forced:
         return "deny", f"{target.version} is a {target.status}, not known good"
-    return "allow", f"back to {target.version}, which is {target.status}"
+    return "allow", f"target {target.version} is {target.status}"
 
 
 @guard("Would the rollback pass a version marked `no_rollback`?")
 def protected_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """A version that somebody protected, as a security fix, is never taken away."""
+    """A protected version, such as a security fix, is never removed."""
     if past := facts.no_rollback_past:
         return "deny", f"must not be rolled back past {past} (responder mark {incident.service} VERSION --lift)"
-    return "allow", "no version is marked no_rollback since the target"
+    return "allow", "no version after the target is marked no_rollback"
 
 
 @guard("Do the resulting versions work with each other?")
@@ -90,21 +90,22 @@ def compatibility(incident: Incident, facts: Facts, now: datetime) -> Answer:
     if facts.incompatible:
         return (
             "deny",
-            f"it would not fit: {'; '.join(facts.incompatible)} (roll them back together, or tell --requires)",
+            f"incompatible versions: {'; '.join(facts.incompatible)} "
+            "(roll the services back together, or report --requires)",
         )
-    return "allow", "no reported requirement rules it out"
+    return "allow", "all known version requirements are met"
 
 
 @guard("Was the running version rolled back before?", bypassed=True)
 def once_per_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Somebody who deployed it again, or stopped a rollback, may have had a reason."""
+    """An engineer who deployed it again, or stopped a rollback, may have had a reason."""
     before = facts.tried_before
     if before is None:
-        return "allow", "no rollback of the running version was tried before"
+        return "allow", "the running version was not rolled back before"
     if before.stop_requested_by:
-        history = f"{before.stop_requested_by} stopped {before.id}, which was to roll {before.from_version} back"
+        history = f"{before.stop_requested_by} stopped {before.id}, a rollback of {before.from_version}"
     elif before.outcome != "succeeded":
-        history = f"{before.id} tried to roll {before.from_version} back before and was {before.outcome}"
+        history = f"{before.id}, an earlier rollback of {before.from_version}, was {before.outcome}"
     else:
         history = f"{before.from_version} was rolled back before by {before.id} and deployed again"
-    return "deny", f"{history}: this needs a human"
+    return "deny", f"{history}: a human must decide"

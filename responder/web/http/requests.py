@@ -69,7 +69,7 @@ def must_match(request: web.Request, tag: str) -> None:
     """Raises Changed if the request has If-Match and the tag is another."""
     expected = request.if_match
     if expected is not None and not any(etag.value in (tag, "*") and not etag.is_weak for etag in expected):
-        raise Changed("somebody else changed it: read it again")
+        raise Changed("someone else changed it: read it again")
 
 
 async def read(request: web.Request, model: type[M]) -> M:

@@ -6,7 +6,7 @@ import pytest
 
 from responder.backends.alertmanager.alerts import fingerprint
 from responder.backends.connections import Connections
-from responder.decisions.alert_state import ask_alerts
+from responder.decisions.alert_state import query_alerts
 from tests.responder.examples import LABELS, alert, incident, policy, policy_set, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
@@ -17,22 +17,22 @@ ALERTS = f'ALERTS{OF[:-1]},alertstate="firing"}} or service_environment:trouble{
 
 async def test_it_fires(connections: Connections, alertmanager: FakeAlertmanager) -> None:
     alertmanager.fires(LABELS, FINGERPRINT)
-    live = await ask_alerts(incident(), policy_set(), connections)
-    assert (live.state, live.reason) == ("firing", "Alertmanager says that it fires")
+    live = await query_alerts(incident(), policy_set(), connections)
+    assert (live.state, live.reason) == ("firing", "firing in Alertmanager")
 
 
 async def test_one_alert_that_fires_is_enough(connections: Connections, alertmanager: FakeAlertmanager) -> None:
     pod = {**LABELS, "pod": "p"}
     alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=("s1",))
     alertmanager.fires(pod, fingerprint(pod))
-    assert (await ask_alerts(incident(alerts=(alert(), alert(pod))), policy_set(), connections)).state == "firing"
+    assert (await query_alerts(incident(alerts=(alert(), alert(pod))), policy_set(), connections)).state == "firing"
 
 
 async def test_an_alert_of_the_same_name_that_is_not_ours_does_not_count(
     connections: Connections, alertmanager: FakeAlertmanager
 ) -> None:
     alertmanager.fires(LABELS, "0" * 16)
-    assert (await ask_alerts(incident(), policy_set(), connections)).state == "gone"
+    assert (await query_alerts(incident(), policy_set(), connections)).state == "gone"
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ async def test_an_alert_of_the_same_name_that_is_not_ours_does_not_count(
         (("s1",), (), "silence s1 of bob: deploying"),
         ((), ("abababababababab",), "inhibited by DatabaseDown of db in production"),
         ((), ("cdcdcdcdcdcdcdcd",), "inhibited by SiteDown"),
-        ((), ("gone",), "inhibited by an alert that is gone by now (gone)"),
+        ((), ("gone",), "inhibited by an alert that no longer exists (gone)"),
         (("s1",), ("abababababababab",), "silence s1 of bob: deploying; inhibited by DatabaseDown of db in production"),
         (("gone",), (), "silence gone of an unknown author"),
-        ((), (), "it does not say by what"),
+        ((), (), "Alertmanager does not name the silence"),
     ],
 )
 async def test_it_is_suppressed_and_by_whom(
@@ -58,7 +58,7 @@ async def test_it_is_suppressed_and_by_whom(
     alertmanager.fires({"alertname": "DatabaseDown", "service": "db", "environment": "production"}, "abababababababab")
     alertmanager.fires({"alertname": "SiteDown"}, "cdcdcdcdcdcdcdcd")
     alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
-    live = await ask_alerts(incident(), policy_set(), connections)
+    live = await query_alerts(incident(), policy_set(), connections)
     assert (live.state, live.reason) == ("suppressed", reason)
 
 
@@ -66,13 +66,13 @@ async def test_what_went_past_alertmanager_is_queried_of_prometheus(
     connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.vectors[ALERTS] = [({**LABELS, "alertstate": "firing"}, "1")]
-    live = await ask_alerts(incident(), policy_set(), connections)
-    assert (live.state, live.reason) == ("firing", "Prometheus says that it fires; Alertmanager does not know it")
+    live = await query_alerts(incident(), policy_set(), connections)
+    assert (live.state, live.reason) == ("firing", "firing in Prometheus, unknown to Alertmanager")
 
 
 async def test_too_much_of_it_is_unknown(connections: Connections, prometheus: FakePrometheus) -> None:
     prometheus.raw = b" " * (5 << 20)
-    live = await ask_alerts(incident(), policy_set(), connections)
+    live = await query_alerts(incident(), policy_set(), connections)
     assert (live.state, "is more than the 4.2 MB that are taken" in live.reason) == ("unknown", True)
 
 
@@ -81,21 +81,23 @@ async def test_a_silence_is_not_outvoted_by_prometheus(
 ) -> None:
     alertmanager.fires(LABELS, FINGERPRINT, state="suppressed")
     prometheus.vectors[ALERTS] = [({**LABELS, "alertstate": "firing"}, "1")]
-    assert (await ask_alerts(incident(), policy_set(), connections)).state == "suppressed"
+    assert (await query_alerts(incident(), policy_set(), connections)).state == "suppressed"
 
 
 async def test_neither_has_it(connections: Connections) -> None:
-    live = await ask_alerts(incident(), policy_set(), connections)
-    assert (live.state, live.reason) == ("gone", "neither Alertmanager nor Prometheus has it firing now")
+    live = await query_alerts(incident(), policy_set(), connections)
+    assert (live.state, live.reason) == ("gone", "firing in neither Alertmanager nor Prometheus")
 
 
 async def test_no_answer_is_unknown(
     connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     prometheus.status = 500
-    assert (await ask_alerts(incident(), policy_set(), connections)).state == "unknown", "Prometheus could have had it"
+    assert (await query_alerts(incident(), policy_set(), connections)).state == "unknown", (
+        "Prometheus could have had it"
+    )
     alertmanager.status = 503
-    live = await ask_alerts(incident(), policy_set(), connections)
+    live = await query_alerts(incident(), policy_set(), connections)
     assert (live.state, "no Alertmanager answered" in live.reason) == ("unknown", True)
 
 
@@ -103,7 +105,7 @@ async def test_all_of_the_environment_is_requested(
     connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     other = {**LABELS, "alertname": "Other"}
-    await ask_alerts(incident(alerts=(alert(), alert(other))), policy_set(), connections)
+    await query_alerts(incident(alerts=(alert(), alert(other))), policy_set(), connections)
     assert alertmanager.requests[0].query.getall("filter") == ['environment="production"']
     assert prometheus.requests[0].query["query"] == (
         'ALERTS{service="backend",environment="production",alertstate="firing"}'
@@ -113,7 +115,7 @@ async def test_all_of_the_environment_is_requested(
 
 async def test_a_label_cannot_break_out_of_the_query(connections: Connections, prometheus: FakePrometheus) -> None:
     evil = {"alertname": 'x"} or vector(1) #\n\\'}
-    assert (await ask_alerts(incident(alerts=(alert(evil),)), policy_set(), connections)).state == "gone"
+    assert (await query_alerts(incident(alerts=(alert(evil),)), policy_set(), connections)).state == "gone"
     query = prometheus.requests[0].query["query"]
     assert query == (
         r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'
@@ -130,5 +132,5 @@ async def test_other_services_are_in_trouble_whatever_their_checks_look_like(
     for name in ("backend", "cart", "search"):
         labels = {**LABELS, "service": name}
         alertmanager.fires(labels, fingerprint(labels))
-    live = await ask_alerts(incident(policy=by.policies[0]), by, connections)
+    live = await query_alerts(incident(policy=by.policies[0]), by, connections)
     assert live.also_in_trouble == ("cart", "search")

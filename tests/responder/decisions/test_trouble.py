@@ -8,7 +8,7 @@ import pytest
 
 from responder.backends.connections import Connections
 from responder.backends.prometheus.client import Sample
-from responder.decisions.trouble import Recordings, ask_trouble, questions
+from responder.decisions.trouble import Recordings, query_trouble, questions
 from tests.responder.examples import LABELS, alert, incident, policy, policy_set, service
 from tests.responder.outside import FakePrometheus
 
@@ -39,13 +39,13 @@ def evaluated(at: float = CLOCK, **labels: str) -> Sample:
         ([now(CLOCK - 15), evaluated(CLOCK - 30)], "visible", "visible in the last scrapes"),
         ([now(replica="a"), evaluated(replica="a"), evaluated(CLOCK - 7, replica="b")], "visible", "visible"),
         ([now(CLOCK - 7, replica="b"), evaluated(replica="a"), evaluated(CLOCK - 7, replica="b")], "visible", ""),
-        ([evaluated()], "gone", "BackendDown still fires, but nothing of it is visible in the last scrapes of backend"),
-        ([evaluated(), sample("recorded", 0.3, **LABELS)], "gone", "nothing of it is visible"),
-        ([evaluated(), now(service="frontend")], "gone", "nothing of it is visible"),
-        ([evaluated(), now(environment="staging")], "gone", "nothing of it is visible"),
-        ([evaluated(), now(alertname="Other")], "gone", "nothing of it is visible"),
+        ([evaluated()], "gone", "BackendDown still fires, but no trouble is visible in the last scrapes of backend"),
+        ([evaluated(), sample("recorded", 0.3, **LABELS)], "gone", "no trouble is visible"),
+        ([evaluated(), now(service="frontend")], "gone", "no trouble is visible"),
+        ([evaluated(), now(environment="staging")], "gone", "no trouble is visible"),
+        ([evaluated(), now(alertname="Other")], "gone", "no trouble is visible"),
         # As after a restart of Prometheus: found for five minutes, and evaluated anew since.
-        ([now(CLOCK - 20), evaluated()], "gone", "nothing of it is visible"),
+        ([now(CLOCK - 20), evaluated()], "gone", "no trouble is visible"),
         ([now(CLOCK - 91), evaluated(CLOCK - 91)], "unknown", "evaluated its rule 1m31s ago, longer than 1m30s"),
         ([now(CLOCK - 91)], "unknown", "evaluated its rule 1m31s ago"),
         ([evaluated(CLOCK - 3600)], "unknown", "evaluated its rule 1h ago"),
@@ -87,7 +87,7 @@ HEALTHY, SICK, NO_DATA = [({}, "1")], [({}, "0")], []
         (HEALTHY, SICK, "visible", f"{TRAFFIC} is 0, wanted above 0"),
         (HEALTHY, HEALTHY, "gone", "all health and traffic checks of backend hold"),
         (HEALTHY, NO_DATA, "unknown", "has no data"),
-        (NO_DATA, NO_DATA, "unknown", "cannot tell whether BackendDown lasts"),
+        (NO_DATA, NO_DATA, "unknown", "cannot tell whether BackendDown persists"),
     ],
 )
 async def test_of_a_rule_that_records_nothing_the_checks_of_the_service_are_queried(
@@ -95,13 +95,13 @@ async def test_of_a_rule_that_records_nothing_the_checks_of_the_service_are_quer
 ) -> None:
     prometheus.vectors |= {UP: health, TRAFFIC: traffic}
     by = policy_set(services=(service(traffic_checks=({"promql": TRAFFIC, "above": 0},)),))
-    found = await ask_trouble(incident(), by, connections)
+    found = await query_trouble(incident(), by, connections)
     assert (found.state, reason in found.reason) == (state, True), found.reason
 
 
 async def test_the_refusal_names_the_remedy(connections: Connections, prometheus: FakePrometheus) -> None:
     prometheus.vectors[UP] = HEALTHY
-    found = await ask_trouble(incident(), policy_set(), connections)
+    found = await query_trouble(incident(), policy_set(), connections)
     assert found.reason.endswith("add an `expression` to policy backend-down")
 
 
@@ -110,8 +110,8 @@ async def test_services_that_go_together_are_in_trouble_with_any_of_them(
 ) -> None:
     prometheus.vectors |= {UP: HEALTHY, 'probe_success{service="frontend"}': SICK}
     by = policy_set(services=(service(), service("frontend")))
-    assert (await ask_trouble(incident(together=("backend", "frontend")), by, connections)).state == "visible"
-    assert (await ask_trouble(incident(), by, connections)).state == "gone"
+    assert (await query_trouble(incident(together=("backend", "frontend")), by, connections)).state == "visible"
+    assert (await query_trouble(incident(), by, connections)).state == "gone"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ async def test_an_expression_is_queried_before_the_checks(
 ) -> None:
     prometheus.vectors |= {"errors > 1": vector, UP: SICK}
     case = incident(policy=policy(expression="errors > 1"))
-    found = await ask_trouble(case, policy_set(case.policy), connections)
+    found = await query_trouble(case, policy_set(case.policy), connections)
     assert (found.state, "`expression` of policy backend-down" in found.reason) == (state, True)
 
 
@@ -138,19 +138,19 @@ async def test_a_recording_is_queried_before_the_expression(
 ) -> None:
     prometheus.sees(LABELS)
     case = incident(policy=policy(expression="errors > 1"))
-    assert (await ask_trouble(case, policy_set(case.policy), connections)).state == "visible"
+    assert (await query_trouble(case, policy_set(case.policy), connections)).state == "visible"
 
 
 @pytest.mark.parametrize("expression", ["", "errors > 1"])
 async def test_no_answer_is_no_evidence(expression: str, connections: Connections, prometheus: FakePrometheus) -> None:
     prometheus.status = 500
     case = incident(policy=policy(expression=expression))
-    found = await ask_trouble(case, policy_set(case.policy), connections)
-    assert (found.state, "cannot tell whether BackendDown lasts" in found.reason) == ("unknown", True)
+    found = await query_trouble(case, policy_set(case.policy), connections)
+    assert (found.state, "cannot tell whether BackendDown persists" in found.reason) == ("unknown", True)
 
 
 async def test_it_is_one_query(connections: Connections, prometheus: FakePrometheus) -> None:
     prometheus.sees(LABELS)
-    await ask_trouble(incident(), policy_set(), connections)
+    await query_trouble(incident(), policy_set(), connections)
     [request] = prometheus.requests
     assert request.query["query"] == " or ".join(questions(LABELS))

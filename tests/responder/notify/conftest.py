@@ -72,7 +72,7 @@ def notification(
     assert found
     made = notification_of(
         "e-1", everything, found, occasion=str(after.seq), at=everything[-1].at, severities=SEVERITIES,
-        guard_results=({"guard": "cooldown", "result": "allow", "reason": "no cooldown is running"},),
+        guard_results=({"guard": "cooldown", "result": "allow", "reason": "no cooldown is active"},),
     )  # fmt: skip
     return made.model_copy(update=links)
 

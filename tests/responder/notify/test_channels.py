@@ -431,7 +431,7 @@ async def test_github_closes_the_issue_when_the_service_has_recovered(github: Gi
     (issue,) = github.issues.values()
     assert (issue["state"], issue["state_reason"]) == ("closed", "completed")
     assert issue["title"] == "Rollback of backend in production: 2.1 → 2.0"
-    for part in ("Guard results", "no cooldown is running", "Plan", "BackendDown", "closed as succeeded"):
+    for part in ("Guard results", "no cooldown is active", "Plan", "BackendDown", "closed as succeeded"):
         assert part in issue["body"]
     assert [text.splitlines()[0] for _, text in github.comments] == [
         "**Rolling back: backend in production 2.1 → 2.0**",

@@ -94,7 +94,7 @@ async def test_an_approval_is_requested_and_locks_the_service(journal: Database,
     careful = policy(mode="approve")
     (decided,) = await answered(journal, connections, trouble(policy=careful), by=policy_set(careful))
     assert decided.execution is not None
-    assert decided.execution.accepted.approval_reason == "policy backend-down asks for approval"
+    assert decided.execution.accepted.approval_reason == "policy backend-down requires approval"
     (again,) = await answered(journal, connections, trouble(alerts=(alert({**LABELS, "pod": "p"}),)))
     assert again.payload()["guard"] == "in_progress"
 

@@ -1,4 +1,4 @@
-"""One change: written once, awaited until it has converged, and never forced on what somebody else modified."""
+"""One change: written once, awaited until it has converged, and never overwriting the change of someone else."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ async def test_drift_while_looking_at_what_is_there_already() -> None:
     assert fake.gateway.writes == []
 
 
-@pytest.mark.parametrize(("author", "named"), [("", "somebody else"), ("kubectl-edit", "kubectl-edit")])
+@pytest.mark.parametrize(("author", "named"), [("", "someone else"), ("kubectl-edit", "kubectl-edit")])
 async def test_an_unexpected_value_is_left_alone(author: str, named: str) -> None:
     fake = fakes("9.9")
     fake.gateway.author = author
     with pytest.raises(Drift) as raised:
         await apply(fake)
     assert str(raised.value) == (
-        f"the {RESOURCE} is 9.9, neither 2.1 nor 2.0: {named} moved it; nothing more is changed"
+        f"the {RESOURCE} is 9.9, neither 2.1 nor 2.0: changed by {named}; the rollback makes no further changes"
     )
     assert (raised.value.by, fake.gateway.writes) == (author, [])
 
@@ -79,7 +79,7 @@ async def test_drift_while_it_converges() -> None:
     fake.gateway.author = "kubectl-edit"
     with pytest.raises(Drift) as raised:
         await apply(fake)
-    assert str(raised.value) == f"the {RESOURCE} was set to 2.0 and is 9.9 now: kubectl-edit moved it"
+    assert str(raised.value) == f"the {RESOURCE} was set to 2.0 and is 9.9 now: changed by kubectl-edit"
     assert (raised.value.by, fake.stop_signal.pauses) == ("kubectl-edit", []), "it is seen at the first look"
 
 
@@ -154,7 +154,7 @@ async def test_a_revert_continues_although_what_was_there_before_is_unhealthy(
 
 async def test_a_revert_stops_at_drift() -> None:
     with pytest.raises(Drift):
-        await apply(fakes("2.0", converging=[Drift("somebody moved it")]), BACK, REVERTING)
+        await apply(fakes("2.0", converging=[Drift("changed by someone")]), BACK, REVERTING)
 
 
 @pytest.mark.parametrize(("execution", "interrupted"), [(EXECUTION, True), (REVERTING, False)])

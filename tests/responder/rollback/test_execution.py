@@ -262,7 +262,7 @@ def test_the_last_change_of_each_resource_is_in_place() -> None:
 def test_only_a_guard_that_stops_automation_lets_the_alert_open_another(
     guard: bool, forced: bool, reopens: bool
 ) -> None:
-    stop = StopRequested(at=NOW, by="still_firing", reason="resolved by now", guard=guard)
+    stop = StopRequested(at=NOW, by="still_firing", reason="already resolved", guard=guard)
     execution = fold("x", [accepted(forced=forced), planned(), stop])
     assert (execution.cancelled, execution.cancelled_by_guard) == (True, reopens)
 

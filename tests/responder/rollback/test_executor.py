@@ -295,7 +295,7 @@ async def test_a_revert_cannot_be_stopped() -> None:
     ("failure", "state", "flags"),
     [
         (StepFailed("its image cannot be pulled"), "closed", (False, False, False)),
-        (Drift("somebody moved it", by="argocd"), "stuck", (True, True, False)),
+        (Drift("changed by someone", by="argocd"), "stuck", (True, True, False)),
     ],
 )
 async def test_a_change_that_fails(failure: StepFailed, state: str, flags: tuple[bool, bool, bool]) -> None:
@@ -340,7 +340,7 @@ async def test_a_step_that_fails_on_the_way_back_needs_a_human() -> None:
     gateway.at_look = modified
     ended = await run(fakes)
     assert (ended.state, ended.todo) == ("stuck", ())
-    assert "somebody else moved it" in ended.reason
+    assert "changed by someone else" in ended.reason
     assert gateway.values == {A: "9.9", B: "blue"}, "what somebody else put there is left alone"
 
 

@@ -236,7 +236,7 @@ ALWAYS = 1 << 30
         ("expiry", worker_module, "_awaiting_approval"),
         ("promotion", worker_module, "promote"),
         ("collateral", worker_module.CollateralSilences, "maintain"),
-        ("watchdog", worker_module, "ask_watchdog"),
+        ("watchdog", worker_module, "query_watchdog"),
     ],
 )
 async def test_a_bug_beside_the_rollbacks_is_counted_and_hinders_none(

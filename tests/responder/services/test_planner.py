@@ -115,10 +115,10 @@ def taken(plan: Plan, *steps: int) -> Execution:
 
 async def test_partial_is_reported_plainly(tmp_path: Path) -> None:
     made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
-    drift = StepFailed(at=NOW, step=1, reason="somebody moved it", freeze=True, drift=True)
+    drift = StepFailed(at=NOW, step=1, reason="changed by someone", freeze=True, drift=True)
     frozen = taken(made, 0).after(StepStarted(at=NOW, step=1, title="")).after(drift)
     assert frozen.state == "stuck"
-    assert frozen.reason == "somebody moved it (partial: frontend is back at 1; backend is between 2 and 1)"
+    assert frozen.reason == "changed by someone (partial: frontend is back at 1; backend is between 2 and 1)"
 
 
 async def test_half_reverted_is_reported_too(tmp_path: Path) -> None:

@@ -203,8 +203,8 @@ async def test_a_version_may_be_named(responder: ResponderServer) -> None:
 @pytest.mark.parametrize(
     ("payload", "guard", "says"),
     [
-        ({**ASK, "version": "0.1"}, "target_version", "version 0.1 is not known"),
-        ({**ASK, "version": "2.1"}, "target_version", "2.1 is the version that runs"),
+        ({**ASK, "version": "0.1"}, "target_version", "version 0.1 is unknown"),
+        ({**ASK, "version": "2.1"}, "target_version", "2.1 is already running"),
     ],
 )
 async def test_a_refusal_by_hand_is_a_409_with_all_results(

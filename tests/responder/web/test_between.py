@@ -101,7 +101,7 @@ async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
         lambda: responder.post("/api/v1/versions/backend/2.1", {"status": "retired"}, headers={"If-Match": seen}),
     )
     assert [version.version for version in promoted] == ["2.1"]
-    assert (status, body["error"]) == (412, "somebody else changed it: read it again")
+    assert (status, body["error"]) == (412, "someone else changed it: read it again")
 
 
 @pytest.mark.parametrize(

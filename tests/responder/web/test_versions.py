@@ -114,7 +114,7 @@ async def test_nobody_overwrites_what_they_have_not_read(responder: ResponderSer
     status, body, tag = await mark("good", **{"If-Match": f'"{seen["etag"]}"'})
     assert (status, tag) == (200, f'"{body["version"]["etag"]}"')
     status, body, _ = await mark("bad", **{"If-Match": f'"{seen["etag"]}"'})
-    assert (status, body["error"]) == (412, "somebody else changed it: read it again")
+    assert (status, body["error"]) == (412, "someone else changed it: read it again")
     [now] = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
     assert (now["status"], f'"{now["etag"]}"') == ("good", tag)
     assert (await mark("bad", **{"If-Match": f"W/{tag}"}))[0] == 412

@@ -138,7 +138,7 @@ async def test_drift_in_the_middle_names_the_settings_that_stay(bad: Cluster, cl
     ended = await harness.run()
     assert ended.state == "stuck"
     assert "is backend-" in ended.reason
-    assert "(shop:3), maxSurge 2, maxUnavailable 0 now: tests moved it" in ended.reason
+    assert "(shop:3), maxSurge 2, maxUnavailable 0 now: changed by tests" in ended.reason
 
 
 async def test_immediate_lets_everything_be_unavailable_at_once(bad: Cluster, clock: Any) -> None:
@@ -388,7 +388,7 @@ async def test_who_reverts_us_is_reported_and_never_fought(bad: Cluster, clock: 
 
     ended = await harness.run(through=patient)
     assert ended.state == "stuck"
-    assert "argocd-controller moved it" in ended.reason
+    assert "changed by argocd-controller" in ended.reason
     (halted,) = [event for event in harness.record.events if isinstance(event, StepFailed)]
     assert halted.drift
     assert halted.reverted_by == "argocd-controller"

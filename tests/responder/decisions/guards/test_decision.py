@@ -88,10 +88,10 @@ def test_a_rollback_did_not_help_if_its_alert_outlasts_it(facts: Facts, after: t
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        (opened("succeeded"), "this alert has opened the rollback r1 already (succeeded at 21:59:00 UTC)"),
-        (opened(None), "this alert has opened the rollback r1 already"),
-        (opened("failed").model_copy(update={"opened": "r0"}), "this alert has opened the rollback r0 already"),
-        (opened("failed").model_copy(update={"opened": "r2"}), "this alert has opened the rollback r2 already"),
+        (opened("succeeded"), "this alert already opened rollback r1 (succeeded at 21:59:00 UTC)"),
+        (opened(None), "this alert already opened rollback r1"),
+        (opened("failed").model_copy(update={"opened": "r0"}), "this alert already opened rollback r0"),
+        (opened("failed").model_copy(update={"opened": "r2"}), "this alert already opened rollback r2"),
         (
             opened("succeeded", ended=RESOLVED_WITHIN.total_seconds() + 1),
             "rollback r1 did not help: BackendDown still fires 15m1s after it was verified",
@@ -111,16 +111,16 @@ def test_guards_that_are_checked_again_before_the_first_change() -> None:
 def test_a_bypassed_guard_names_who_requested_it(case: Incident) -> None:
     reasons = {result.guard: result.reason for result in decide(case, make_facts(live=None), NOW).guard_results}
     bypassed = {guard.name for guard in GUARDS if guard.bypassed} | {"deployed_within", "still_firing"}
-    assert {guard for guard, reason in reasons.items() if reason.startswith("not asked")} == bypassed
-    assert {reasons[guard] for guard in bypassed} == {f"not asked: requested by {case.requested_by}"}
+    assert {guard for guard, reason in reasons.items() if reason.startswith("bypassed")} == bypassed
+    assert {reasons[guard] for guard in bypassed} == {f"bypassed: requested by {case.requested_by}"}
 
 
 def test_guards_without_their_facts_are_not_queried() -> None:
     results = decide(incident(), make_facts(live=None, fleet=None), NOW).guard_results
     skipped = {"circuit_breaker", "rate_limit", "dependencies", "still_firing", "trouble_now"}
-    assert {result.guard for result in results if result.reason.startswith("not asked")} == skipped
+    assert {result.guard for result in results if result.reason.startswith("not evaluated")} == skipped
     assert {result.reason for result in results if result.guard in skipped} == {
-        "not asked: something else speaks against it"
+        "not evaluated: another guard denied it"
     }
 
 
@@ -128,9 +128,9 @@ def test_guards_without_their_facts_are_not_queried() -> None:
     ("others", "reason"),
     [
         (1, "1 other services are in trouble"),
-        (2, "3 services are in trouble within 2m (also s0, s1): that is not the deployment of one of them"),
-        (5, "6 services are in trouble within 2m (also s0, s1, s2, s3, s4): that"),
-        (6, "7 services are in trouble within 2m (also s0, s1, s2, s3, s4 …): that"),
+        (2, "3 services are in trouble within 2m (also s0, s1): a single deployment is not the cause"),
+        (5, "6 services are in trouble within 2m (also s0, s1, s2, s3, s4): a"),
+        (6, "7 services are in trouble within 2m (also s0, s1, s2, s3, s4 …): a"),
     ],
 )
 def test_the_circuit_breaker_names_the_first_services(others: int, reason: str) -> None:

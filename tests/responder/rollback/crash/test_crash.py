@@ -224,7 +224,7 @@ async def test_drift_at_every_resource_freezes(drills: DrillFactory) -> None:
         else:
             continue  # nobody can move it: it was done, and nothing undoes it
         assert ended.state == "stuck"
-        assert "moved it" in ended.reason
+        assert "changed by" in ended.reason
         found = await resource.read(drill.stage.clients[resource.client])
         assert found == left[0]  # a hotfix is never undone by a robot
 

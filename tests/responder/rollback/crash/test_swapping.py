@@ -38,5 +38,5 @@ async def test_drift_at_every_call_of_a_move_freezes(drills: DrillFactory) -> No
 
             ended = await drill.run(Point(at=at, after=after, act=meddle))
             assert ended.state == "stuck", f"the stranger came {'after' if after else 'before'} {begun.names[at]}"
-            assert "moved it" in ended.reason
+            assert "changed by" in ended.reason
             assert await resource.read(drill.stage.clients[resource.client]) == "3"
