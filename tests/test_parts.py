@@ -1,4 +1,4 @@
-"""Each real part starts, answers, stops, and leaves nothing running behind it."""
+"""Each external process starts, answers, stops, and leaves nothing running."""
 
 import asyncio
 import os
@@ -102,7 +102,7 @@ async def test_alertmanager_takes_alerts_and_silences(tmp_path: Path) -> None:
     assert gone(pid)
 
 
-async def test_alertmanager_starts_again_on_its_port_with_its_silences(tmp_path: Path) -> None:
+async def test_alertmanager_restarts_on_its_port_with_its_silences(tmp_path: Path) -> None:
     parts.need("prometheus-alertmanager")
     port = parts.free_port()
     labels = {"alertname": "BackendDown"}
@@ -114,7 +114,7 @@ async def test_alertmanager_starts_again_on_its_port_with_its_silences(tmp_path:
         assert alert["status"]["silencedBy"] == [silence]
 
 
-async def test_postgres_keeps_what_was_committed_over_a_crash(tmp_path: Path) -> None:
+async def test_postgres_keeps_committed_data_after_a_crash(tmp_path: Path) -> None:
     parts.need("postgres", "initdb", "psql")
     async with parts.postgres(tmp_path) as pg:
         dsn = await pg.database('an "odd" name')
@@ -144,7 +144,7 @@ def commands() -> list[str]:
     return found
 
 
-async def test_redis_forgets_when_it_stops(tmp_path: Path) -> None:
+async def test_redis_loses_its_data_when_it_stops(tmp_path: Path) -> None:
     parts.need("redis-server")
 
     async def say(*words: str) -> bytes:
@@ -175,7 +175,7 @@ async def test_a_server_that_ends_before_it_is_ready_shows_its_log(tmp_path: Pat
             pytest.fail("it must not start")
 
 
-async def test_a_server_that_never_becomes_ready_is_not_left_running(tmp_path: Path) -> None:
+async def test_a_server_that_never_becomes_ready_is_terminated(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{parts.free_port()}/"
     argv = [sys.executable, "-c", "import time; print('warming up', flush=True); time.sleep(60)"]
     with pytest.raises(RuntimeError, match=r"not ready within 1 s[^$]*warming up"):
@@ -195,7 +195,7 @@ def _read(entry: Path) -> bytes:
         return b""
 
 
-async def test_terminate_kills_what_does_not_go(tmp_path: Path) -> None:
+async def test_terminate_kills_a_process_that_does_not_exit(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); print('up'); time.sleep(60)"]
     process = await parts.Process.start(
         [argv[0], "-u", *argv[1:]], log=tmp_path / "log", ready=lambda: _logged(tmp_path)
@@ -210,7 +210,7 @@ async def _logged(directory: Path) -> bool:
 
 
 @pytest.mark.skipif(not Path("/usr/bin/setpriv").exists(), reason="setpriv (util-linux) gives the lifeline")
-def test_servers_go_when_the_tests_are_killed(tmp_path: Path) -> None:
+def test_servers_end_when_the_tests_are_killed(tmp_path: Path) -> None:
     code = f"""
 import asyncio, os, pathlib, sys
 from tests import parts
@@ -250,7 +250,7 @@ async def test_an_answer_other_than_200_is_not_ready(tmp_path: Path) -> None:
         await runner.cleanup()
 
 
-def test_free_ports_are_free_and_outside_the_range_of_outgoing_connections() -> None:
+def test_free_ports_are_free_and_outside_the_ephemeral_range() -> None:
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     ports = [parts.free_port() for _ in range(50)]
     assert all(1024 < port < low for port in ports)
@@ -265,7 +265,7 @@ def test_missing_names_the_debian_package(monkeypatch: pytest.MonkeyPatch) -> No
         parts.missing("prometeus")
 
 
-def test_need_skips_by_hand_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_need_skips_locally_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "program", lambda name: None)
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match=r"apt-get install .* redis-server webhook"):

@@ -1,4 +1,4 @@
-"""Killed, paused or told to go at any moment, it ends what it began: once, whole, and by whoever is left."""
+"""A replica that is killed, paused or terminated at any moment: the rollback still completes, exactly once."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_killed_twenty_times_at_random_moments(stage_with: SetUp, chance: 
         )
 
 
-async def test_killed_again_and_again_it_calls_a_human(stage_with: SetUp) -> None:
+async def test_repeated_kills_page_a_human(stage_with: SetUp) -> None:
     """What keeps killing its worker is parked, and says so; the service stays where it is."""
     deaths = [act for n in range(6) for act in (want(soon, verifying(), resumed(n)), kill(at_once), start(at_once))]
     await play(
@@ -91,7 +91,7 @@ async def test_killed_again_and_again_it_calls_a_human(stage_with: SetUp) -> Non
     )
 
 
-async def test_another_replica_goes_on_after_a_kill(stage_with: SetUp, chance: random.Random) -> None:
+async def test_another_replica_resumes_after_a_kill(stage_with: SetUp, chance: random.Random) -> None:
     stage = await stage_with(postgres=True, replicas=2, cooldown="0s")
     history = [GOOD]
     for n in range(1, 4):
@@ -175,7 +175,7 @@ async def test_paused_for_longer_than_its_lease(stage_with: SetUp, under_way) ->
     )
 
 
-async def test_terminated_while_it_verifies(stage_with: SetUp) -> None:
+async def test_terminated_during_verification(stage_with: SetUp) -> None:
     await play(
         # Longer than the grace that it gives what is under way.
         await stage_with(verify_for="7s", verify_within="40s"),
@@ -188,7 +188,7 @@ async def test_terminated_while_it_verifies(stage_with: SetUp) -> None:
     )
 
 
-async def test_terminated_while_it_restarts_the_service(stage: Installation) -> None:
+async def test_terminated_while_restarting_the_service(stage: Installation) -> None:
     stage.shop.restart_takes(1.0)
     await play(
         stage,

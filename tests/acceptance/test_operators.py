@@ -1,4 +1,4 @@
-"""An engineer stops it, lets it go on, approves and reconfigures it, and is always told what came of it."""
+"""An engineer stops, approves and reconfigures, and always sees the result."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_the_kill_switch(stage: Installation) -> None:
     )
 
 
-async def test_a_rollback_under_way_is_stopped_and_reverted(stage_with: SetUp) -> None:
+async def test_a_running_rollback_is_stopped_and_reverted(stage_with: SetUp) -> None:
     await play(
         await stage_with(verify_for="15s", verify_within="40s"),
         deploy(at(0)),
@@ -73,7 +73,7 @@ async def test_a_rollback_under_way_is_stopped_and_reverted(stage_with: SetUp) -
     )
 
 
-async def test_the_kill_switch_turns_back_what_is_under_way(stage_with: SetUp) -> None:
+async def test_the_kill_switch_reverts_running_rollbacks(stage_with: SetUp) -> None:
     await play(
         await stage_with(verify_for="15s", verify_within="40s"),
         deploy(at(0)),
@@ -84,7 +84,7 @@ async def test_the_kill_switch_turns_back_what_is_under_way(stage_with: SetUp) -
     )
 
 
-async def test_a_plan_waits_for_its_approval(stage_with: SetUp) -> None:
+async def test_a_plan_awaits_approval(stage_with: SetUp) -> None:
     await play(
         await stage_with(mode="approve"),
         deploy(at(0)),
@@ -98,7 +98,7 @@ async def test_a_plan_waits_for_its_approval(stage_with: SetUp) -> None:
     )
 
 
-async def test_a_plan_that_nobody_approves_is_cancelled_once_its_trouble_is_over(stage_with: SetUp) -> None:
+async def test_an_unapproved_plan_is_cancelled_once_the_trouble_is_over(stage_with: SetUp) -> None:
     await play(
         await stage_with(mode="approve", approve_within="2s"),
         deploy(at(0)),
@@ -112,7 +112,7 @@ async def test_a_plan_that_nobody_approves_is_cancelled_once_its_trouble_is_over
     )
 
 
-async def test_what_is_not_approved_can_be_stopped(stage_with: SetUp) -> None:
+async def test_an_unapproved_plan_can_be_stopped(stage_with: SetUp) -> None:
     await play(
         await stage_with(mode="approve"),
         deploy(at(0)),
@@ -151,7 +151,7 @@ def _policies(*names: str) -> Act:
     return do(at_once, f"policies {names}", look)
 
 
-async def test_a_broken_file_keeps_what_is_in_use(stage: Installation) -> None:
+async def test_an_invalid_file_keeps_the_running_configuration(stage: Installation) -> None:
     policy = stage.responder.config["policies"][0]
     quiet = {**policy, "name": "shop-watched", "mode": "observe"}
     await play(
@@ -182,7 +182,7 @@ async def test_a_broken_file_keeps_what_is_in_use(stage: Installation) -> None:
     )
 
 
-async def test_a_reload_in_the_midst_of_a_rollback(stage_with: SetUp) -> None:
+async def test_a_reload_during_a_rollback(stage_with: SetUp) -> None:
     """The plan was decided and written down: a new file does not change what is under way."""
     stage = await stage_with(verify_for="3s")
     await play(

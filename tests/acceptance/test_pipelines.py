@@ -1,4 +1,4 @@
-"""The CI pipelines of the documentation, word for word, against a real responder with the token that it shows."""
+"""The CI pipelines of the documentation, verbatim, against a real responder with the token that they show."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_a_pipeline_deploys_and_reports(runner: Runner, pipeline: str, fir
 
 
 @pytest.mark.parametrize("pipeline", ["github", "gitlab"])
-async def test_a_report_that_is_refused_fails_the_job(runner: Runner, pipeline: str) -> None:
+async def test_a_rejected_report_fails_the_job(runner: Runner, pipeline: str) -> None:
     runner.token = "0123456789abcdef-of-somebody-else"
     ran = runner.run(pipeline)
     assert ran.returncode != 0
@@ -136,7 +136,7 @@ async def test_a_report_that_is_refused_fails_the_job(runner: Runner, pipeline: 
     assert runner.reported() == []
 
 
-async def test_the_token_does_nothing_else(runner: Runner) -> None:
+async def test_the_token_allows_nothing_else(runner: Runner) -> None:
     (reporting,) = [command for command, _ in steps("gitlab") if command.startswith("responder ")]
     assert shlex.split(reporting)[2] == "backend"
     other = {**os.environ, "RESPONDER_URL": runner.url, "RESPONDER_TOKEN": TOKEN}

@@ -1,4 +1,4 @@
-"""README word for word: its configuration, its Alertmanager snippet and its commands, on real parts with shipped rules.
+"""README verbatim: its configuration, Alertmanager snippet and commands, on real processes with shipped rules.
 
 Only addresses, paths and the restart command are replaced, and the scrape and evaluation intervals shortened.
 """
@@ -270,5 +270,5 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
     assert left == set(), "lines of README that were not run"
 
 
-def test_each_line_names_a_program_that_is_here() -> None:
+def test_every_line_starts_an_installed_program() -> None:
     assert {shlex.split(line)[0] for line in ON_CALL} == {"responder", "amtool"}

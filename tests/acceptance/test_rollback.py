@@ -1,4 +1,4 @@
-"""A bad release is rolled back once, however often and by however many it is asked for, and never against a silence."""
+"""A bad release is rolled back once, however many requests arrive, and never despite a silence."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_from_a_rule_to_the_last_good_release(stage_with: SetUp) -> None:
     )
 
 
-async def test_a_silence_stops_it_and_its_end_lets_it_go_on(stage: Installation) -> None:
+async def test_a_silence_stops_the_rollback_and_its_end_allows_it(stage: Installation) -> None:
     await play(
         stage,
         deploy(at(0)),
@@ -66,7 +66,7 @@ async def test_a_silence_stops_it_and_its_end_lets_it_go_on(stage: Installation)
     )
 
 
-async def test_a_body_that_was_kept_until_it_is_over_is_refused(stage: Installation) -> None:
+async def test_a_body_delayed_until_the_alert_resolved_is_denied(stage: Installation) -> None:
     kept = {}
 
     async def keep(stage: Installation) -> None:
@@ -88,7 +88,7 @@ async def test_a_body_that_was_kept_until_it_is_over_is_refused(stage: Installat
     )
 
 
-async def test_two_alertmanagers_that_know_nothing_of_each_other(stage_with: SetUp) -> None:
+async def test_two_independent_alertmanagers(stage_with: SetUp) -> None:
     await play(
         await stage_with(alertmanagers=2),
         deploy(at(0)),

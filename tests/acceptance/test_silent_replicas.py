@@ -1,4 +1,4 @@
-"""A replica that is frozen, killed or cut off at any statement delays the others by no more than the lease."""
+"""A replica that is frozen, killed or disconnected at any statement delays the others by no more than the lease."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def _cut_off(pair: ReplicaPair, answers_only: bool) -> list[str]:
 @pytest.mark.soak
 @pytest.mark.parametrize("pair", [3 * STATEMENTS], indirect=True)
 @pytest.mark.parametrize("strike", ["SIGSTOP", "SIGKILL"])
-async def test_a_replica_struck_at_any_statement_delays_the_other_by_no_more_than_the_lease(
+async def test_a_replica_stopped_at_any_statement_delays_the_other_by_no_more_than_the_lease(
     pair: ReplicaPair, strike: str
 ) -> None:
     await _sweep(pair, strike)
@@ -309,7 +309,7 @@ async def test_a_replica_struck_at_any_statement_delays_the_other_by_no_more_tha
 @pytest.mark.soak
 @pytest.mark.parametrize("parted", [3 * STATEMENTS], indirect=True)
 @pytest.mark.parametrize("answers_only", [False, True], ids=["all", "answers"])
-async def test_a_network_that_falls_silent_at_any_statement_delays_the_other_by_no_more_than_the_lease(
+async def test_a_network_outage_at_any_statement_delays_the_other_by_no_more_than_the_lease(
     parted: ReplicaPair, answers_only: bool
 ) -> None:
     await _sweep(parted, _cut_off(parted, answers_only))

@@ -1,4 +1,4 @@
-"""Where the journal is not to be had, nothing is accepted and nothing is lost; and one file has one process."""
+"""Without the journal, nothing is accepted and nothing is lost; and one file belongs to one process."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_postgres_crashes_while_a_rollback_verifies(stage_with: SetUp) -> 
     )
 
 
-async def test_postgres_crashes_and_is_back_at_once(stage_with: SetUp) -> None:
+async def test_postgres_crashes_and_restarts_at_once(stage_with: SetUp) -> None:
     await play(
         await stage_with(postgres=True),
         deploy(at(0)),
@@ -78,7 +78,7 @@ async def test_postgres_crashes_and_is_back_at_once(stage_with: SetUp) -> None:
     )
 
 
-async def test_it_starts_while_postgres_is_away_and_acts_when_it_comes(stage_with: SetUp) -> None:
+async def test_it_starts_without_postgres_and_acts_once_postgres_is_up(stage_with: SetUp) -> None:
     async def unused(stage: Installation) -> None:
         """A database in which not even the tables are made yet."""
         assert stage.postgres
@@ -109,7 +109,7 @@ async def test_it_starts_while_postgres_is_away_and_acts_when_it_comes(stage_wit
     )
 
 
-async def test_alertmanager_gets_503_while_the_journal_is_away(stage_with: SetUp) -> None:
+async def test_alertmanager_gets_503_while_the_journal_is_unavailable(stage_with: SetUp) -> None:
     await play(
         await stage_with(postgres=True),
         deploy(at(0)),

@@ -1,4 +1,4 @@
-"""What an engineer has at 3 a.m. works on the running process: stop, close, approve, reload."""
+"""The commands of an engineer at 3 a.m. work on the running process: stop, close, approve, reload."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_the_kill_switch(stage: Installation) -> None:
     )
 
 
-async def test_a_stop_while_it_verifies_turns_it_back(stage_with: SetUp) -> None:
+async def test_a_stop_during_verification_reverts(stage_with: SetUp) -> None:
     await play(
         await stage_with(verify_for="30s", verify_within="60s"),
         deploy(at(0)),
@@ -63,7 +63,7 @@ async def test_approval(stage_with: SetUp) -> None:
     )
 
 
-async def test_what_nobody_approves(stage_with: SetUp) -> None:
+async def test_an_unapproved_plan(stage_with: SetUp) -> None:
     await play(
         await stage_with(mode="approve", approve_within="1s"),
         deploy(at(0)),
@@ -119,7 +119,7 @@ async def test_a_second_process_on_the_same_file_is_refused(stage: Installation)
     await play(stage, do(at(0), "start a second", start_a_second))
 
 
-async def test_by_hand_and_waited_for(stage: Installation) -> None:
+async def test_a_manual_rollback_with_wait(stage: Installation) -> None:
     await play(
         stage,
         deploy(at(0)),

@@ -1,4 +1,4 @@
-"""Connections that say nothing, or no HTTP, neither hold up the health check nor each other."""
+"""Connections without a request or without HTTP delay neither the health check nor each other."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def closed(reader: asyncio.StreamReader) -> None:
 
 @pytest.mark.parametrize("data", [b"", HALF])
 @pytest.mark.parametrize("tls", [False, True])
-async def test_silent_connections_make_way(
+async def test_idle_connections_make_room(
     serve: Serve, tls: bool, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "MOST_OF_ONE_PEER", 50)
@@ -129,7 +129,7 @@ async def test_health_is_answered_under_two_thousand_silent_connections(
         writer.transport.abort()
 
 
-async def test_clients_that_are_known_have_room_beyond_that(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_known_clients_have_room_beyond_the_limits(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MOST_OF_ONE_PEER", 50)
     server = await serve(room_for=100)
     silent = [await connect(server.port) for _ in range(150)]
@@ -139,7 +139,7 @@ async def test_clients_that_are_known_have_room_beyond_that(serve: Serve, monkey
         writer.transport.abort()
 
 
-async def test_who_has_queried_before_stays_while_silent_ones_make_way(
+async def test_a_client_with_an_earlier_request_outlives_silent_connections(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "MOST_OF_ONE_PEER", 5)
@@ -195,7 +195,7 @@ async def test_a_handshake_has_a_deadline(serve: Serve, monkeypatch: pytest.Monk
     writer.transport.abort()
 
 
-async def test_a_handshake_that_fails_is_counted(serve: Serve) -> None:
+async def test_a_failed_handshake_is_counted(serve: Serve) -> None:
     server = await serve(tls=True)
     for n in range(1, 4):
         reader, writer = await connect(server.port, HALF + b"\r\n")
@@ -206,7 +206,7 @@ async def test_a_handshake_that_fails_is_counted(serve: Serve) -> None:
     assert await server.get() == (200, "ok")
 
 
-async def test_who_only_looks_for_an_open_port_is_not_counted(serve: Serve) -> None:
+async def test_a_port_probe_is_not_counted(serve: Serve) -> None:
     server = await serve(tls=True)
     for _ in range(3):
         _, writer = await connect(server.port)
@@ -216,7 +216,7 @@ async def test_who_only_looks_for_an_open_port_is_not_counted(serve: Serve) -> N
     assert server.ended == {}
 
 
-async def test_a_request_that_comes_together_with_the_end_of_the_handshake(serve: Serve) -> None:
+async def test_a_request_that_arrives_with_the_end_of_the_handshake(serve: Serve) -> None:
     server = await serve(tls=True)
     assert server.trusted is not None
     reader, writer = await connect(server.port)
@@ -241,7 +241,7 @@ async def test_a_request_that_comes_together_with_the_end_of_the_handshake(serve
     writer.transport.abort()
 
 
-async def test_handshakes_under_way_do_not_hold_up_the_end(serve: Serve) -> None:
+async def test_pending_handshakes_do_not_delay_the_shutdown(serve: Serve) -> None:
     server = await serve(tls=True)
     reader, writer = await connect(server.port)
     assert await server.get() == (200, "ok")  # so that the one before is accepted

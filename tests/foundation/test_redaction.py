@@ -22,7 +22,7 @@ def test_masks_every_form_of_a_secret(text: str) -> None:
     assert "***" in shown
 
 
-def test_masks_passwords_of_urls_it_was_never_reported_of() -> None:
+def test_masks_passwords_of_unknown_urls() -> None:
     assert Redactor()("see redis://:hunter2@cache/0") == "see redis://:***@cache/0"
 
 
@@ -31,11 +31,11 @@ def test_masks_quoted_forms(shown: str) -> None:
     assert Redactor(["a'b\\c\"d"])(f"expected {shown}").strip("'\"").endswith("***")
 
 
-def test_a_longer_secret_goes_before_one_inside_it() -> None:
+def test_a_longer_secret_is_masked_before_one_inside_it() -> None:
     assert Redactor(["abc", "abcdef"])("abcdef") == "***"
 
 
-def test_one_line_stays_one_line() -> None:
+def test_a_reason_stays_on_one_line() -> None:
     assert Redactor()("a\r\nlevel=info forged\x1b[31m") == "a level=info forged [31m"
 
 
@@ -51,7 +51,7 @@ def test_shown_url(url: str, shown: str) -> None:
     assert shown_url(url) == shown
 
 
-def test_a_megabyte_is_cut_and_no_secret_with_it() -> None:
+def test_a_megabyte_is_cut_without_splitting_a_secret() -> None:
     secret = "s3cret-" * 5
     for before in range(4096 - len(secret) - 1, 4097):
         shown = Redactor([secret])("x" * before + secret + "y" * 1_000_000)

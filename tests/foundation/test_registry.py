@@ -1,4 +1,4 @@
-"""Registries import a model when a mapping names it, and know the models of other distributions."""
+"""Registries import a model when a mapping names it, and find the models of other distributions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_models_of_other_distributions_are_found() -> None:
     assert Settings(release={"resource": "beacon", "light": True}).release == Beacon(light=True)
 
 
-def test_a_model_stays_itself_and_is_written_with_all_its_fields() -> None:
+def test_a_model_is_kept_and_serialized_with_all_its_fields() -> None:
     beacon = Beacon(light=True)
     assert Settings(release=beacon).release is beacon
     assert Settings(release=beacon).model_dump_json() == '{"release":{"resource":"beacon","light":true},"checks":[]}'
@@ -90,7 +90,7 @@ def test_a_model_stays_itself_and_is_written_with_all_its_fields() -> None:
         ({"release": None}, ("release",), "Unable to extract tag"),
     ],
 )
-def test_mistakes_name_their_place(settings: Any, where: tuple[Any, ...], message: str) -> None:
+def test_mistakes_name_their_path(settings: Any, where: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValidationError) as raised:
         Settings.model_validate(settings)
     (error,) = raised.value.errors()
@@ -111,7 +111,7 @@ def test_an_unknown_name_is_a_key_error() -> None:
 
 
 @pytest.mark.parametrize("mode", ["python", "json"])
-def test_a_model_knows_whether_it_reads_json(mode: str) -> None:
+def test_a_model_is_validated_in_the_mode_of_its_source(mode: str) -> None:
     """Types such as durations read JSON more strictly than values of our own code."""
     written: dict[str, Any] = {"release": {"resource": "link", "path": "x"}, "checks": [{"mode": ""}]}
     read = Settings.model_validate_json(json.dumps(written)) if mode == "json" else Settings.model_validate(written)

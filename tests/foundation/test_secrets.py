@@ -1,4 +1,4 @@
-"""Every file with a secret that a configuration names is refused if it holds none, or if everybody can read it."""
+"""Every configured secret file is rejected if it holds a placeholder or if every user can read it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def secret_files() -> dict[str, FieldInfo]:
 FILES = secret_files()
 
 
-def test_all_of_them_are_found() -> None:
+def test_all_secret_files_are_found() -> None:
     known = {
         "Token.file",
         "Config.state_password_file",
@@ -64,7 +64,7 @@ def test_all_of_them_are_found() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_is_refused_where_nobody_filled_it_in(name: str, tmp_path: Path) -> None:
+def test_each_file_with_a_placeholder_is_rejected(name: str, tmp_path: Path) -> None:
     file, field = tmp_path / "secret", FILES[name]
     value = (file,) if name.endswith("s") else file
     accepts = TypeAdapter(field.rebuild_annotation()).validate_python
@@ -95,11 +95,11 @@ def test_each_is_refused_where_nobody_filled_it_in(name: str, tmp_path: Path) ->
         ("", False),
     ],
 )
-def test_what_is_a_reference(text: str, reference: bool) -> None:
+def test_what_counts_as_a_placeholder(text: str, reference: bool) -> None:
     assert is_reference(text) is reference
 
 
-def test_what_is_no_regular_file_is_left_to_its_reader(tmp_path: Path) -> None:
+def test_irregular_files_are_left_to_their_reader(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for file in (tmp_path / "gone", tmp_path / "pipe", tmp_path):
         assert must_be_secret(file) == file
@@ -118,9 +118,7 @@ def open_directory() -> Iterator[Path]:
     ("file", "directory", "refused"),
     [(0o644, 0o755, True), (0o604, 0o711, True), (0o640, 0o755, False), (0o600, 0o755, False), (0o644, 0o750, False)],
 )
-def test_a_secret_that_everybody_can_read_is_refused(
-    open_directory: Path, file: int, directory: int, refused: bool
-) -> None:
+def test_a_world_readable_secret_is_rejected(open_directory: Path, file: int, directory: int, refused: bool) -> None:
     secret = open_directory / "alice.token"
     secret.write_text("sesame-open-yourself")
     secret.chmod(file)

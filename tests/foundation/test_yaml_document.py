@@ -1,4 +1,4 @@
-"""A document knows the line of every value, also of one that is missing."""
+"""A document knows the line of every value, and of missing ones."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def run(tree: Path, *argv: str) -> None:
 
 
 @pytest.mark.parametrize("heading", EXAMPLES)
-def test_an_example_works_as_it_is_written(heading: str, tree: Path) -> None:
+def test_an_example_works_as_written(heading: str, tree: Path) -> None:
     for step in steps(heading):
         perform(tree, *step)
     written = [path for _, path, *_ in steps(heading)]
@@ -80,7 +80,7 @@ def test_an_example_works_as_it_is_written(heading: str, tree: Path) -> None:
     run(tree, "pytest", "-q", "-p", "no:cacheprovider", *EXAMPLES[heading])
 
 
-def test_a_forgotten_part_is_named(tree: Path) -> None:
+def test_a_missing_part_is_named(tree: Path) -> None:
     """The channel without its case in the contract."""
     for step in steps("Add a notification channel"):
         if not step[1].startswith("tests"):

@@ -1,4 +1,4 @@
-"""What the documents say is true of the code: pages, links, commands, configurations, series and names."""
+"""The documentation matches the code: pages, links, commands, configurations, series and names."""
 
 from __future__ import annotations
 
@@ -102,17 +102,17 @@ def test_generated_pages_are_current() -> None:
     assert generate.stale() == [], "python -m docs.generate"
 
 
-def test_every_key_of_the_configuration_says_what_it_is() -> None:
+def test_every_configuration_key_has_a_description() -> None:
     assert set(generate.undescribed()) <= NOT_DESCRIBED
 
 
-def test_there_is_something_to_look_at() -> None:
+def test_the_documents_are_found() -> None:
     assert len(CONFIGURATIONS) >= 4
     assert len(COMMANDS) >= 20
 
 
 @pytest.mark.parametrize(("page", "text"), YAML, ids=lambda value: _name(value) if isinstance(value, Path) else "")
-def test_yaml_is_yaml(page: Path, text: str) -> None:
+def test_yaml_blocks_are_valid(page: Path, text: str) -> None:
     yaml.safe_load(text)
 
 
@@ -155,7 +155,7 @@ def test_commands_parse(page: Path, words: list[str], capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_are_valid(page: Path) -> None:
     lost = []
     for target in re.findall(r"\]\(([^()\s]+)\)", _outside_of_blocks(page)):
         if re.match(r"[a-z]+:", target):
@@ -176,7 +176,7 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def test_series_are_those_of_the_exposition() -> None:
+def test_documented_series_exist() -> None:
     nothing = JournalSnapshot(stopped="", open_executions=[], ends=[], running=[], targets=[], statuses=[], troubled=[])
     parts = (Metrics().registry, JournalMetrics(nothing, PolicySet(), disarmed=""))
     families = [family for part in parts for family in part.collect()]
@@ -185,7 +185,7 @@ def test_series_are_those_of_the_exposition() -> None:
     assert set(re.findall(r"^\| `(responder_\w+)`", page, flags=re.MULTILINE)) == there
 
 
-def test_labels_are_those_of_the_exposition() -> None:
+def test_documented_labels_exist() -> None:
     page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
     documented = dict(re.findall(r"^\| `(responder_\w+)` \| \w+ \| ([^|]*) \|", page, flags=re.MULTILINE))
     metrics = Metrics()
@@ -198,7 +198,7 @@ def test_labels_are_those_of_the_exposition() -> None:
         assert re.findall(r"`(\w+)`", documented[name]) == list(series._labelnames), name
 
 
-def test_views_have_the_columns_that_are_documented() -> None:
+def test_documented_views_have_their_columns() -> None:
     database = sqlite3.connect(":memory:")
     for migration in load_migrations():
         database.executescript(migration)
@@ -213,7 +213,7 @@ def test_views_have_the_columns_that_are_documented() -> None:
     assert {view: sorted(columns) for view, columns in documented.items()} == {v: sorted(c) for v, c in actual.items()}
 
 
-def test_routes_are_those_that_are_documented() -> None:
+def test_documented_routes_exist() -> None:
     own_pages = (page for page in Handlers.__subclasses__() if page.__module__.startswith("responder."))
     handlers = (object.__new__(page) for page in own_pages)  # no address depends on what a page works with
     registered = {f"{route.method} {route.path}" for page in handlers for route in page.routes()}
@@ -221,7 +221,7 @@ def test_routes_are_those_that_are_documented() -> None:
     assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", text, flags=re.MULTILINE)) == registered
 
 
-def test_guards_are_those_that_are_queried() -> None:
+def test_documented_guards_exist() -> None:
     names = [guard.name for guard in GUARDS]
     text = (ROOT / "docs" / "architecture.md").read_text()
     table = text.split("## Guards", 1)[1].split("\n## ", 1)[0]
@@ -237,7 +237,7 @@ def test_guards_are_those_that_are_queried() -> None:
         assert named <= {*names, "policy"}, _name(page)  # `policy` decides where no policy matches
 
 
-def test_policies_that_are_named_exist() -> None:
+def test_documented_policies_exist() -> None:
     texts = [text for _, text in CONFIGURATIONS] + [
         f.read_text() for f in sorted((ROOT / "examples").rglob("responder.yml"))
     ]

@@ -1,4 +1,4 @@
-"""The house stands as docs/architecture.md draws it."""
+"""The layers of the code match docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ ROOT = Path(__file__).parents[2]
 MODULES = [p for package in ("responder", "exporters", "foundation") for p in sorted((ROOT / package).rglob("*.py"))]
 
 
-def test_imports_go_down() -> None:
+def test_imports_follow_the_layers() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
     ran = subprocess.run([lint, "--no-logo"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
 
 
-def test_every_module_promises_something() -> None:
+def test_every_module_has_a_docstring() -> None:
     for module in MODULES:
         first = module.read_text().splitlines()[:1]
         assert first and first[0].startswith('"""') and len(first[0]) > 15, f"{module} has no docstring"
 
 
-def test_no_room_without_a_meaning_of_its_own() -> None:
+def test_no_module_has_an_empty_name() -> None:
     empty = {"utils", "util", "common", "core", "base", "manager", "handler", "handlers", "helper", "helpers"}
     assert [m for m in MODULES if empty & {m.stem, *m.relative_to(ROOT).parts}] == []
 
 
-def test_nothing_is_hidden() -> None:
+def test_no_todo_and_no_swallowed_exception() -> None:
     found = [
         f"{module.relative_to(ROOT)}:{number}"
         for module in MODULES
@@ -38,7 +38,7 @@ def test_nothing_is_hidden() -> None:
     assert found == []
 
 
-def test_starting_needs_no_sdk() -> None:
+def test_startup_imports_no_sdk() -> None:
     """A responder that is started in a hurry does not import what it may never use."""
     heavy = [
         "asyncpg",
@@ -58,7 +58,7 @@ def test_starting_needs_no_sdk() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_a_command_that_asks_the_responder_loads_none_of_its_parts() -> None:
+def test_a_client_command_imports_no_server_code() -> None:
     """At 3 a.m. nobody waits for the clients of every backend to be loaded."""
     script = "import sys, responder.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()

@@ -1,4 +1,4 @@
-"""The first screen of `make demo` and `make test`: one line a step, and what pip says only when pip fails."""
+"""The output of `make demo` and `make test`: one line per step, and pip's output only if pip fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def installed(venv: Path, code: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_one_line_a_step(tmp_path: Path) -> None:
+def test_one_line_per_step(tmp_path: Path) -> None:
     ran = installed(tmp_path / "venv", 0)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.splitlines() == [
@@ -34,7 +34,7 @@ def test_one_line_a_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [1, 2])
-def test_the_words_of_pip_when_it_fails(tmp_path: Path, code: int) -> None:
+def test_the_output_of_a_failed_pip(tmp_path: Path, code: int) -> None:
     ran = installed(tmp_path / "venv", code)
     assert ran.returncode == 1
     assert ran.stdout.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The messages that docs/troubleshooting.md quotes are those that the programs write."""
+"""The messages that docs/troubleshooting.md quotes are the messages that the programs write."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def test_the_page_quotes_messages() -> None:
 
 
 @pytest.mark.parametrize("piece", quoted())
-def test_a_quoted_message_exists(piece: str) -> None:
+def test_every_quoted_message_exists(piece: str) -> None:
     assert piece in literals(), f"{PAGE.name} quotes {piece!r}, which no program writes: quote the message as it is now"

@@ -1,4 +1,4 @@
-"""Small files, small folders: what grows past its size holds two ideas."""
+"""Files and folders stay small: one that outgrows its limit holds two ideas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of the field: what they replaced does not come back, and no name has two meanings."""
+"""The vocabulary: replaced words do not come back, and no name has two meanings."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def test_a_banned_word_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["placeholder", "replace", "none", "everyone", "gold", "clever", "result", "basked"])
-def test_other_words_are_not(name: str) -> None:
+def test_other_words_are_allowed(name: str) -> None:
     assert not banned(name)
 
 
-def test_no_private_word_comes_back() -> None:
+def test_no_banned_word_is_used() -> None:
     found = [
         f"{file.relative_to(ROOT)}:{line}: {name}"
         for file in FILES

@@ -1,4 +1,4 @@
-"""A line of the log is one event: nothing that a sender, a person or a program wrote can forge a second one."""
+"""One event is one log line: no text from a sender, a person or a program can forge a second one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return err.split("\n")[:-1]
 
 
-def test_the_console_tells_time_level_event_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_shows_time_level_event_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
     set_up(LogSettings(style="console", level="info"))
     say(log, "decision", service="backend", reason="no data", n=3, nothing=None, empty="", ok=True)
     (line,) = lines(capsys)
@@ -42,7 +42,7 @@ def test_the_console_tells_time_level_event_and_fields(capsys: pytest.CaptureFix
     assert rest == 'INFO    decision service=backend reason="no data" n=3 empty="" ok=true'
 
 
-def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_one_object_per_line(capsys: pytest.CaptureFixture[str]) -> None:
     set_up(LogSettings(style="json", level="debug"))
     say(log, "decision", level=logging.WARNING, service="backend", mistakes=["a", "b"], nothing=None)
     (line,) = lines(capsys)
@@ -59,7 +59,7 @@ def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("style", ["console", "json"])
 @pytest.mark.parametrize("evil", EVIL, ids=ascii)
-def test_what_a_sender_wrote_stays_within_its_line(
+def test_text_from_a_sender_stays_within_its_line(
     style: Literal["console", "json"], evil: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_up(LogSettings(style=style, level="info"))
@@ -84,26 +84,26 @@ def test_an_error_cannot_forge_a_line_either(
     assert all("\x1b" not in line for line in printed)
 
 
-def test_a_value_cannot_pass_itself_off_as_another_field(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_cannot_look_like_another_field(capsys: pytest.CaptureFixture[str]) -> None:
     set_up(LogSettings(style="console", level="info"))
     say(log, "decision", reason='x" result=allow', result="deny")
     assert lines(capsys)[0].endswith(r'decision reason="x\" result=allow" result=deny')
 
 
-def test_a_field_cannot_take_the_place_of_the_event(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_field_cannot_replace_the_event(capsys: pytest.CaptureFixture[str]) -> None:
     set_up(LogSettings(style="json", level="info"))
     log.info("real", extra={"fields": {"event": "forged", "level": "debug", "at": "never"}})
     entry = json.loads(lines(capsys)[0])
     assert (entry["event"], entry["level"]) == ("real", "info")
 
 
-def test_a_value_that_is_too_long_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_value_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     set_up(LogSettings(style="console", level="info"))
     say(log, "decision", reason="x" * 100_000)
     assert len(lines(capsys)[0]) < 2100
 
 
-def test_what_is_below_the_level_is_not_reported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_below_the_level_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     set_up(LogSettings(style="console", level="warning"))
     say(log, "quiet")
     say(log, "loud", level=logging.WARNING)
@@ -112,7 +112,7 @@ def test_what_is_below_the_level_is_not_reported(capsys: pytest.CaptureFixture[s
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(), st.text())
-def test_any_text_is_one_printable_line(capsys: pytest.CaptureFixture[str], event: str, value: str) -> None:
+def test_any_text_becomes_one_printable_line(capsys: pytest.CaptureFixture[str], event: str, value: str) -> None:
     set_up(LogSettings(style="console", level="info"))
     say(log, "event", value=value, more={"k": event})
     (line,) = lines(capsys)

@@ -1,4 +1,4 @@
-"""Every mistake in responder.yml is told at once, with its line and its path, before anything runs."""
+"""Every mistake in responder.yml is reported at once, with its line and path, before anything starts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_smallest_configuration_is_enough() -> None:
     )
 
 
-def test_what_is_written_is_what_is_used() -> None:
+def test_written_settings_are_used() -> None:
     text = ALL + "    mode: auto\n    cooldown: 1h30m\n    verify: {for: 2m, within: 10m}\nstop_file: /etc/stop\n"
     policy_set = parse(text, "r.yml", {}).policy_set
     policy = policy_set.policy("down")
@@ -253,7 +253,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
     ]
 
 
-def test_a_ring_is_reported_with_the_whole_way() -> None:
+def test_a_dependency_cycle_is_reported_with_all_its_services() -> None:
     services = put("    rollback", "    depends_on: [database]\n    rollback", SERVICES)
     text = HEAD + services + DATABASE.replace("    rollback", "    depends_on: [backend]\n    rollback")
     assert mistakes_in(text) == [
@@ -274,12 +274,12 @@ def test_a_service_may_be_in_several_environments() -> None:
         put("roll_back: [backend]", "roll_back: backend"),
     ],
 )
-def test_what_fits_neither_way_to_name_services_is_reported_once(text: str) -> None:
+def test_an_invalid_list_of_services_is_reported_once(text: str) -> None:
     """Two ways to write it are no reason to contradict oneself: `should be an object` and `should be an array`."""
     assert len(mistakes_in(text)) == 1
 
 
-def test_an_unknown_key_is_never_meant_to_be_itself() -> None:
+def test_an_unknown_key_is_never_suggested_for_itself() -> None:
     """`timeout` exists for another kind of check: `unknown key timeout; did you mean timeout?` helps nobody."""
     (mistake,) = mistakes_in(put("at_least: 1", "at_least: 1, timeout: 5s"))
     assert mistake.startswith("r.yml:9 services[0].health_checks[0].timeout: unknown key")
@@ -299,7 +299,7 @@ def test_an_unknown_key_is_never_meant_to_be_itself() -> None:
         "a: *b\n",
     ],
 )
-def test_the_strangest_yaml_is_a_mistake_and_not_a_crash(text: str) -> None:
+def test_unusual_yaml_is_a_mistake_and_not_a_crash(text: str) -> None:
     assert mistakes_in(text)[0].startswith("r.yml")
 
 
@@ -312,7 +312,7 @@ def test_the_strangest_yaml_is_a_mistake_and_not_a_crash(text: str) -> None:
         (lambda f: f.write_bytes(b"state: \xff\xfe\n"), "cannot be read"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_a_mistake(make: object, says: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_a_mistake(make: object, says: str, tmp_path: Path) -> None:
     file = tmp_path / "responder.yml"
     assert callable(make)
     make(file)
@@ -323,7 +323,7 @@ def test_a_file_that_cannot_be_read_is_a_mistake(make: object, says: str, tmp_pa
     assert says in mistake
 
 
-def test_a_file_is_read_with_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_HOST", "prom.internal")
     file = tmp_path / "responder.yml"
     file.write_text(put("localhost:9090", "${PROMETHEUS_HOST}:9090", HEAD))
@@ -331,18 +331,18 @@ def test_a_file_is_read_with_the_environment(tmp_path: Path, monkeypatch: pytest
 
 
 # --- the environment ---
-def test_a_dollar_sign_is_written_twice() -> None:
+def test_a_double_dollar_sign_is_one_dollar_sign() -> None:
     check = parse(put("promql: up", "promql: 'x{a=~\"b$$\"}'"), "r.yml", {}).services[0].health_checks[0]
     assert getattr(check, "promql", None) == 'x{a=~"b$"}'
 
 
 @pytest.mark.parametrize("text", ["b$", "$b", "${b", "$ {b}", "$(b)"])
-def test_a_dollar_sign_that_is_no_variable_stays(text: str) -> None:
+def test_a_dollar_sign_without_a_variable_stays(text: str) -> None:
     check = parse(put("promql: up", f"promql: '{text}'"), "r.yml", {}).services[0].health_checks[0]
     assert getattr(check, "promql", None) == text
 
 
-def test_a_value_of_the_environment_is_text_whatever_it_holds() -> None:
+def test_an_environment_variable_is_always_text() -> None:
     evil = "x'}, evil: [1\n - y: ${OTHER}"
     text = put('alertname="BackendDown"', 'a="${EVIL}"')
     (matcher,) = parse(text, "r.yml", {"EVIL": evil}).policies[0].match
@@ -350,14 +350,14 @@ def test_a_value_of_the_environment_is_text_whatever_it_holds() -> None:
 
 
 # --- secrets ---
-def test_a_token_comes_from_its_file_without_its_newline(tmp_path: Path) -> None:
+def test_the_newline_of_a_token_file_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(TOKEN + "\n")
     text = HEAD + f'web: {{listen: "0.0.0.0:9095", tokens: [{{name: am, scopes: [alerts], file: {file}}}]}}\n'
     assert parse(text, "r.yml", {}).web.tokens[0].secret == TOKEN
 
 
-def test_a_key_that_cannot_sign_is_reported_with_its_place(tmp_path: Path) -> None:
+def test_a_key_that_cannot_sign_is_reported_with_its_path(tmp_path: Path) -> None:
     file = tmp_path / "clients.pem"
     file.write_text("no key")
     [mistake] = mistakes_in(HEAD + f"clients: {{signing_key_file: {file}}}\n")
@@ -390,7 +390,7 @@ def test_no_mistake_shows_a_secret(wrong: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["mysql://x", "sqlite://relative.db", "state.db", "", "postgres:/x"])
-def test_a_state_that_no_journal_understands_is_refused_at_the_start(state: str) -> None:
+def test_an_invalid_state_url_is_rejected_at_startup(state: str) -> None:
     (mistake,) = mistakes_in(put("sqlite:///var/lib/responder/state.db", f"'{state}'", HEAD))
     assert re.match(r"r\.yml:1 state: .*sqlite:///absolute/path or postgresql://", mistake)
 
@@ -410,7 +410,7 @@ def test_a_loopback_address_needs_no_token(listen: str, host: str, port: int, lo
 
 
 @pytest.mark.parametrize("listen", [":9095", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1", "x", "127.0.0.1:²"])
-def test_an_address_that_is_none_is_refused(listen: str) -> None:
+def test_an_invalid_address_is_rejected(listen: str) -> None:
     (mistake,) = mistakes_in(HEAD + f"web: {{listen: '{listen}'}}\n")
     assert mistake == f"r.yml:4 web.listen: {listen!r} is not an address and a port such as 127.0.0.1:9095"
 
@@ -445,7 +445,7 @@ def test_the_password_of_the_journal_comes_from_a_file(tmp_path: Path) -> None:
         ("postgresql://r@h/d", "/no/such", f"/no/such cannot be read: No such file or directory; {READABLE}"),
     ],
 )
-def test_a_password_file_that_does_not_fit_is_a_mistake(state: str, file: str, wrong: str) -> None:
+def test_a_password_file_without_a_matching_state_is_a_mistake(state: str, file: str, wrong: str) -> None:
     text = put("sqlite:///var/lib/responder/state.db", f"{state}\nstate_password_file: {file}")
     assert mistakes_in(text) == [f"r.yml:2 state_password_file: {wrong}"]
 
@@ -454,7 +454,7 @@ def test_a_password_file_that_does_not_fit_is_a_mistake(state: str, file: str, w
     "written",
     ["$TOKEN", "$RESPONDER_ALICE_TOKEN", "$${RESPONDER_ALICE_TOKEN", "%RESPONDER_TOKEN%", "{{ responder.token }}"],
 )
-def test_a_secret_that_nobody_filled_in_is_refused(written: str, tmp_path: Path) -> None:
+def test_a_placeholder_secret_is_rejected(written: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(written.replace("$$", "$"))
     for key, value in (("token", f"'{written}'"), ("file", str(tmp_path / "secret"))):
         text = HEAD + f"web:\n  tokens:\n  - name: a\n    scopes: [read]\n    {key}: {value}\n"
@@ -463,7 +463,7 @@ def test_a_secret_that_nobody_filled_in_is_refused(written: str, tmp_path: Path)
         assert "unexpanded reference" in mistake
 
 
-def test_the_same_secret_under_two_names_is_refused(tmp_path: Path) -> None:
+def test_the_same_secret_under_two_names_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(TOKEN + "\n")
     text = HEAD + (
         f"web:\n  tokens:\n  - {{name: am, scopes: [alerts], token: {TOKEN}}}\n"

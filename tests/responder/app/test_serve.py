@@ -1,4 +1,4 @@
-"""One process: what a rollback can do without may fail, and what it cannot do without ends it, never unnoticed."""
+"""One process: a failed background part is reported, and a failed worker ends the process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def on_error(app: App) -> float | None:
     return app._metrics.registry.get_sample_value("responder_loop_failures_total", {"loop": "notifications"})
 
 
-async def test_that_nobody_tells_any_more_is_noticed_and_ends_nothing(
+async def test_a_crashed_dispatcher_is_reported_and_ends_nothing(
     app: App, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def ends(self: Any) -> None:
@@ -59,7 +59,7 @@ async def test_that_nobody_tells_any_more_is_noticed_and_ends_nothing(
         assert "notification dispatcher crashed; restart required" in caplog.messages
 
 
-async def test_a_bug_while_telling_is_counted(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_in_the_dispatcher_is_counted(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(self: Any) -> None:
         raise ZeroDivisionError("a bug")
 
@@ -71,7 +71,7 @@ async def test_a_bug_while_telling_is_counted(app: App, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("error", "message"), [(ZeroDivisionError("a bug"), "a bug"), (None, "the worker has ended")])
-async def test_a_worker_that_ends_ends_the_process_as_a_failure(
+async def test_a_worker_that_ends_ends_the_process_with_an_error(
     app: App, monkeypatch: pytest.MonkeyPatch, error: Exception | None, message: str
 ) -> None:
     async def ends(self: Any) -> None:
@@ -87,7 +87,7 @@ async def test_a_worker_that_ends_ends_the_process_as_a_failure(
     assert message in str(failed)
 
 
-async def test_it_ends_in_good_order(app: App) -> None:
+async def test_it_shuts_down_in_order(app: App) -> None:
     async with running(app):
         pass
     async with running(app):  # the lock on the state is free again

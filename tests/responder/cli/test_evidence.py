@@ -1,4 +1,4 @@
-"""`responder evidence` lists what was kept, and fetches nothing that is not what was kept."""
+"""`responder evidence` lists the evidence, and fetches only files that match their checksums."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_it_lists_and_fetches(ask: Run, kept: str, tmp_path: Path) -> None
     assert (code, "app.log.gz" in json.loads(out)["fetched"]) == (0, True)
 
 
-async def test_it_is_not_written_through_a_link_that_somebody_laid(ask: Run, kept: str, tmp_path: Path) -> None:
+async def test_it_does_not_follow_a_symbolic_link(ask: Run, kept: str, tmp_path: Path) -> None:
     target, into = tmp_path / "mine", tmp_path / "fetched"
     target.write_text("mine")
     into.mkdir()
@@ -39,13 +39,13 @@ async def test_it_is_not_written_through_a_link_that_somebody_laid(ask: Run, kep
     assert target.read_text() == "mine"
 
 
-async def test_what_was_changed_since_is_refused(ask: Run, kept: str, tmp_path: Path) -> None:
+async def test_a_modified_file_is_rejected(ask: Run, kept: str, tmp_path: Path) -> None:
     next((tmp_path / "evidence").rglob("app.log.gz")).write_bytes(gzip.compress(b"nothing happened"))
     code, _, err = await ask("evidence", kept, "--fetch", str(tmp_path / "fetched"))
     assert (code, "app.log.gz does not match its checksum" in err) == (2, True)
 
 
-async def test_none_is_no(ask: Run, kept: str, responder: ResponderServer) -> None:
+async def test_without_evidence_the_exit_code_is_1(ask: Run, kept: str, responder: ResponderServer) -> None:
     code, _, err = await ask("evidence", "none")
     assert (code, err) == (1, "responder: there is no evidence none\n")
 
@@ -84,7 +84,7 @@ SERVICE = """services:
         (SERVICE + "    logs: [{system: false}]\n", "services[0].logs[0].system"),
     ],
 )  # fmt: skip
-async def test_mistakes_are_reported_with_their_place(text: str, says: str, run: Run, tmp_path: Path) -> None:
+async def test_mistakes_are_reported_with_their_path(text: str, says: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "responder.yml").write_text(CONFIG.format(state=tmp_path / "state.db") + text)
     code, out, _ = await run("check")
     assert code == 2

@@ -1,4 +1,4 @@
-"""Ctrl-C ends every command by itself within a second, wherever it strikes, without a traceback."""
+"""Ctrl-C at any point ends every command within a second, without a traceback."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_just_before_the_event_loop_sleeps(responder: ResponderServer) -> 
 
 
 @pytest.mark.parametrize("where", ["main", "swallowed", "dns", "asleep"])
-async def test_where_it_hangs(where: str, silent: str) -> None:
+async def test_while_it_hangs(where: str, silent: str) -> None:
     url = "http://shop.invalid" if where == "dns" else f"http://{silent}"
     (answer,) = await strikes("responder", where, "watch", "r1", "--url", url)
     assert answer["err"] == LAST_WORDS
@@ -121,19 +121,17 @@ async def test_during_the_tls_handshake(silent: str) -> None:
     await strikes("responder", "asleep", "status", "--url", f"https://{silent}")
 
 
-async def test_as_it_leaves() -> None:
+async def test_at_its_exit() -> None:
     await strikes("responder", "exit", *nowhere("responder", "status"))
 
 
-async def test_while_nobody_reads_what_it_prints(responder: ResponderServer) -> None:
+async def test_while_nobody_reads_its_output(responder: ResponderServer) -> None:
     await begin(responder)
     await strikes("responder", "pipe", "watch", "r1", "--url", url_of(responder))
 
 
 @pytest.mark.parametrize("step", [37, pytest.param(1, marks=pytest.mark.soak)])
-async def test_at_an_await_of_a_command_that_works_from_the_configuration(
-    silent: str, tmp_path: Path, step: int
-) -> None:
+async def test_at_an_await_of_a_local_command(silent: str, tmp_path: Path, step: int) -> None:
     (tmp_path / "responder.yml").write_text(CONFIG.format(directory=tmp_path, silent=f"http://{silent}"))
     config = ("--config", str(tmp_path / "responder.yml"))
     for where in ("await", "dns" if step == 1 else "asleep"):
@@ -142,12 +140,12 @@ async def test_at_an_await_of_a_command_that_works_from_the_configuration(
 
 
 @pytest.mark.parametrize("where", ["swallowed", "main"])
-async def test_a_command_that_does_not_let_itself_be_cancelled(where: str, silent: str, tmp_path: Path) -> None:
+async def test_a_command_that_swallows_its_cancellation(where: str, silent: str, tmp_path: Path) -> None:
     (tmp_path / "responder.yml").write_text(CONFIG.format(directory=tmp_path, silent=f"http://{silent}"))
     await strikes("responder", where, "check", "--live", "--config", str(tmp_path / "responder.yml"))
 
 
-async def test_a_probe_takes_its_program_along(tmp_path: Path) -> None:
+async def test_a_probe_ends_its_child_process(tmp_path: Path) -> None:
     """The program has a session of its own, so the terminal's Ctrl-C does not reach it."""
     started = tmp_path / "started"
     script = f"echo $$ >{started}.new; mv {started}.new {started}; exec sleep 600"

@@ -1,4 +1,4 @@
-"""Every command says what it did by its exit code, and a mistake of its user is one sentence, never a stack trace."""
+"""Every command reports its result by its exit code, and a wrong command gets one sentence, never a traceback."""
 
 from __future__ import annotations
 
@@ -131,14 +131,14 @@ async def test_the_help_names_every_command(run: Run) -> None:
 @pytest.mark.parametrize(
     "argv", [(), ("rolback",), ("status", "--color"), ("rollback", "backend"), ("history", "--limit", "x")]
 )
-async def test_a_command_that_is_none_is_2_and_reported_on_stderr(argv: tuple[str, ...], run: Run) -> None:
+async def test_an_unknown_command_exits_2_and_is_reported_on_stderr(argv: tuple[str, ...], run: Run) -> None:
     code, out, err = await run(*argv)
     assert (code, out) == (2, "")
     assert err.startswith("usage: responder")
 
 
 # --- the way to the responder ---
-async def test_nobody_listens(run: Run, free_port: int) -> None:
+async def test_no_responder_listens(run: Run, free_port: int) -> None:
     code, out, err = await run("status", "--url", f"http://127.0.0.1:{free_port}")
     assert (code, out) == (2, "")
     assert err.startswith(f"responder: no responder answers at http://127.0.0.1:{free_port}: Connection refused (")
@@ -146,14 +146,14 @@ async def test_nobody_listens(run: Run, free_port: int) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://x", "http://no such host", "http://127.0.0.1:99999"])
-async def test_a_url_that_is_none(run: Run, url: str) -> None:
+async def test_an_invalid_url(run: Run, url: str) -> None:
     code, out, err = await run("status", "--url", url)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b'"x"', b"null", b"{", b'{"status":"success"}'])
 @pytest.mark.parametrize("kind", ["text/html", "application/json"])
-async def test_something_else_listens(run: Run, body: bytes, kind: str) -> None:
+async def test_another_program_listens(run: Run, body: bytes, kind: str) -> None:
     async def other(request: web.Request) -> web.Response:
         return web.Response(body=body, content_type=kind)
 
@@ -163,7 +163,7 @@ async def test_something_else_listens(run: Run, body: bytes, kind: str) -> None:
     assert "it is not a responder" in err
 
 
-async def test_a_proxy_is_no_hindrance(run: Run, responder: ResponderServer, tmp_path: Path) -> None:
+async def test_a_proxy_is_no_problem(run: Run, responder: ResponderServer, tmp_path: Path) -> None:
     need("nginx")
     proxy = Nginx(tmp_path)
     proxy.include.write_text(f"server {responder.client.host}:{responder.client.port};\n")
@@ -179,19 +179,19 @@ async def test_a_proxy_is_no_hindrance(run: Run, responder: ResponderServer, tmp
 
 @pytest.mark.parametrize("command", ["history", "watch", "report", "evidence", "approve"])
 @pytest.mark.parametrize("name", ["../status", "a/b?c#d", "\x1b[2J"])
-async def test_an_id_that_cannot_be_one(ask: Run, command: str, name: str) -> None:
+async def test_an_invalid_id(ask: Run, command: str, name: str) -> None:
     code, out, err = await ask(command, name)
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     assert "\x1b" not in err
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
-async def test_an_id_that_is_a_way_elsewhere(ask: Run, name: str) -> None:
+async def test_an_id_with_a_path(ask: Run, name: str) -> None:
     for command in ("watch", "evidence", "approve", "stop"):
         assert await ask(command, name) == (2, "", f"responder: invalid execution ID {name!r}\n")
 
 
-async def test_what_is_copied_is_in_one_piece(
+async def test_an_execution_id_is_never_wrapped(
     ask: Run, responder: ResponderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long, now = "20261123-231500-4f2a9c1b", datetime.now(UTC)
@@ -238,14 +238,14 @@ async def test_a_service_that_is_not_permitted(run: Run, make_responder: Any, mo
     assert (code, out, err) == (2, "", "responder: ci is not permitted for service 'backend'\n")
 
 
-async def test_a_token_that_is_none(run: Run, responder: ResponderServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_token(run: Run, responder: ResponderServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESPONDER_TOKEN", "two\nlines")
     message = "responder: RESPONDER_TOKEN must hold one token of printable ASCII characters\n"
     assert await run("status", "--url", str(responder.client.make_url(""))) == (2, "", message)
 
 
 @pytest.mark.parametrize("content", [None, b"two\nlines", b"\xff\xfe", b""])
-async def test_a_token_file_that_is_no_good(
+async def test_an_unusable_token_file(
     run: Run, guarded_responder: ResponderServer, content: bytes | None, tmp_path: Path
 ) -> None:
     if content is not None:
@@ -278,7 +278,7 @@ async def test_stop_all_and_close_all(ask: Run) -> None:
 
 
 @pytest.mark.parametrize("command", [("stop",), ("close", "--reason", "x")])
-async def test_stop_and_close_want_one_or_all(ask: Run, command: tuple[str, ...]) -> None:
+async def test_stop_and_close_need_one_id_or_all(ask: Run, command: tuple[str, ...]) -> None:
     for argv in (command, (*command, "r1", "--all")):
         code, _, err = await ask(*argv)
         assert (code, err) == (2, "responder: needs either the ID of a rollback or --all\n")
@@ -305,7 +305,7 @@ async def test_deployed_and_versions(ask: Run) -> None:
     assert (code, err) == (1, "responder: no service 'nobody' is configured\n")
 
 
-async def test_versions_of_a_platform_and_what_was_reported_of_them(ask: Run) -> None:
+async def test_versions_of_a_platform_and_their_reports(ask: Run) -> None:
     options = ("--platform", "android", "--artifact", "versionCode=1234", "--provenance", "https://ci.example/run/9")
     code, out, _ = await ask("deployed", "backend", "3.0", *options, "--id", "d1")
     assert (code, out) == (0, "3.0 of backend in production on android: recorded as d1\n")
@@ -329,7 +329,7 @@ async def test_versions_of_a_platform_and_what_was_reported_of_them(ask: Run) ->
     assert (code, "its platforms are android" in err) == (1, True)
 
 
-async def test_what_apps_are_reported(ask: Run) -> None:
+async def test_client_rules(ask: Run) -> None:
     android = ("backend", "android")
     changed = (
         "--min-version",
@@ -365,12 +365,12 @@ async def test_what_apps_are_reported(ask: Run) -> None:
         (("--flag", "=true", "--reason", "x"), "--flag =true: must be name=true or name=false"),
     ],
 )
-async def test_a_change_of_what_apps_are_reported_is_meant(ask: Run, argv: tuple[str, ...], says: str) -> None:
+async def test_an_invalid_change_of_client_rules_exits_2(ask: Run, argv: tuple[str, ...], says: str) -> None:
     code, _, err = await ask("clients", "backend", "android", *argv)
     assert (code, says in err) == (2, True)
 
 
-async def test_what_looks_like_markup_is_text(ask: Run) -> None:
+async def test_markup_is_shown_as_text(ask: Run) -> None:
     assert "2.0[red]x" in (await ask("deployed", "backend", "2.0[red]x")).out
 
 
@@ -406,9 +406,7 @@ async def test_approve(ask: Run, responder: ResponderServer) -> None:
     assert (await ask("approve", execution_id)).code == 1
 
 
-async def test_what_a_stop_does_to_traffic_is_shown_before_and_reported_after(
-    ask: Run, responder: ResponderServer
-) -> None:
+async def test_the_effect_of_a_stop_on_traffic_is_shown_before_and_after(ask: Run, responder: ResponderServer) -> None:
     now, effect = datetime.now(UTC), "backend runs 2.0 now; a stop puts 2.1 back into traffic"
     moved = (
         Planned(at=now, plan=plan()),
@@ -448,7 +446,7 @@ async def test_explain(ask: Run, responder: ResponderServer, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "command", [("history",), ("history", "r1"), ("status",), ("explain",), ("report",), ("report", "r1")]
 )
-async def test_what_a_sender_wrote_cannot_command_the_terminal(
+async def test_an_alert_cannot_control_the_terminal(
     ask: Run, responder: ResponderServer, command: tuple[str, ...]
 ) -> None:
     evil = "\x1b[2J\x1b]0;owned\x07"
@@ -460,7 +458,7 @@ async def test_what_a_sender_wrote_cannot_command_the_terminal(
     assert "\x1b" not in (await ask(*command)).out
 
 
-async def test_what_was_not_reported_is_shown(ask: Run, responder: ResponderServer) -> None:
+async def test_missing_reports_are_shown(ask: Run, responder: ResponderServer) -> None:
     execution = await begin(responder)
 
     async def hand_out(tx: Any) -> None:
@@ -492,13 +490,13 @@ async def test_check(run: Run, tmp_path: Path) -> None:
     assert (code, out) == (2, "none.yml: cannot be read: No such file or directory\n")
 
 
-async def test_a_configuration_that_is_named_and_missing_leads_to_no_other_responder(run: Run) -> None:
+async def test_an_unreadable_configuration_does_not_lead_to_another_responder(run: Run) -> None:
     code, _, err = await run("stop", "--all", "--reason", "r", "--config", "none.yml")
     message = "responder: none.yml: cannot be read: No such file or directory (or pass the address with --url)\n"
     assert (code, err) == (2, message)
 
 
-async def test_check_says_which_package_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_check_names_missing_packages(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (
         CONFIG.format(state=tmp_path / "state.db")
         + """services:
@@ -519,7 +517,7 @@ async def test_check_says_which_package_is_missing(run: Run, tmp_path: Path, mon
     ]
 
 
-async def test_check_live_tells_what_does_not_answer(run: Run, tmp_path: Path, free_port: int) -> None:
+async def test_check_live_reports_targets_without_an_answer(run: Run, tmp_path: Path, free_port: int) -> None:
     text = CONFIG.format(state=tmp_path / "state.db").replace("9090", str(free_port)).replace("9093", str(free_port))
     (tmp_path / "responder.yml").write_text(text)
     code, out, _ = await run("check", "--live", "--output", "json")
@@ -549,7 +547,7 @@ async def test_check_live_calls_checks_by_name_or_address(run: Run, tmp_path: Pa
     assert called == {"probes", "up == 1", f"{url}/health"}
 
 
-async def test_channels_are_checked_and_tried(run: Run, tmp_path: Path, free_port: int) -> None:
+async def test_channels_are_checked_and_tested(run: Run, tmp_path: Path, free_port: int) -> None:
     async with Slack().up() as slack:
         text = CONFIG.format(state=tmp_path / "state.db") + (
             f"notify: {{slack: {{token: {TOKEN}, channel: C1, api_url: '{slack.url}/api'}},\n"
@@ -569,14 +567,14 @@ async def test_channels_are_checked_and_tried(run: Run, tmp_path: Path, free_por
         assert (code, "did you mean slack?" in err) == (2, True)
 
 
-async def test_serve_refuses_a_wrong_file(run: Run, tmp_path: Path) -> None:
+async def test_serve_rejects_an_invalid_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "responder.yml").write_text("a: [\n")
     code, out, err = await run("serve")
     assert (code, out) == (2, "")
     assert err.startswith("responder.yml:2: not YAML")
 
 
-async def test_a_state_that_no_journal_understands_is_found_by_check(run: Run, tmp_path: Path) -> None:
+async def test_check_reports_an_invalid_state_url(run: Run, tmp_path: Path) -> None:
     text = CONFIG.format(state="x").replace("sqlite://x", "mysql://x")
     (tmp_path / "responder.yml").write_text(text)
     assert (await run("check")).code == 2
@@ -603,7 +601,7 @@ async def test_report(ask: Run, responder: ResponderServer) -> None:
     assert (await ask("report", "--plot", "x.svg")).code == 2
 
 
-async def test_where_all_is_healthy_a_report_is_0(ask: Run, responder: ResponderServer) -> None:
+async def test_a_report_exits_0_if_all_is_healthy(ask: Run, responder: ResponderServer) -> None:
     responder.prometheus.vectors[UP] = [({}, "1")]
     responder.worker._lease = object()  # type: ignore[assignment]
     await responder.good_then_new()

@@ -1,4 +1,4 @@
-"""Who watches sees it to its end, through cut lines and a responder that is away, and leaves it alone on leaving."""
+"""`watch` follows a rollback to its end, across interruptions and restarts, and leaves it running on exit."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def go_on(responder: ResponderServer, outcome: Any = "succeeded", pause: f
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("failed", 1), ("reverted", 1)])
-async def test_one_line_an_event_where_there_is_no_terminal(
+async def test_one_line_per_event_without_a_terminal(
     ask: Run,  # noqa: F811
     responder: ResponderServer,
     outcome: str,
@@ -72,7 +72,7 @@ async def test_one_line_an_event_where_there_is_no_terminal(
     assert kinds == ["accepted", "planned", "step_started", "step_completed", "closed"]
 
 
-async def test_as_json_it_is_one_document_at_the_end(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
+async def test_json_is_one_document_at_the_end(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
     await responder.good_then_new()
     await begin(responder)
     going_on = asyncio.create_task(go_on(responder))
@@ -82,7 +82,7 @@ async def test_as_json_it_is_one_document_at_the_end(ask: Run, responder: Respon
     assert (result.code, body["id"], body["outcome"], len(body["events"])) == (0, "r1", "succeeded", 5)
 
 
-async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
+async def test_watch_waits_for_approval_but_a_script_does_not(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
     await responder.good_then_new()
     out = (await ask("rollback", "backend", "--reason", "x", "--output", "json")).out
     execution_id = json.loads(out)["execution"]
@@ -101,7 +101,7 @@ async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, respon
         assert await asyncio.wait_for(following, 60) == 1
 
 
-async def test_a_stuck_one_ends_it_but_not_one_that_was_stuck(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
+async def test_a_stuck_rollback_ends_it_but_a_closed_one_succeeds(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
     await responder.good_then_new()
     await begin(responder, RetriesExhausted(at=now(), reason="too often"))
     result = await ask("watch", "r1")
@@ -111,7 +111,7 @@ async def test_a_stuck_one_ends_it_but_not_one_that_was_stuck(ask: Run, responde
     assert (result.code, result.out.splitlines()[-1].split()[2:4]) == (0, ["closed", "succeeded:"])
 
 
-async def test_what_is_not_there_is_1_and_nobody_there_is_2(ask: Run, run: Run, free_port: int) -> None:  # noqa: F811
+async def test_an_unknown_id_exits_1_and_no_responder_exits_2(ask: Run, run: Run, free_port: int) -> None:  # noqa: F811
     assert (await ask("watch", "none")).err == "responder: there is no execution none\n"
     assert (await ask("watch", "none")).code == 1
     assert (await ask("watch", "no such/../one")).code == 1
@@ -132,7 +132,7 @@ async def test_in_a_terminal_it_is_drawn(responder: ResponderServer) -> None:
     assert "succeeded" in text
 
 
-async def test_leaving_leaves_the_rollback_alone_and_says_so(responder: ResponderServer) -> None:
+async def test_ctrl_c_leaves_the_rollback_running_and_says_so(responder: ResponderServer) -> None:
     await begin(responder)
     async with watching(responder) as process:
         assert process.stdout is not None
@@ -204,7 +204,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "AGAIN", 0.05)
 
 
-async def test_a_stream_that_is_cut_is_taken_up_after_the_last_event() -> None:
+async def test_an_interrupted_stream_resumes_after_the_last_event() -> None:
     places: list[str | None] = []
 
     async def one_at_a_time(request: web.Request) -> web.StreamResponse:
@@ -217,7 +217,7 @@ async def test_a_stream_that_is_cut_is_taken_up_after_the_last_event() -> None:
     assert places == ["0", "1"]
 
 
-async def test_an_event_that_is_reported_twice_is_shown_once() -> None:
+async def test_a_repeated_event_is_shown_once() -> None:
     async def again(request: web.Request) -> web.StreamResponse:
         return await streamed(request, [EVENTS[0], EVENTS[0], EVENTS[1], EVENTS[0], EVENTS[2]])
 
@@ -237,14 +237,14 @@ async def held_back(request: web.Request) -> web.StreamResponse:
 
 
 @pytest.mark.parametrize("stream", [too_many, held_back])
-async def test_without_a_stream_it_asks_from_time_to_time(stream: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_stream_it_polls(stream: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "FIRST_BYTES", 0.1)
     async with scripted_responder(stream) as (client, requests):
         assert [event["seq"] async for _, event in follow(client, "r1")] == [0, 1, 2]
     assert requests == ["poll", "stream", "poll", "poll"]
 
 
-async def test_a_responder_that_is_away_is_waited_for_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_responder_is_awaited_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.abort()
@@ -258,7 +258,7 @@ async def test_a_responder_that_is_away_is_waited_for_and_not_for_ever(monkeypat
     assert requests.count("stream") > 2
 
 
-async def test_what_the_checks_say_comes_by_either_way(responder: ResponderServer) -> None:
+async def test_findings_of_checks_arrive_by_stream_and_by_polling(responder: ResponderServer) -> None:
     url = str(responder.client.make_url("/")).rstrip("/")
     event = accepted(at=now(), received_at=now(), alerts=())
     await responder.journal.transaction(rollbacks.accept, "r1", event)

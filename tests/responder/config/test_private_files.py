@@ -1,4 +1,4 @@
-"""What the responder writes for itself only its owner can read, whatever the umask; what a service reads, all can."""
+"""Only their owner can read the responder's own files, whatever the umask; files for a service stay readable."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def assert_private(root: Path) -> None:
     } == {}
 
 
-async def test_the_journal_and_what_sqlite_keeps_beside_it(umask: int, tmp_path: Path) -> None:
+async def test_the_journal_and_the_other_files_of_sqlite(umask: int, tmp_path: Path) -> None:
     file = tmp_path / "new" / "deep" / "state.db"
     journal = await open_journal(f"sqlite://{file}")
     await journal.transaction(decisions.record_heartbeat, "x", datetime.now(UTC))
@@ -47,7 +47,7 @@ async def test_the_journal_and_what_sqlite_keeps_beside_it(umask: int, tmp_path:
     await journal.close()
 
 
-async def test_a_journal_that_others_could_read_becomes_private(umask: int, tmp_path: Path) -> None:
+async def test_a_readable_journal_becomes_private(umask: int, tmp_path: Path) -> None:
     for name in ("state.db", "state.db.lock"):
         (tmp_path / name).touch()
         (tmp_path / name).chmod(0o644)
@@ -72,13 +72,13 @@ async def test_snapshots(umask: int, tmp_path: Path) -> None:
     assert_private(tmp_path)
 
 
-def test_evidence_that_a_person_fetches(umask: int, tmp_path: Path) -> None:
+def test_fetched_evidence(umask: int, tmp_path: Path) -> None:
     make_directory(tmp_path / "a" / "b")
     write_fetched(tmp_path / "a" / "b" / "app.log", b"x")
     assert_private(tmp_path)
 
 
-async def test_a_new_file_of_a_service_can_be_read_and_not_written_by_others(umask: int, tmp_path: Path) -> None:
+async def test_a_new_file_of_a_service_is_readable_but_not_writable_by_others(umask: int, tmp_path: Path) -> None:
     local = Local()
     await local.write(tmp_path / "site" / "deep" / "index.html", b"x", parents=True)
     await local.write_text(tmp_path / "note", "x", private=True)

@@ -27,6 +27,6 @@ def test_within(version: str, versions: str, fits: bool | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["2.1", "above 2", "=>2"])
-def test_what_is_no_range(text: str) -> None:
+def test_invalid_ranges(text: str) -> None:
     with pytest.raises(ValidationError, match="is not a version range such as"):
         TypeAdapter(Range).validate_python(text)

@@ -1,4 +1,4 @@
-"""What Alertmanager and Prometheus say now, and `unknown` where they do not say it."""
+"""The live alert state from Alertmanager and Prometheus, and `unknown` if they do not answer."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ async def test_it_fires(connections: Connections, alertmanager: FakeAlertmanager
     assert (live.state, live.reason) == ("firing", "firing in Alertmanager")
 
 
-async def test_one_alert_that_fires_is_enough(connections: Connections, alertmanager: FakeAlertmanager) -> None:
+async def test_one_firing_alert_is_enough(connections: Connections, alertmanager: FakeAlertmanager) -> None:
     pod = {**LABELS, "pod": "p"}
     alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=("s1",))
     alertmanager.fires(pod, fingerprint(pod))
     assert (await query_alerts(incident(alerts=(alert(), alert(pod))), policy_set(), connections)).state == "firing"
 
 
-async def test_an_alert_of_the_same_name_that_is_not_ours_does_not_count(
+async def test_another_alert_with_the_same_name_does_not_count(
     connections: Connections, alertmanager: FakeAlertmanager
 ) -> None:
     alertmanager.fires(LABELS, "0" * 16)
@@ -47,7 +47,7 @@ async def test_an_alert_of_the_same_name_that_is_not_ours_does_not_count(
         ((), (), "Alertmanager does not name the silence"),
     ],
 )
-async def test_it_is_suppressed_and_by_whom(
+async def test_a_suppressed_alert_names_who_silenced_it(
     silenced_by: tuple[str, ...],
     inhibited_by: tuple[str, ...],
     reason: str,
@@ -62,7 +62,7 @@ async def test_it_is_suppressed_and_by_whom(
     assert (live.state, live.reason) == ("suppressed", reason)
 
 
-async def test_what_went_past_alertmanager_is_queried_of_prometheus(
+async def test_alerts_that_bypass_alertmanager_are_looked_up_in_prometheus(
     connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.vectors[ALERTS] = [({**LABELS, "alertstate": "firing"}, "1")]
@@ -70,13 +70,13 @@ async def test_what_went_past_alertmanager_is_queried_of_prometheus(
     assert (live.state, live.reason) == ("firing", "firing in Prometheus, unknown to Alertmanager")
 
 
-async def test_too_much_of_it_is_unknown(connections: Connections, prometheus: FakePrometheus) -> None:
+async def test_too_many_results_are_unknown(connections: Connections, prometheus: FakePrometheus) -> None:
     prometheus.raw = b" " * (5 << 20)
     live = await query_alerts(incident(), policy_set(), connections)
     assert (live.state, "is more than the 4.2 MB that are taken" in live.reason) == ("unknown", True)
 
 
-async def test_a_silence_is_not_outvoted_by_prometheus(
+async def test_a_silence_outweighs_prometheus(
     connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     alertmanager.fires(LABELS, FINGERPRINT, state="suppressed")
@@ -84,7 +84,7 @@ async def test_a_silence_is_not_outvoted_by_prometheus(
     assert (await query_alerts(incident(), policy_set(), connections)).state == "suppressed"
 
 
-async def test_neither_has_it(connections: Connections) -> None:
+async def test_firing_in_neither(connections: Connections) -> None:
     live = await query_alerts(incident(), policy_set(), connections)
     assert (live.state, live.reason) == ("gone", "firing in neither Alertmanager nor Prometheus")
 
@@ -101,7 +101,7 @@ async def test_no_answer_is_unknown(
     assert (live.state, "no Alertmanager answered" in live.reason) == ("unknown", True)
 
 
-async def test_all_of_the_environment_is_requested(
+async def test_all_alerts_of_the_environment_are_queried(
     connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     other = {**LABELS, "alertname": "Other"}
@@ -123,7 +123,7 @@ async def test_a_label_cannot_break_out_of_the_query(connections: Connections, p
     )
 
 
-async def test_other_services_are_in_trouble_whatever_their_checks_look_like(
+async def test_other_services_are_in_trouble_whatever_their_checks_report(
     connections: Connections, alertmanager: FakeAlertmanager
 ) -> None:
     health = ({"http": "http://cart/health", "fields": {"status": "up"}, "headers": {"Accept": "*/*"}},)

@@ -1,4 +1,4 @@
-"""The guards hear every fact that the journal and Alertmanager have, and `unknown` where one could not be learned."""
+"""The guards get every fact of the journal and Alertmanager, and `unknown` for what cannot be determined."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ async def rolled_back(journal: Database, execution_id: str, outcome: Outcome, *,
 
 
 # --- what the journal knows ---
-async def test_of_a_new_service_nothing_is_known(journal: Database) -> None:
+async def test_a_new_service_has_no_facts(journal: Database) -> None:
     assert await known(journal) == Facts(service=service())
 
 
-async def test_an_unknown_service_says_why(journal: Database) -> None:
+async def test_an_unknown_service_has_a_reason(journal: Database) -> None:
     found = await known(journal, incident(service="nobody"))
     assert (found.service, found.service_problem) == (None, "no service 'nobody' is configured")
 
 
-async def test_the_running_version_is_the_newest_and_the_target_the_last_good_one(journal: Database) -> None:
+async def test_the_newest_version_runs_and_the_last_good_one_is_the_target(journal: Database) -> None:
     await deploy(journal, "1.8", 4000, "good")
     await deploy(journal, "1.9", 3000, "good")
     await deploy(journal, "2.0", 2000, "bad")
@@ -77,12 +77,12 @@ async def test_the_running_version_is_the_newest_and_the_target_the_last_good_on
     assert (found.target.version, found.target.status) == ("1.9", "good")
 
 
-async def test_a_good_version_that_runs_is_not_its_own_target(journal: Database) -> None:
+async def test_the_running_good_version_is_not_its_own_target(journal: Database) -> None:
     await deploy(journal, "2.1", 600, "good")
     assert (await known(journal)).target is None
 
 
-async def test_a_named_version_is_found_with_what_is_known_of_it(journal: Database) -> None:
+async def test_a_named_version_is_found_with_its_status(journal: Database) -> None:
     await deploy(journal, "1.8", 4000, "suspect")
     await deploy(journal, "2.1", 600)
     found = await known(journal, by_hand(version="1.8"))
@@ -116,7 +116,7 @@ async def test_past_rollbacks(journal: Database, outcome: Outcome, changed: bool
     assert other.last_of_policy is None, "each policy has its own cooldown"
 
 
-async def test_a_version_that_was_rolled_back_and_is_deployed_again(journal: Database) -> None:
+async def test_a_rolled_back_version_that_is_deployed_again(journal: Database) -> None:
     await deploy(journal, "2.0", 4000, "good")
     await deploy(journal, "2.1", 600)
     await rolled_back(journal, "r1", "succeeded")
@@ -127,7 +127,7 @@ async def test_a_version_that_was_rolled_back_and_is_deployed_again(journal: Dat
     assert (before.id, before.stop_requested_by) == ("r1", None)
 
 
-async def test_an_alert_that_opened_one_before(journal: Database) -> None:
+async def test_an_alert_that_opened_an_earlier_rollback(journal: Database) -> None:
     await rolled_back(journal, "r1", "failed", changed=False)
     assert (await known(journal)).opened == "r1"
     again = incident(alerts=(alert(starts_at=ago(5)),))
@@ -136,7 +136,7 @@ async def test_an_alert_that_opened_one_before(journal: Database) -> None:
     assert (await known(journal, joined)).opened == "r1"
 
 
-async def test_who_stopped_everything(journal: Database, tmp_path: Path) -> None:
+async def test_who_stopped_all_automation(journal: Database, tmp_path: Path) -> None:
     await journal.transaction(decisions.set_kill_switch, "bob", "storm", NOW)
     assert (await known(journal)).stopped == "stopped by bob: storm"
     (tmp_path / "stop").touch()
@@ -164,7 +164,7 @@ async def report_requirement(journal: Database, version: str, hours_ago: float, 
 
 
 @pytest.mark.parametrize("configured", [False, True])
-async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, configured: bool) -> None:
+async def test_an_outdated_app_has_its_own_requirements(journal: Database, configured: bool) -> None:
     """The site is at 2.2, which works with anything; the app in the store is at 2.0 still, and does not."""
     needs = "" if configured else ">=2.1"
     await report_requirement(journal, "2.0", 9, needs, "ios")
@@ -201,7 +201,7 @@ async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, conf
         ),
     ],
 )
-async def test_what_a_version_reported_stands_for_the_service_that_it_names(
+async def test_a_reported_requirement_replaces_the_configured_one_for_that_service(
     journal: Database, ranges: dict[str, str], incompatible: tuple[str, ...]
 ) -> None:
     """And what is configured for all others: who adds one range does not take the others away."""
@@ -219,7 +219,7 @@ async def test_what_a_version_reported_stands_for_the_service_that_it_names(
     [("frontend", "2.0", {"backend": "<2.0"}), ("backend", "2.0", {"frontend": ">=2.1"})],
 )
 @pytest.mark.parametrize("forced_by", ["a person", "an alert"])
-async def test_the_others_are_judged_beside_the_version_that_was_named(
+async def test_compatibility_is_checked_for_the_named_version(
     journal: Database,
     connections: Connections,
     forced_by: str,

@@ -1,4 +1,4 @@
-"""Freeze windows mean what Alertmanager's time intervals mean, in the time zone that they name."""
+"""Freeze windows have the meaning of Alertmanager's time intervals, in their own time zone."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def covers(when: str, **interval: Any) -> bool:
         ({}, "2026-11-27 12:00", None),
     ],
 )
-def test_when(interval: dict[str, Any], inside: str, outside: str | None) -> None:
+def test_active_times(interval: dict[str, Any], inside: str, outside: str | None) -> None:
     assert covers(inside, **interval)
     assert outside is None or not covers(outside, **interval)
 
 
-def test_all_that_is_given_must_hold() -> None:
+def test_all_given_fields_must_match() -> None:
     night = {"weekdays": ["friday"], "times": [{"start_time": "18:00", "end_time": "24:00"}], "months": ["november"]}
     assert covers("2026-11-27 18:00", **night)
     assert not covers("2026-11-27 17:59", **night)
@@ -93,6 +93,6 @@ def test_mistakes_are_named(interval: dict[str, Any], message: str) -> None:
         ({"services": ["backend"], "environments": ["staging"]}, "backend", "staging", True),
     ],
 )
-def test_whom(whom: dict[str, Any], service: str, environment: str, holds: bool) -> None:
+def test_affected_services(whom: dict[str, Any], service: str, environment: str, holds: bool) -> None:
     freeze = Freeze.model_validate({"name": "always", "time_intervals": [{"weekdays": ["friday"]}, {}], **whom})
     assert freeze.holds(service, environment, datetime(2026, 11, 28, tzinfo=UTC)) is holds

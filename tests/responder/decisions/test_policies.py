@@ -1,4 +1,4 @@
-"""Each alert is judged by itself: the first policy that matches its labels takes it, whatever else is in the body."""
+"""Each alert is matched by itself: the first policy that matches its labels takes it, whatever else is in the body."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_each_alert_finds_its_own_policy() -> None:
     ]
 
 
-def test_common_labels_and_the_status_of_the_group_decide_nothing() -> None:
+def test_common_labels_and_the_group_status_are_ignored() -> None:
     body = sent_body(
         sent_alert({"alertname": "Other"}),
         commonLabels=LABELS,
@@ -60,7 +60,7 @@ def test_common_labels_and_the_status_of_the_group_decide_nothing() -> None:
     assert [a.name for a in unwanted] == ["Other"]
 
 
-def test_resolved_alerts_open_nothing_and_are_not_missed() -> None:
+def test_resolved_alerts_open_nothing() -> None:
     firing, resolved = alert(), alert(OTHER, status="resolved")
     incidents, unwanted = match_alerts([firing, resolved], [BY_LABEL], NOW, sender="am")
     assert [i.service for i in incidents] == ["backend"]
@@ -76,12 +76,12 @@ def test_alerts_of_one_policy_service_and_environment_are_one_incident() -> None
     ]
 
 
-def test_a_policy_over_several_services_opens_one_incident_each() -> None:
+def test_a_policy_with_several_services_opens_one_incident_each() -> None:
     both = policy(roll_back=("backend", "frontend"))
     assert [entry[1] for entry in found([alert()], both)] == ["backend", "frontend"]
 
 
-def test_a_service_that_is_named_twice_is_rolled_back_once() -> None:
+def test_a_service_named_twice_is_rolled_back_once() -> None:
     (only,), _ = match_alerts([alert()], [policy(roll_back=("backend", "backend"))], NOW, sender="am")
     assert len(only.alerts) == 1
 
@@ -91,7 +91,7 @@ def test_the_same_alert_twice_in_a_body_is_one_alert() -> None:
     assert len(only.alerts) == 1
 
 
-def test_a_label_that_names_no_service_is_reported_and_not_guessed() -> None:
+def test_a_label_that_names_no_service_is_reported() -> None:
     nameless = alert({"alertname": "BackendDown"})
     (opened,), _ = match_alerts([nameless], [BY_LABEL], NOW, sender="am")
     assert (opened.service, opened.environment) == ("", "")
@@ -101,12 +101,12 @@ def test_a_label_that_names_no_service_is_reported_and_not_guessed() -> None:
     )
 
 
-def test_who_sent_it_and_what_was_cut_off_stay_with_the_incident() -> None:
+def test_the_incident_keeps_its_sender_and_the_number_of_truncated_alerts() -> None:
     (opened,), _ = match_alerts([alert()], [policy()], NOW, sender="am-1", truncated=4)
     assert (opened.requested_by, opened.truncated_alerts, opened.received_at, opened.forced) == ("am-1", 4, NOW, False)
 
 
-def test_without_policies_nothing_is_wanted() -> None:
+def test_without_policies_there_are_no_incidents() -> None:
     assert match_alerts([alert()], [], NOW, sender="am") == ([], [alert()])
 
 
@@ -128,19 +128,19 @@ TWO = (service(), service(environment="staging"), service("frontend"))
         ("../../etc", "", None, "no service '../../etc' is configured"),
     ],
 )
-def test_a_label_chooses_only_among_what_is_configured(
+def test_a_label_can_only_select_configured_services(
     name: str, environment: str, found_in: str | None, problem: str
 ) -> None:
     configured, why = policy_set(services=TWO).service(name, environment)
     assert (configured.environment if configured else None, why) == (found_in, problem)
 
 
-def test_a_policy_by_name_and_by_hand_where_there_is_none() -> None:
+def test_a_policy_by_name_and_the_default_for_manual_rollbacks() -> None:
     assert policy_set().policy("backend-down").name == "backend-down"
     assert policy_set().policy("gone") is BY_HAND
 
 
-def test_the_stop_file_stops_by_being_there(tmp_path: Path) -> None:
+def test_an_existing_stop_file_stops_automation(tmp_path: Path) -> None:
     file = tmp_path / "stop"
     stopping = policy_set(stop_file=file)
     assert stopping.stop_file_says() == ""
@@ -152,11 +152,11 @@ def test_the_stop_file_stops_by_being_there(tmp_path: Path) -> None:
 
 
 # --- the incident ---
-def test_the_same_trouble_has_the_same_id_however_often_it_is_sent() -> None:
+def test_repeated_alerts_have_the_same_incident_key() -> None:
     assert incident().id == incident(received_at=ago(-600), requested_by="other").id
 
 
-def test_an_alert_that_joins_later_is_still_the_same_trouble() -> None:
+def test_an_alert_that_joins_later_keeps_the_incident_key() -> None:
     joined = alert({**LABELS, "pod": "p"}, starts_at=ago(10))
     assert incident(alerts=(alert(), joined)).id == incident().id == incident(alerts=(joined, alert())).id
 
@@ -172,11 +172,11 @@ def test_an_alert_that_joins_later_is_still_the_same_trouble() -> None:
         by_hand(),
     ],
 )
-def test_other_trouble_has_another_id(other: Incident) -> None:
+def test_other_trouble_has_another_incident_key(other: Incident) -> None:
     assert other.id != incident().id
 
 
-def test_two_requests_by_hand_are_two() -> None:
+def test_two_manual_requests_are_two_incidents() -> None:
     assert by_hand().id != by_hand(received_at=ago(1)).id
 
 
@@ -197,7 +197,7 @@ def test_the_title_says_what_happened(case: Incident, title: str) -> None:
 
 
 # --- what may be written ---
-def test_a_policy_acts_only_where_it_is_reported_to() -> None:
+def test_a_policy_only_observes_by_default() -> None:
     assert Policy(name="p", match=['a="b"'], roll_back=("backend",)).mode == "observe"
 
 
@@ -220,6 +220,6 @@ def test_a_policy_acts_only_where_it_is_reported_to() -> None:
         ({"cooldwn": "5m"}, "Extra inputs"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, object], says: str) -> None:
+def test_an_invalid_policy_is_rejected(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         policy(**wrong)

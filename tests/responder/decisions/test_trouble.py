@@ -1,4 +1,4 @@
-"""Trouble counts while it is visible in the last scrapes; what nobody can tell is never evidence."""
+"""Trouble counts only while it is visible in the last scrapes; missing data is never evidence."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def evaluated(at: float = CLOCK, **labels: str) -> Sample:
         ([sample("recorded", 0.3, **LABELS)], "unknown", "load the alert rules of this release"),
     ],
 )
-def test_what_the_rules_record(samples: list[Sample], state: str, reason: str) -> None:
+def test_recorded_trouble(samples: list[Sample], state: str, reason: str) -> None:
     found = Recordings([*samples, sample("clock")]).of([alert()], "backend")
     assert found
     assert (found.state, reason in found.reason) == (state, True), found.reason
 
 
 @pytest.mark.parametrize("samples", [[], [now(alertname="Other"), evaluated(alertname="Other")]])
-def test_what_no_rule_records(samples: list[Sample]) -> None:
+def test_alerts_without_a_recording(samples: list[Sample]) -> None:
     assert Recordings([*samples, sample("clock")]).of([alert()], "backend") is None
 
 
@@ -90,7 +90,7 @@ HEALTHY, SICK, NO_DATA = [({}, "1")], [({}, "0")], []
         (NO_DATA, NO_DATA, "unknown", "cannot tell whether BackendDown persists"),
     ],
 )
-async def test_of_a_rule_that_records_nothing_the_checks_of_the_service_are_queried(
+async def test_without_a_recording_the_checks_of_the_service_decide(
     health: list[Any], traffic: list[Any], state: str, reason: str, connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.vectors |= {UP: health, TRAFFIC: traffic}
@@ -99,13 +99,13 @@ async def test_of_a_rule_that_records_nothing_the_checks_of_the_service_are_quer
     assert (found.state, reason in found.reason) == (state, True), found.reason
 
 
-async def test_the_refusal_names_the_remedy(connections: Connections, prometheus: FakePrometheus) -> None:
+async def test_the_denial_names_the_remedy(connections: Connections, prometheus: FakePrometheus) -> None:
     prometheus.vectors[UP] = HEALTHY
     found = await query_trouble(incident(), policy_set(), connections)
     assert found.reason.endswith("add an `expression` to policy backend-down")
 
 
-async def test_services_that_go_together_are_in_trouble_with_any_of_them(
+async def test_the_trouble_of_any_service_counts_in_a_rollback_of_several(
     connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.vectors |= {UP: HEALTHY, 'probe_success{service="frontend"}': SICK}
@@ -124,7 +124,7 @@ async def test_services_that_go_together_are_in_trouble_with_any_of_them(
         ([], "gone"),
     ],
 )
-async def test_an_expression_is_queried_before_the_checks(
+async def test_an_expression_takes_precedence_over_checks(
     vector: list[Any], state: str, connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.vectors |= {"errors > 1": vector, UP: SICK}
@@ -133,7 +133,7 @@ async def test_an_expression_is_queried_before_the_checks(
     assert (found.state, "`expression` of policy backend-down" in found.reason) == (state, True)
 
 
-async def test_a_recording_is_queried_before_the_expression(
+async def test_a_recording_takes_precedence_over_the_expression(
     connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.sees(LABELS)

@@ -1,4 +1,4 @@
-"""What `check --live` asks of the journal, with nothing made or changed: an older version may be at work."""
+"""How `check --live` checks the journal: it creates and changes nothing, because an older version may be running."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ async def _set_version(state: str, to: int) -> None:
     await connection.close()
 
 
-async def test_a_journal_that_can_be_used(state: str) -> None:
+async def test_a_usable_journal(state: str) -> None:
     await check_journal(state)
     opened = await open_journal(state)
     await check_journal(state)  # beside a responder that has it open
     await opened.close()
 
 
-async def test_an_older_journal_is_left_as_it_is(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_older_journal_is_left_unchanged(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await (await open_journal(state)).close()
     for module in (sqlite_schema, postgres_schema):
         monkeypatch.setattr(module, "load_migrations", lambda: [*load_migrations(), "SELECT * FROM nowhere"])
@@ -54,14 +54,14 @@ async def test_an_older_journal_is_left_as_it_is(state: str, monkeypatch: pytest
     assert await _version(state) == 1
 
 
-async def test_a_newer_journal_is_refused(state: str) -> None:
+async def test_a_newer_journal_is_rejected(state: str) -> None:
     await (await open_journal(state)).close()
     await _set_version(state, 99)
     with pytest.raises(ConfigError, match="newer version of the responder"):
         await check_journal(state)
 
 
-async def test_nothing_is_made(tmp_path: Path) -> None:
+async def test_nothing_is_created(tmp_path: Path) -> None:
     await check_journal(f"sqlite://{tmp_path}/not/yet/state.db")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "state.db").write_text("this is no database, and it is long enough to have a header" * 9)
@@ -73,7 +73,7 @@ async def test_nothing_is_made(tmp_path: Path) -> None:
         await check_journal(f"sqlite://{tmp_path}/file/state.db")
 
 
-async def test_a_role_that_may_not_make_tables(postgres_server: object, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_role_that_cannot_create_tables(postgres_server: object, monkeypatch: pytest.MonkeyPatch) -> None:
     dsn = str(await postgres_server.database("rights"))  # type: ignore[attr-defined]
     owner = await asyncpg.connect(dsn)
     await owner.execute("CREATE ROLE journal_reader LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
@@ -88,6 +88,6 @@ async def test_a_role_that_may_not_make_tables(postgres_server: object, monkeypa
     await owner.close()
 
 
-async def test_a_server_that_is_away() -> None:
+async def test_an_unreachable_server() -> None:
     with pytest.raises(ConfigError, match="cannot be used"):
         await check_journal("postgresql://nobody@127.0.0.1:1/none")

@@ -1,4 +1,4 @@
-"""What is kept is asked for once, taken by one worker, and found again, on either journal."""
+"""Evidence is requested once, claimed by one worker, and found again, on either journal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.journals import journal, state  # noqa: F401
 from tests.responder.examples import accepted, alert
 
 
-async def test_from_wanted_to_deleted(journal: Database) -> None:  # noqa: F811
+async def test_from_requested_to_deleted(journal: Database) -> None:  # noqa: F811
     now = datetime.now(UTC)
     where = {"policy": "p", "service": "backend", "environment": "production", "deployment_id": "d"}
 

@@ -1,4 +1,4 @@
-"""The journal's guarantees, the same on SQLite and on PostgreSQL: once, in order, behind a fence, under a lease."""
+"""The guarantees of the journal on SQLite and PostgreSQL: once, in order, behind a fence, under a lease."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def deployment(version: str, minutes: int = 0, **more: Any) -> Deployment:
     return Deployment(version=version, at=NOW + timedelta(minutes=minutes), **fields)
 
 
-async def test_what_was_accepted_is_read_back_whole(journal: Database) -> None:
+async def test_an_accepted_execution_is_read_back_completely(journal: Database) -> None:
     first = await accept(journal, alerts=(alert(instance="a"), alert(instance="b")))
     assert await journal.read(executions.load, first.id) == first
 
 
-async def test_one_live_execution_a_service(journal: Database) -> None:
+async def test_one_live_execution_per_service(journal: Database) -> None:
     first = await accept(journal)
     with pytest.raises(Conflict, match="being rolled back"):
         await accept(journal)
@@ -93,7 +93,7 @@ async def test_one_live_execution_a_service(journal: Database) -> None:
     await accept(journal)
 
 
-async def test_a_stuck_one_keeps_the_lock(journal: Database) -> None:
+async def test_a_stuck_execution_keeps_the_lock(journal: Database) -> None:
     first = await accept(journal)
     await journal.transaction(rollbacks.append, first, [StepFailed(at=NOW, reason="drift", freeze=True)], None)
     with pytest.raises(Conflict):
@@ -152,7 +152,7 @@ async def test_claims_are_limited_over_all_workers(journal: Database) -> None:
     assert len(await claim(journal, second, concurrent=3)) == 1
 
 
-async def test_a_lapsed_lease_lets_another_go_on(journal: Database) -> None:
+async def test_an_expired_lease_lets_another_worker_continue(journal: Database) -> None:
     execution = await accept(journal)
     dead = await worker(journal, "dead", lease=0.05)
     assert [x.id for x, _ in await claim(journal, dead)] == [execution.id]
@@ -165,7 +165,7 @@ async def test_a_lapsed_lease_lets_another_go_on(journal: Database) -> None:
         await journal.transaction(rollbacks.append, execution, [Resumed(at=NOW, worker=dead)], dead)
 
 
-async def test_an_interrupted_execution_is_resumed_before_a_new_one_begins(journal: Database) -> None:
+async def test_an_interrupted_execution_is_resumed_before_a_new_one_starts(journal: Database) -> None:
     waiting = await accept(journal, "first", at=NOW)
     interrupted = await accept(journal, "second", at=NOW + timedelta(minutes=1))
     dead = await worker(journal, "dead", lease=0.05)
@@ -181,7 +181,7 @@ async def test_an_interrupted_execution_is_resumed_before_a_new_one_begins(journ
     assert [x.id for x, _ in await claim(journal, heir, concurrent=1)] == [waiting.id]
 
 
-async def test_an_interrupted_execution_needs_no_free_place(journal: Database) -> None:
+async def test_an_interrupted_execution_needs_no_free_slot(journal: Database) -> None:
     interrupted = await accept(journal, "a")
     dead = await worker(journal, "dead", lease=600.0)
     await claim(journal, dead)
@@ -197,13 +197,13 @@ async def test_an_interrupted_execution_needs_no_free_place(journal: Database) -
     assert [x.id for x, _ in claimed] == [interrupted.id]
 
 
-async def test_a_lease_is_renewed_while_it_stands(journal: Database) -> None:
+async def test_a_valid_lease_is_renewed(journal: Database) -> None:
     name = await worker(journal, lease=5.0)
     assert await journal.transaction(executions.renew, name, 5.0)
     assert not await journal.transaction(executions.renew, "never seen", 5.0)
 
 
-async def test_what_fails_leaves_nothing_and_disturbs_nobody(journal: Database) -> None:
+async def test_a_failed_transaction_leaves_nothing_and_affects_no_other(journal: Database) -> None:
     async def fails(tx: Transaction) -> None:
         await registry.record(tx, deployment("9"))
         raise LookupError("half way")
@@ -222,7 +222,7 @@ async def test_what_fails_leaves_nothing_and_disturbs_nobody(journal: Database) 
     assert {row["id"] for row in found} == {f"d-{n}-0" for n in range(40)}
 
 
-async def test_changed_wakes_whoever_waits(journal: Database) -> None:
+async def test_changed_wakes_every_waiter(journal: Database) -> None:
     while await journal.changed(0.05):
         pass
     waiting = asyncio.create_task(journal.changed(10))
@@ -232,7 +232,7 @@ async def test_changed_wakes_whoever_waits(journal: Database) -> None:
     assert not await journal.changed(0.05)
 
 
-async def test_two_replicas_hear_of_each_other(state: str) -> None:
+async def test_two_replicas_notify_each_other(state: str) -> None:
     if state.startswith("sqlite"):
         opened = await open_journal(state)
         with pytest.raises(ConfigError, match="in use by another responder"):
@@ -250,7 +250,7 @@ async def test_two_replicas_hear_of_each_other(state: str) -> None:
     await second.close()
 
 
-async def test_it_opens_again_with_all_that_it_had(state: str) -> None:
+async def test_a_reopened_journal_has_all_its_content(state: str) -> None:
     first = await open_journal(state)
     execution = await accept(first, alerts=(alert(),))
     await first.close()
@@ -259,7 +259,7 @@ async def test_it_opens_again_with_all_that_it_had(state: str) -> None:
     await second.close()
 
 
-async def test_a_newer_schema_is_refused(state: str) -> None:
+async def test_a_newer_schema_is_rejected(state: str) -> None:
     opened = await open_journal(state)
     if state.startswith("sqlite"):
         await opened.close()
@@ -283,7 +283,7 @@ CREATE VIEW noted AS SELECT id, noted FROM executions;
 """
 
 
-async def test_a_new_migration_keeps_what_is_recorded(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_migration_keeps_existing_records(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = await open_journal(state)
     execution = await accept(opened, alerts=(alert(),))
     await opened.close()
@@ -296,7 +296,7 @@ async def test_a_new_migration_keeps_what_is_recorded(state: str, monkeypatch: p
         await opened.close()
 
 
-async def test_a_migration_that_fails_leaves_the_schema_as_it_was(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_migration_leaves_the_schema_unchanged(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await (await open_journal(state)).close()
     with monkeypatch.context() as broken:
         for module in (sqlite_schema, postgres_schema):
@@ -309,7 +309,7 @@ async def test_a_migration_that_fails_leaves_the_schema_as_it_was(state: str, mo
     await opened.close()
 
 
-async def test_decisions_are_counted_not_repeated(journal: Database) -> None:
+async def test_repeated_decisions_are_counted(journal: Database) -> None:
     def decision(n: int, guard: str) -> RecordedDecision:
         return RecordedDecision(
             id=f"x{n}",
@@ -337,7 +337,7 @@ async def test_decisions_are_counted_not_repeated(journal: Database) -> None:
     assert await journal.read(decisions.find, service=None, since=NOW + timedelta(hours=1), most=10) == []
 
 
-async def test_deployments_and_what_becomes_of_versions(journal: Database) -> None:
+async def test_deployments_and_the_status_of_versions(journal: Database) -> None:
     assert await journal.transaction(registry.record, deployment("1"), "good")
     assert await journal.transaction(registry.record, deployment("2", 1))
     assert not await journal.transaction(registry.record, deployment("2", 1))
@@ -442,7 +442,7 @@ async def rows(journal: Database, view: str) -> list[dict[str, Any]]:
     return await journal.read(look)
 
 
-async def test_the_views_tell_what_happened_and_what_each_event_came_to(journal: Database) -> None:
+async def test_the_views_show_rollbacks_and_the_state_after_each_event(journal: Database) -> None:
     first = await accept(journal, alerts=(alert(),))
     until = NOW + timedelta(minutes=15)
     events = [
@@ -462,7 +462,7 @@ async def test_the_views_tell_what_happened_and_what_each_event_came_to(journal:
     ]
 
 
-async def test_the_views_tell_the_alerts_that_opened_a_rollback(journal: Database) -> None:
+async def test_the_views_show_the_alerts_that_opened_a_rollback(journal: Database) -> None:
     opening = alert().model_copy(update={"annotations": {"summary": "no\0 answer"}, "generator_url": "http://p/graph"})
     first = await accept(journal, alerts=(opening,))
     [found] = await rows(journal, "rollback_alerts")
@@ -471,7 +471,7 @@ async def test_the_views_tell_the_alerts_that_opened_a_rollback(journal: Databas
     assert found["generator_url"] == "http://p/graph"
 
 
-async def test_the_views_tell_the_versions_that_run_and_where_a_rollback_would_go(journal: Database) -> None:
+async def test_the_views_show_running_versions_and_rollback_targets(journal: Database) -> None:
     for minutes, version, status in ((0, "1", "good"), (1, "2", "good"), (2, "3", "bad"), (3, "4", "good")):
         await journal.transaction(registry.record, deployment(version, minutes), status)
     found = {row["version"]: (row["status"], bool(row["runs"])) for row in await rows(journal, "service_versions")}
@@ -489,7 +489,7 @@ def _ask(query: str, **params: Any) -> Any:
     return ask
 
 
-async def test_grafana_reads_the_views_and_nothing_else(postgres_server: Any) -> None:
+async def test_grafana_reads_only_the_views(postgres_server: Any) -> None:
     import asyncpg
 
     dsn = await postgres_server.database("grafana_reads")
@@ -534,7 +534,7 @@ async def test_grafana_reads_the_views_and_nothing_else(postgres_server: Any) ->
     await opened.close()
 
 
-async def test_postgres_that_stops_is_unavailable_and_comes_back(tmp_path: Path) -> None:
+async def test_a_stopped_postgres_is_unavailable_and_recovers(tmp_path: Path) -> None:
     from tests import parts
 
     parts.need("postgres")
@@ -582,12 +582,12 @@ async def test_a_full_disk_is_unavailable_and_nothing_is_lost(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("url", ["sqlite://relative.db", "mysql://x", "", "sqlite:state.db"])
-async def test_a_state_that_is_none_is_refused(url: str) -> None:
+async def test_an_invalid_state_url_is_rejected(url: str) -> None:
     with pytest.raises(ConfigError, match="must be sqlite:///"):
         await open_journal(url)
 
 
-async def test_a_state_that_cannot_be_is_refused(tmp_path: Path) -> None:
+async def test_an_unusable_state_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be used"):
         await open_journal(f"sqlite://{tmp_path / 'file' / 'state.db'}")
@@ -595,7 +595,7 @@ async def test_a_state_that_cannot_be_is_refused(tmp_path: Path) -> None:
         await open_journal("postgresql://nobody@127.0.0.1:1/none")
 
 
-async def test_each_who_listens_hears_of_it(journal: Database) -> None:
+async def test_every_subscription_is_notified(journal: Database) -> None:
     """The worker and whoever else waits do not take a notification away from each other."""
     ears = [journal.listen() for _ in range(3)]
     while await journal.changed(0.05):
@@ -613,7 +613,7 @@ async def test_each_who_listens_hears_of_it(journal: Database) -> None:
     assert not await ears[0].changed(0.05)
 
 
-async def test_how_far_each_has_come(journal: Database) -> None:
+async def test_the_progress_of_each_execution(journal: Database) -> None:
     old = await accept(journal, "old", at=NOW - timedelta(days=1))
     closed = await accept(journal, "closed")
     live = await accept(journal, "live", at=NOW - timedelta(days=2))
@@ -631,7 +631,7 @@ async def test_how_far_each_has_come(journal: Database) -> None:
     assert [event.type for event in events] == ["step_failed", "closed"]
 
 
-async def test_what_a_report_asks(journal: Database) -> None:
+async def test_the_queries_of_a_report(journal: Database) -> None:
     first = await accept(journal)
     await journal.transaction(
         rollbacks.append, first, [Closed(at=NOW, outcome="failed", by="tests", reason="over")], None
@@ -665,7 +665,7 @@ async def test_what_a_report_asks(journal: Database) -> None:
 
 
 # --- text from outside ---
-async def test_text_that_no_database_stores_costs_only_its_odd_characters(journal: Database) -> None:
+async def test_text_that_no_database_stores_loses_only_its_invalid_characters(journal: Database) -> None:
     """What logs, errors and comments of others hold is on record, whatever it is."""
     fields = {"policy": "p", "service": "shop", "environment": "test", "result": "deny", "guard": "firing"}
     odd = RecordedDecision(
@@ -682,7 +682,7 @@ async def test_text_that_no_database_stores_costs_only_its_odd_characters(journa
     assert (row["reason"], json.loads(row["body"])) == ("a\ufffdb \ufffdc Zoë", {"text": "a\ufffdb"})
 
 
-async def test_when_an_alert_without_a_time_of_its_own_began(journal: Database) -> None:
+async def test_the_start_of_an_alert_without_a_time(journal: Database) -> None:
     async def sent(minutes: float, **other: Any) -> datetime:
         at = NOW + timedelta(minutes=minutes)
         undated = UndatedAlert(**{**dict(alert()), "starts_at": at, **other})

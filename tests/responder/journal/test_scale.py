@@ -1,4 +1,4 @@
-"""What is read of the registry costs the same with a thousand deployments and with a million."""
+"""Reads of the registry cost the same with a thousand deployments and with a million."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ def reads_all(plan: str) -> bool:
         ("Limit\n  ->  Index Scan using a on artifacts a  (cost)\n        Index Cond: (service = $1)", False),
     ],
 )
-def test_what_counts_as_reading_all(plan: str, bad: bool) -> None:
+def test_what_counts_as_a_full_scan(plan: str, bad: bool) -> None:
     assert reads_all(plan) is bad
 
 
 @pytest.mark.parametrize("services", [400, pytest.param(10_000, marks=pytest.mark.soak)])
-async def test_nothing_is_read_from_end_to_end(state: str, journal: Database, services: int) -> None:
+async def test_no_query_scans_a_whole_table(state: str, journal: Database, services: int) -> None:
     import asyncpg
 
     await seed(state, services=services, each=100 if services > 400 else 50)
@@ -135,7 +135,7 @@ async def test_nothing_is_read_from_end_to_end(state: str, journal: Database, se
     assert not whole, "\n\n".join(whole)
 
 
-def test_every_query_about_what_grows_is_queried() -> None:
+def test_every_query_about_a_growing_table_is_tested() -> None:
     grows = re.compile(rf"\b(?:FROM|JOIN) {BIG}\b")
     there = {name for name, sql in load_statements(DIALECT).items() if grows.search(sql) and sql.startswith("SELECT")}
     assert there - set(ASKED) == set()

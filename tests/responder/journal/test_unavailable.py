@@ -1,4 +1,4 @@
-"""Whatever the database or its driver does, callers of the journal see its own errors, and soon."""
+"""Whatever the database or its driver does, callers of the journal get its own errors, and soon."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _opened(session: _Session) -> PostgresJournal:
     return opened
 
 
-async def test_a_release_that_fails_hides_nothing() -> None:
+async def test_a_failed_release_of_a_connection_hides_no_error() -> None:
     await _opened(_Session(OSError("an error"), "release")).transaction(_look)
 
 
@@ -156,7 +156,7 @@ async def test_every_error_of_a_reader_of_sqlite_is_translated(tmp_path: Path, a
     await opened.close()
 
 
-async def test_a_file_that_another_process_locks_is_unavailable(tmp_path: Path) -> None:
+async def test_a_file_locked_by_another_process_is_unavailable(tmp_path: Path) -> None:
     opened = await open_journal(f"sqlite://{tmp_path / 'state.db'}")
 
     async def impatient(tx: Any) -> None:
@@ -173,7 +173,7 @@ async def test_a_file_that_another_process_locks_is_unavailable(tmp_path: Path) 
     await opened.close()
 
 
-async def test_a_value_that_no_database_stores_is_the_senders_mistake(journal: Database) -> None:  # noqa: F811
+async def test_a_value_that_no_database_stores_is_the_senders_error(journal: Database) -> None:  # noqa: F811
     async def store(tx: Transaction) -> None:
         await tx.all("outbox", most=2**70)
 
@@ -182,7 +182,7 @@ async def test_a_value_that_no_database_stores_is_the_senders_mistake(journal: D
     await accept(journal)
 
 
-async def test_the_errors_of_a_transactions_own_code_are_left_alone(journal: Database) -> None:  # noqa: F811
+async def test_errors_of_the_transactions_own_code_are_left_unchanged(journal: Database) -> None:  # noqa: F811
     async def refuse(tx: Transaction) -> None:
         await tx.all("switch", name="kill")
         raise Conflict("in use")
@@ -191,7 +191,7 @@ async def test_the_errors_of_a_transactions_own_code_are_left_alone(journal: Dat
         await journal.transaction(refuse)
 
 
-async def test_a_deadlock_is_resolved_by_running_again(postgres_server: Any) -> None:
+async def test_a_deadlock_is_retried(postgres_server: Any) -> None:
     dsn = await postgres_server.database("deadlocks")
     first, second = await open_journal(dsn), await open_journal(dsn)
     both, runs = asyncio.Barrier(2), []
@@ -266,7 +266,7 @@ async def test_a_replica_that_stalls_between_two_halves_of_a_statement_loses_its
     await healthy.close()
 
 
-async def test_a_connection_that_is_lost_as_it_is_made_does_not_end_listening(
+async def test_a_connection_lost_while_it_is_made_does_not_end_listening(
     postgres_server: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -285,7 +285,7 @@ async def test_a_connection_that_is_lost_as_it_is_made_does_not_end_listening(
     await opened.close()
 
 
-async def test_a_busy_pool_does_not_keep_the_lease_from_being_renewed(postgres_server: Any) -> None:
+async def test_a_busy_pool_does_not_delay_the_renewal_of_the_lease(postgres_server: Any) -> None:
     opened = await open_journal(await postgres_server.database("busy"), lease=60.0)
     continues, entered = asyncio.Event(), asyncio.Semaphore(0)
 
@@ -305,7 +305,7 @@ async def test_a_busy_pool_does_not_keep_the_lease_from_being_renewed(postgres_s
     await opened.close()
 
 
-async def test_every_session_has_bounds_below_the_lease(postgres_server: Any) -> None:
+async def test_every_session_has_timeouts_below_the_lease(postgres_server: Any) -> None:
     dsn = await postgres_server.database("bounds")
     opened = await open_journal(dsn, lease=8.0)
     settings: dict[str, int] = {}
@@ -325,7 +325,7 @@ async def test_every_session_has_bounds_below_the_lease(postgres_server: Any) ->
     await opened.close()
 
 
-async def test_a_journal_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -> None:
+async def test_an_unavailable_journal_is_awaited_at_startup(tmp_path: Path) -> None:
     parts.need("postgres")
     async with parts.postgres(tmp_path) as server:
         dsn = await server.database("comes_later")
@@ -348,7 +348,7 @@ async def test_a_journal_that_is_away_at_the_start_is_waited_for(tmp_path: Path)
 
 
 @pytest.mark.parametrize("wrong", ["a_database_that_nobody_made", "newer"])
-async def test_a_mistake_in_the_configuration_is_reported_at_once(postgres_server: Any, wrong: str) -> None:
+async def test_a_configuration_mistake_is_reported_at_once(postgres_server: Any, wrong: str) -> None:
     dsn = await postgres_server.database(f"mistaken_{wrong}")
     if wrong == "newer":
         await (await open_journal(dsn)).close()

@@ -1,4 +1,4 @@
-"""Whatever comes in, its verdict is in the journal when the answer goes out, and at most one rollback is begun."""
+"""Every decision is in the journal before the answer is sent, and at most one rollback starts."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ async def begun(journal: Database) -> list[Any]:
     return list(await journal.read(executions.find))
 
 
-async def test_what_is_allowed_is_accepted_with_all_that_later_parts_need(
-    journal: Database, connections: Connections
-) -> None:
+async def test_an_accepted_execution_has_all_required_fields(journal: Database, connections: Connections) -> None:
     opened = trouble(truncated_alerts=2, requested_by="am-1", policy=policy(on_stop="hold"))
     (decided,) = await answered(journal, connections, opened)
     assert decided.execution is not None
@@ -99,7 +97,7 @@ async def test_an_approval_is_requested_and_locks_the_service(journal: Database,
     assert again.payload()["guard"] == "in_progress"
 
 
-async def test_what_the_journal_refuses_is_not_queried_of_alertmanager(
+async def test_an_incident_denied_by_the_journal_is_not_looked_up_in_alertmanager(
     journal: Database, connections: Connections, alertmanager: FakeAlertmanager
 ) -> None:
     await journal.transaction(decisions.set_kill_switch, "bob", "storm", datetime.now(UTC))
@@ -109,7 +107,7 @@ async def test_what_the_journal_refuses_is_not_queried_of_alertmanager(
     assert len(await kept(journal)) == 1
 
 
-async def test_the_kill_switch_that_is_thrown_while_alertmanager_thinks_still_counts(
+async def test_a_kill_switch_thrown_during_the_query_of_alertmanager_counts(
     journal: Database, connections: Connections, alertmanager: FakeAlertmanager
 ) -> None:
     alertmanager.hangs = True
@@ -122,7 +120,7 @@ async def test_the_kill_switch_that_is_thrown_while_alertmanager_thinks_still_co
     assert await begun(journal) == []
 
 
-async def test_several_services_are_judged_each_by_itself(journal: Database, connections: Connections) -> None:
+async def test_several_services_are_decided_separately(journal: Database, connections: Connections) -> None:
     by = policy_set(services=(service(), service("frontend")))
     found = await answered(
         journal, connections, trouble(), trouble(service="frontend"), trouble(service="nobody"), by=by
@@ -131,22 +129,20 @@ async def test_several_services_are_judged_each_by_itself(journal: Database, con
     assert results == {"backend": ("allow", True), "frontend": ("allow", True), "nobody": ("deny", False)}
 
 
-async def test_two_policies_that_want_the_same_service_begin_one(journal: Database, connections: Connections) -> None:
+async def test_two_policies_for_the_same_service_open_one_rollback(journal: Database, connections: Connections) -> None:
     found = await answered(journal, connections, trouble(), trouble(policy=policy(name="another")))
     assert sorted(d.payload()["guard"] for d in found) == ["in_progress", "mode"]
     assert len(await begun(journal)) == 1
 
 
-async def test_the_same_at_the_same_moment_begins_one(journal: Database, connections: Connections) -> None:
+async def test_simultaneous_requests_open_one_rollback(journal: Database, connections: Connections) -> None:
     repeated = trouble()
     found = await asyncio.gather(*(answered(journal, connections, repeated) for _ in range(10)))
     assert len({d.execution.id for many in found for d in many if d.execution}) == 1
     assert len(await begun(journal)) == 1
 
 
-async def test_a_refusal_that_is_heard_again_is_counted_with_its_newest_reason(
-    journal: Database, connections: Connections
-) -> None:
+async def test_a_repeated_denial_is_counted_with_its_latest_reason(journal: Database, connections: Connections) -> None:
     old = trouble(alerts=(alert(),), policy=policy(deployed_within=1.0))
     for _ in range(3):
         await answered(journal, connections, old)
@@ -155,16 +151,14 @@ async def test_a_refusal_that_is_heard_again_is_counted_with_its_newest_reason(
     assert record["last_at"] > record["at"]
 
 
-async def test_of_a_refused_flood_only_some_alerts_are_kept_and_the_number_is_reported(
-    journal: Database, connections: Connections
-) -> None:
+async def test_a_denied_flood_keeps_some_alerts_and_their_number(journal: Database, connections: Connections) -> None:
     flood = tuple(now_firing(labels={**LABELS, "pod": str(n)}) for n in range(50))
     await answered(journal, connections, trouble(alerts=flood, policy=policy(deployed_within=1.0)))
     body = json.loads((await kept(journal))[0]["body"])
     assert (len(body["alerts"]), body["total_alerts"]) == (20, 50)
 
 
-async def test_the_worker_of_this_process_gets_it_in_the_same_transaction(
+async def test_the_worker_of_this_process_claims_it_in_the_same_transaction(
     journal: Database, connections: Connections
 ) -> None:
     await journal.transaction(executions.register, "w1", 15.0, datetime.now(UTC))
@@ -174,7 +168,7 @@ async def test_the_worker_of_this_process_gets_it_in_the_same_transaction(
     assert [(d.execution is not None, d.claimed) for d in found] == [(True, True), (True, False)]
 
 
-async def test_a_journal_that_cannot_be_written_accepts_nothing(journal: Database, connections: Connections) -> None:
+async def test_an_unwritable_journal_accepts_nothing(journal: Database, connections: Connections) -> None:
     class Broken:
         def now(self) -> datetime:
             return datetime.now(UTC)
@@ -187,14 +181,14 @@ async def test_a_journal_that_cannot_be_written_accepts_nothing(journal: Databas
     assert await begun(journal) == []
 
 
-async def test_explaining_is_judging_without_a_trace(journal: Database, connections: Connections) -> None:
+async def test_explaining_records_nothing(journal: Database, connections: Connections) -> None:
     (explained,) = await explain([trouble()], policy_set=policy_set(), journal=journal, connections=connections)
     assert (explained.payload()["result"], explained.execution) == ("allow", None)
     assert await kept(journal) == []
     assert await begun(journal) == []
 
 
-async def test_nobody_wants_it(journal: Database) -> None:
+async def test_alerts_without_a_policy(journal: Database) -> None:
     now = datetime.now(UTC)
     strangers = [alert({"alertname": f"A{n}", "service": "x", "environment": "y"}) for n in range(7)]
     payload = await record_unmatched(journal, strangers, now)
@@ -205,6 +199,6 @@ async def test_nobody_wants_it(journal: Database) -> None:
     assert record["times"] == 2
 
 
-async def test_strangers_of_several_services_belong_to_none(journal: Database) -> None:
+async def test_alerts_of_several_unknown_services_belong_to_none(journal: Database) -> None:
     strangers = [alert({"alertname": "A", "service": "x"}), alert({"alertname": "A", "service": "z"})]
     assert (await record_unmatched(journal, strangers, datetime.now(UTC)))["service"] == ""

@@ -1,4 +1,4 @@
-"""The same facts give the same report; what is unknown is never well; every recommendation names its fact."""
+"""The same facts give the same report; unknown is never healthy; every recommendation names its fact."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def report(*services: ServiceFacts, **other: Any) -> Report:
     return make_report(ReportInputs(**fields))
 
 
-def test_where_all_is_well_there_is_nothing_to_say() -> None:
+def test_a_healthy_system_has_no_recommendations() -> None:
     made = report()
     assert (made.status, made.failed_checks, made.unanswered_checks) == ("healthy", [], [])
     assert (made.warnings, made.recommendations) == ([], [])
@@ -68,7 +68,7 @@ def test_where_all_is_well_there_is_nothing_to_say() -> None:
         ({"running": None}, "healthy"),
     ],
 )
-def test_a_service_is_what_its_checks_say(facts: dict[str, Any], status: str) -> None:
+def test_the_status_of_a_service_follows_from_its_checks(facts: dict[str, Any], status: str) -> None:
     assert status_of(service(**facts)) == status
 
 
@@ -91,13 +91,13 @@ SO_SO = service(service="so-so", running=deployment(status="bad"))
         ((UNKNOWN,), {"stopped": "x"}, "unknown"),
     ],
 )
-def test_all_of_it_is_as_well_as_the_worst(
+def test_the_overall_status_is_the_worst_one(
     services: tuple[ServiceFacts, ...], facts: dict[str, Any], status: str
 ) -> None:
     assert report(*services, **facts).status == status
 
 
-def test_without_services_there_is_nothing_to_know() -> None:
+def test_without_services_the_status_is_unknown() -> None:
     assert make_report(ReportInputs(at=NOW, since=NOW)).status == "unknown"
 
 
@@ -154,9 +154,7 @@ NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "facts", "fact", "see"), NOTES, ids=[note[2] for note in NOTES])
-def test_what_stands_out_is_reported_and_where_to_go(
-    fields: dict[str, Any], facts: dict[str, Any], fact: str, see: str
-) -> None:
+def test_warnings_name_a_fact_and_a_remedy(fields: dict[str, Any], facts: dict[str, Any], fact: str, see: str) -> None:
     made = report(service(**fields), **facts)
     (warned,) = [w for w in made.warnings if fact in w.fact]
     advice = [a for a in made.recommendations if a.because == f"{warned.about}: {warned.fact}"]
@@ -173,7 +171,7 @@ def test_what_stands_out_is_reported_and_where_to_go(
         {"last": rollback()},
     ],
 )
-def test_what_is_over_or_in_order_is_not_warned_of(fields: dict[str, Any]) -> None:
+def test_finished_and_healthy_items_have_no_warning(fields: dict[str, Any]) -> None:
     assert report(service(**fields)).warnings == []
 
 
@@ -208,14 +206,14 @@ FAILS = (check("fails", reason="up is 0"),)
         ),
     ],
 )
-def test_what_to_do_about_a_sick_service(services: tuple[ServiceFacts, ...], do: str, see: str) -> None:
+def test_recommendations_for_an_unhealthy_service(services: tuple[ServiceFacts, ...], do: str, see: str) -> None:
     made = report(*services)
     (advice,) = [a for a in made.recommendations if a.because == "backend in production: it is unhealthy: up is 0"]
     assert do in advice.do
     assert see in advice.see
 
 
-def test_a_sick_service_that_is_being_rolled_back_is_watched_and_not_rolled_back_again() -> None:
+def test_an_unhealthy_service_with_an_open_rollback_is_watched() -> None:
     made = report(service(checks=FAILS, open=under_way("running")))
     assert [a.see for a in made.recommendations] == ["responder watch r1"]
     assert [(c.service, c.reason) for c in made.failed_checks] == [("backend", "up is 0")]
@@ -231,7 +229,7 @@ def test_as_markdown() -> None:
     assert "| r1 | backend | production | 2.1 → 2.0 | succeeded | down |" in text
 
 
-def test_text_of_others_stays_text_in_markdown() -> None:
+def test_external_text_stays_text_in_markdown() -> None:
     evil = "x | y\n# Owned\n![i](http://evil) <img src=x> [a](b) `c` @everyone"
     made = report(service(checks=(check("fails", reason=evil),)), stopped=evil, rollbacks=(rollback(reason=evil),))
     text = markdown(made)

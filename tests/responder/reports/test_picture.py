@@ -1,4 +1,4 @@
-"""The picture shows the time that matters."""
+"""The plot shows the relevant time range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The draft says what is on record, in its order, and asks for what is not."""
+"""The draft lists what is recorded, in order, and asks for what is not."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_window_and_its_stages() -> None:
     assert postmortem.summary.endswith("It succeeded and was verified within 2m2s.")
 
 
-def test_what_nobody_knows_is_null_and_queried() -> None:
+def test_unknown_times_are_null_and_become_questions() -> None:
     postmortem = made(first={"onset_at": None, "alerts": (), "forced": True, "requested_by": "alice"})
     assert (postmortem.window.deployed_at, postmortem.window.onset_at, postmortem.window.firing_at) == (
         None,
@@ -91,7 +91,7 @@ def test_what_nobody_knows_is_null_and_queried() -> None:
     assert "| onset | unknown |" in text
 
 
-def test_the_time_line_is_in_order_and_has_everything() -> None:
+def test_the_timeline_is_ordered_and_complete() -> None:
     refused = {"at": ago(70), "times": 4, "policy": "p", "result": "deny", "guard": "firing", "reason": "gone"}
     ours = {**refused, "at": NOW, "result": "allow", "guard": "mode", "execution": "r1"}
     postmortem = made(
@@ -119,7 +119,7 @@ def test_the_time_line_is_in_order_and_has_everything() -> None:
         ),
     ],
 )
-def test_what_was_changed(events: list[Event], changes: list[Any]) -> None:
+def test_recorded_changes(events: list[Event], changes: list[Any]) -> None:
     assert [(c.before, c.after, c.reverting, c.effect) for c in made(*events).changes] == changes
 
 
@@ -146,7 +146,7 @@ def test_what_was_changed(events: list[Event], changes: list[Any]) -> None:
         ),
     ],
 )
-def test_the_summary_says_how_it_stands(events: list[Event], says: str) -> None:
+def test_the_summary_states_the_outcome(events: list[Event], says: str) -> None:
     assert made(*events).summary.endswith(says)
 
 
@@ -185,13 +185,13 @@ def test_the_summary_says_how_it_stands(events: list[Event], says: str) -> None:
         ),
     ],
 )
-def test_humans_are_queried_what_only_they_know(events: list[Event], first: dict[str, Any], question: str) -> None:
+def test_questions_that_only_people_can_answer(events: list[Event], first: dict[str, Any], question: str) -> None:
     questions = made(*events, first=first).questions
     assert any(question in known for known in questions), questions
     assert "What did 2.1 do that a rollback does not undo, such as written data or sent messages?" in questions
 
 
-def test_what_is_left_to_do() -> None:
+def test_remaining_tasks() -> None:
     noted = Planned(at=NOW, plan=plan(*STEPS).model_copy(update={"notes": ("pin 2.0 in the manifest",)}))
     versions = (
         Version(version="2.1", status="bad", reason="rolled back by r1"),
@@ -223,7 +223,7 @@ def test_as_markdown_with_its_plot() -> None:
     )
 
 
-def test_text_of_others_stays_text() -> None:
+def test_external_text_stays_text() -> None:
     evil = alert({"alertname": "a`b", "x": "`<script>`|\n# Owned"}, annotations={"summary": "[x](http://evil)"})
     text = markdown(made(first={"alerts": (evil,), "reason": "<b>|\n# Owned"}))
     assert "\n# Owned" not in text

@@ -1,4 +1,4 @@
-"""One change: written once, awaited until it has converged, and never overwriting the change of someone else."""
+"""One change: written once, awaited until it converges, and never overwriting the change of someone else."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def apply(
     return await apply_change(step, execution, fake.ports, resumed=resumed)
 
 
-async def test_it_is_written_and_has_converged() -> None:
+async def test_it_is_written_and_converges() -> None:
     fake = fakes()
     assert await apply(fake) == (True, "")
     assert fake.gateway.writes == [(RESOURCE, "2.0")]
@@ -41,20 +41,20 @@ async def test_it_is_written_and_has_converged() -> None:
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-async def test_what_is_there_already_is_not_written(resumed: bool) -> None:
+async def test_a_value_already_in_place_is_not_written(resumed: bool) -> None:
     fake = fakes("2.0")
     assert await apply(fake, resumed=resumed) == (resumed, "it was there already")
     assert fake.gateway.writes == []
 
 
 @pytest.mark.parametrize("look", [False, StepFailed("its pods crash")])
-async def test_what_is_there_but_has_not_converged_is_written_again(look: Any) -> None:
+async def test_a_value_in_place_that_has_not_converged_is_written_again(look: Any) -> None:
     fake = fakes("2.0", converging=[look])
     assert await apply(fake) == (True, "")
     assert fake.gateway.writes == [(RESOURCE, "2.0")]
 
 
-async def test_drift_while_looking_at_what_is_there_already() -> None:
+async def test_drift_of_a_value_already_in_place() -> None:
     fake = fakes("2.0", converging=[Drift("somebody paused it")])
     with pytest.raises(Drift, match="somebody paused it"):
         await apply(fake)
@@ -62,7 +62,7 @@ async def test_drift_while_looking_at_what_is_there_already() -> None:
 
 
 @pytest.mark.parametrize(("author", "named"), [("", "someone else"), ("kubectl-edit", "kubectl-edit")])
-async def test_an_unexpected_value_is_left_alone(author: str, named: str) -> None:
+async def test_an_unexpected_value_is_left_unchanged(author: str, named: str) -> None:
     fake = fakes("9.9")
     fake.gateway.author = author
     with pytest.raises(Drift) as raised:
@@ -73,7 +73,7 @@ async def test_an_unexpected_value_is_left_alone(author: str, named: str) -> Non
     assert (raised.value.by, fake.gateway.writes) == (author, [])
 
 
-async def test_drift_while_it_converges() -> None:
+async def test_drift_during_convergence() -> None:
     fake = fakes(converging=[False])
     fake.gateway.at_look = lambda: fake.gateway.values.update({RESOURCE: "9.9"})
     fake.gateway.author = "kubectl-edit"
@@ -99,7 +99,7 @@ async def test_a_short_pause_of_the_change_is_never_exceeded() -> None:
     assert fake.stop_signal.pauses == [0.01] * 3
 
 
-async def test_what_does_not_converge_fails_at_the_deadline() -> None:
+async def test_a_change_that_does_not_converge_fails_at_the_deadline() -> None:
     fake = fakes(converging=[False] * 1000)
     limit = CHANGE.resource.converge_timeout
     with pytest.raises(StepFailed) as raised:
@@ -121,7 +121,7 @@ async def test_a_failing_check_outweighs_convergence() -> None:
         await apply(fakes(looks="-"), WATCHED)
 
 
-async def test_a_check_that_does_not_answer_only_delays() -> None:
+async def test_a_check_without_an_answer_only_delays() -> None:
     fake = fakes(looks="??+")
     assert await apply(fake, WATCHED) == (True, "")
     assert len(fake.stop_signal.pauses) == 2
@@ -132,7 +132,7 @@ async def test_a_check_that_never_answers_is_named_at_the_deadline() -> None:
         await apply(fakes(looks="?"), WATCHED)
 
 
-async def test_only_the_last_look_is_named_at_the_deadline() -> None:
+async def test_only_the_last_check_is_named_at_the_deadline() -> None:
     with pytest.raises(StepFailed, match=r"has not converged within \d+s$"):
         await apply(fakes(looks="?+", converging=[False] * 1000), WATCHED)
 
@@ -144,9 +144,7 @@ async def test_only_the_last_look_is_named_at_the_deadline() -> None:
         ({"converging": [False] * 1000}, r"the .* was set to 2\.1 and has not converged within \d+s"),
     ],
 )
-async def test_a_revert_continues_although_what_was_there_before_is_unhealthy(
-    script: dict[str, Any], note: str
-) -> None:
+async def test_a_revert_continues_although_the_earlier_state_is_unhealthy(script: dict[str, Any], note: str) -> None:
     result = await apply(fakes("2.0", **script), BACK, REVERTING)
     assert result.changed
     assert re.fullmatch(note, result.note)
@@ -158,7 +156,7 @@ async def test_a_revert_stops_at_drift() -> None:
 
 
 @pytest.mark.parametrize(("execution", "interrupted"), [(EXECUTION, True), (REVERTING, False)])
-async def test_only_the_way_forward_is_interrupted(execution: Execution, interrupted: bool) -> None:
+async def test_only_forward_steps_are_interrupted(execution: Execution, interrupted: bool) -> None:
     fake = fakes(converging=[False])
     fake.stop_signal.when = lambda execution: True
     if not interrupted:

@@ -1,4 +1,4 @@
-"""An execution is what its events add up to: in whatever order they legally come, it never loses or invents a step."""
+"""An execution is the fold of its events: in every valid order, no step is lost or invented."""
 
 from __future__ import annotations
 
@@ -93,41 +93,41 @@ def after(*events: Event) -> Execution:
         ([planned(), started(0), RESUMED], "running", None),
     ],
 )
-def test_state_and_ending(events: list[Event], state: State, ending: Outcome | None) -> None:
+def test_state_and_outcome(events: list[Event], state: State, ending: Outcome | None) -> None:
     execution = after(*events)
     assert (execution.state, execution.ending) == (state, ending)
     assert execution.seq == len(events)
     assert execution.live is (state in ("accepted", "running", "reverting"))
 
 
-def test_what_is_done_changes_from_todo_to_taken() -> None:
+def test_completed_steps_move_from_todo_to_done() -> None:
     execution = after(planned(), started(0), done(0), started(1))
     assert (execution.taken, execution.current, execution.todo) == ((FIRST,), SECOND, (SECOND, LAST))
     assert execution.steps_started == 2
     assert execution.changed
 
 
-def test_a_step_that_failed_under_way_is_reverted_as_well() -> None:
+def test_a_step_that_failed_midway_is_also_reverted() -> None:
     execution = after(planned(), started(0), done(0), started(1), halted(1))
     assert execution.todo == (SECOND.inverse(), FIRST.inverse())
     assert (execution.taken, execution.current) == ((), None)
 
 
-def test_a_stop_between_two_steps_turns_back_only_what_was_taken() -> None:
+def test_a_stop_between_two_steps_reverts_only_completed_steps() -> None:
     assert after(planned(), started(0), done(0), stopped()).todo == (FIRST.inverse(),)
 
 
-def test_a_stop_that_holds_turns_nothing_back() -> None:
+def test_a_stop_that_holds_reverts_nothing() -> None:
     execution = after(planned(), started(0), done(0), stopped(hold=True))
     assert (execution.todo, execution.taken) == ((), (FIRST,))
 
 
-def test_a_resumption_changes_nothing_but_the_number() -> None:
+def test_a_resumption_changes_only_the_number() -> None:
     before = after(planned(), started(0))
     assert before.after(RESUMED) == before.model_copy(update={"seq": before.seq + 1})
 
 
-def test_a_step_that_is_started_again_after_a_crash_is_taken_once() -> None:
+def test_a_step_restarted_after_a_crash_counts_once() -> None:
     execution = after(planned(), started(0), RESUMED, started(1), done(1))
     assert (execution.taken, execution.todo) == ((FIRST,), (SECOND, LAST))
     assert execution.steps_started == 2
@@ -145,14 +145,14 @@ def test_a_step_that_is_started_again_after_a_crash_is_taken_once() -> None:
         ([GAVE_UP], False),
     ],
 )
-def test_verification_failed_only_where_all_was_set_back(events: list[Event], failed: bool) -> None:
+def test_verification_failed_only_if_every_change_was_made(events: list[Event], failed: bool) -> None:
     execution = after(*events)
     assert execution.verification_failed is failed
     assert after(*events, closed("failed")).verification_failed is failed
     assert after(*events, closed("succeeded")).verification_failed is False
 
 
-def test_the_reason_is_always_the_last_one_reported() -> None:
+def test_the_reason_is_always_the_latest_one() -> None:
     assert after(planned(), HELD).reason == "production"
     assert after(planned(), HELD, APPROVED).reason == "approved by alice"
     assert after(planned(), started(0), halted(0)).reason == "no"
@@ -162,12 +162,12 @@ def test_the_reason_is_always_the_last_one_reported() -> None:
     assert after(GAVE_UP, closing).reason == "by hand"
 
 
-def test_what_is_closed_knows_when_and_how() -> None:
+def test_a_closed_execution_has_its_time_and_outcome() -> None:
     execution = after(planned(), stopped(), closed("cancelled"))
     assert (execution.outcome, execution.ended_at, execution.todo) == ("cancelled", NOW, ())
 
 
-def test_a_fold_begins_with_accepted() -> None:
+def test_a_fold_starts_with_accepted() -> None:
     with pytest.raises(ValueError, match="begins with planned, not accepted"):
         fold("x", [planned()])
 
@@ -215,7 +215,7 @@ def test_progress_names_each_service_if_they_differ(events: list[Event], progres
     assert after(planned(of), *events).progress == progress
 
 
-def test_nothing_is_assumed_of_a_new_execution() -> None:
+def test_a_new_execution_has_no_progress() -> None:
     execution = after()
     assert not any((execution.cancelled, execution.cancelled_by_guard, execution.although_resolved, execution.changed))
 
@@ -353,7 +353,7 @@ def changes(steps: Iterable[Change | Gate]) -> list[Change]:
 
 
 @given(histories())
-def test_whatever_happens_the_invariants_hold(events: list[Event]) -> None:
+def test_the_invariants_hold_for_all_events(events: list[Event]) -> None:
     before: Execution | None = None
     ever_taken: tuple[Change | Gate, ...] = ()
     for number, execution in enumerate(prefixes(events)):
@@ -382,13 +382,13 @@ def test_whatever_happens_the_invariants_hold(events: list[Event]) -> None:
 
 
 @given(histories())
-def test_events_read_back_from_the_journal_tell_the_same(events: list[Event]) -> None:
+def test_events_from_the_journal_give_the_same_execution(events: list[Event]) -> None:
     again = [type(event).model_validate_json(event.model_dump_json()) for event in events]
     assert fold("x", again) == fold("x", events)
 
 
 @given(histories())
-def test_success_is_reported_only_where_every_step_was_taken(events: list[Event]) -> None:
+def test_success_requires_every_step(events: list[Event]) -> None:
     for execution in prefixes(events):
         if execution.ending == "succeeded":
             assert execution.plan is not None

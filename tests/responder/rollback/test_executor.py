@@ -1,4 +1,4 @@
-"""The executor alone: every transition of an execution, with a scripted outside and no waiting."""
+"""The executor alone: every transition of an execution, with scripted dependencies and no waiting."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_plan_is_executed_in_order_and_verified() -> None:
     ]
 
 
-async def test_what_was_completed_and_what_starts_next_is_one_commit() -> None:
+async def test_a_completed_step_and_the_next_start_are_one_commit() -> None:
     fakes = FakePorts(PLAN, gateway=untouched(), evidence=EVIDENCE)
     await run(fakes)
     assert [[event.type for event in commit] for commit in fakes.record.commits] == [
@@ -66,7 +66,7 @@ async def test_what_was_completed_and_what_starts_next_is_one_commit() -> None:
     ]
 
 
-async def test_what_is_recorded_adds_up_to_what_is_returned() -> None:
+async def test_recorded_events_add_up_to_the_returned_execution() -> None:
     fakes = FakePorts(PLAN, gateway=untouched(), evidence=EVIDENCE)
     assert await run(fakes) == fold("x", [accepted(), *fakes.record.events])
 
@@ -96,7 +96,7 @@ async def test_without_a_plan_nothing_is_changed(
     assert (failed.step, failed.reason, failed.freeze) == (None, f"no plan could be made: {failure}", freeze)
 
 
-async def test_a_bug_in_planning_is_no_step_failed() -> None:
+async def test_a_bug_in_planning_is_not_a_failed_step() -> None:
     fakes = FakePorts(KeyError("bug"), gateway=untouched())
     with pytest.raises(KeyError):
         await run(fakes)
@@ -112,7 +112,7 @@ async def test_a_bug_in_planning_is_no_step_failed() -> None:
         ({"approval_reason": "a freeze"}, plan(change(irreversible="12 rows are lost"), VERIFY), "a freeze"),
     ],
 )
-async def test_approval_is_requested_once_the_evidence_is_kept(
+async def test_approval_is_requested_after_the_evidence_is_kept(
     details: dict[str, Any], planned: Plan, reason: str
 ) -> None:
     fakes = FakePorts(planned, gateway=untouched(), evidence=EVIDENCE)
@@ -135,7 +135,7 @@ async def approved(
     return fakes, waiting.after(Approved(at=NOW, by="alice", plan_hash=waiting.plan.hash))
 
 
-async def test_an_approved_plan_is_executed_if_it_is_still_the_same() -> None:
+async def test_an_approved_plan_is_executed_if_it_is_unchanged() -> None:
     noted = PLAN.model_copy(update={"notes": ("13 rows by now",)})
     fakes, execution = await approved(PLAN, noted)
     ended = await run(fakes, execution)
@@ -145,7 +145,7 @@ async def test_an_approved_plan_is_executed_if_it_is_still_the_same() -> None:
     assert fakes.kept == 1, "the evidence was kept before the approval"
 
 
-async def test_evidence_that_was_not_kept_before_the_approval_is_kept_after_it() -> None:
+async def test_evidence_missing_before_the_approval_is_kept_after_it() -> None:
     fakes, execution = await approved(PLAN, evidence=None)
     fakes.evidence = EVIDENCE
     await run(fakes, execution)
@@ -158,7 +158,7 @@ OTHERS = [plan(change(to=version), VERIFY) for version in ("1.5", "1.6", "1.7", 
 @pytest.mark.parametrize(
     "other", [min(OTHERS, key=lambda other: other.hash), max(OTHERS, key=lambda other: other.hash)]
 )
-async def test_an_approval_is_not_for_another_plan(other: Plan) -> None:
+async def test_an_approval_does_not_apply_to_another_plan(other: Plan) -> None:
     assert other.hash != PLAN.hash
     fakes, execution = await approved(PLAN, other)
     ended = await run(fakes, execution)
@@ -171,14 +171,14 @@ async def test_an_approval_is_not_for_another_plan(other: Plan) -> None:
 @pytest.mark.parametrize(
     ("failure", "state"), [(StepFailed("2.0 is bad by now"), "closed"), (Drift("2.0 is bad by now"), "stuck")]
 )
-async def test_an_approved_plan_that_cannot_be_made_any_more_changes_nothing(failure: StepFailed, state: str) -> None:
+async def test_an_approved_plan_that_cannot_be_made_again_changes_nothing(failure: StepFailed, state: str) -> None:
     fakes, execution = await approved(PLAN, failure)
     ended = await run(fakes, execution)
     assert (ended.state, ended.reason) == (state, "no plan could be made: 2.0 is bad by now")
     assert fakes.gateway.writes == []
 
 
-async def test_an_approved_plan_is_not_planned_again_once_it_began() -> None:
+async def test_an_approved_plan_is_not_planned_again_after_its_start() -> None:
     fakes, execution = await approved(PLAN)
     fakes.record.crash_at = 1
     with pytest.raises(LeaseLost):
@@ -197,7 +197,7 @@ async def test_a_plan_without_approval_is_not_planned_again() -> None:
 
 
 # --- closing ---
-async def test_what_only_mitigates_says_what_remains() -> None:
+async def test_a_mitigation_states_what_remains() -> None:
     mitigations = (Mitigation(platform="android", remains="publish 3"), Mitigation(platform="ios", remains="submit 3"))
     fakes = FakePorts(PLAN.model_copy(update={"mitigations": mitigations}), gateway=untouched())
     ended = await run(fakes)
@@ -239,7 +239,7 @@ def at_step(number: int | None, *, started: bool) -> Any:
         (4, False, "succeeded", [(A, "2.0"), (B, "green")]),
     ],
 )
-async def test_a_stop_reverts_what_was_done(
+async def test_a_stop_reverts_completed_steps(
     number: int, started: bool, outcome: str, writes: list[tuple[str, str]]
 ) -> None:
     fakes = FakePorts(GATED, gateway=untouched(converging=[False, True] * 2, looks="-+++"))
@@ -255,7 +255,7 @@ async def test_a_stop_reverts_what_was_done(
     ("number", "started", "state"),
     [(0, False, "closed"), (0, True, "stuck"), (1, False, "stuck"), (3, True, "stuck")],
 )
-async def test_a_stop_that_holds_leaves_what_was_done(number: int, started: bool, state: str) -> None:
+async def test_a_stop_that_holds_keeps_completed_steps(number: int, started: bool, state: str) -> None:
     fakes = FakePorts(GATED, gateway=untouched(converging=[False, True] * 2, looks="-+++"))
     fakes.stop_signal.when = at_step(number, started=started)
     ended = await run(fakes, on_stop="hold")
@@ -265,7 +265,7 @@ async def test_a_stop_that_holds_leaves_what_was_done(number: int, started: bool
     )
 
 
-async def test_a_stop_that_was_withdrawn_resumes_the_step() -> None:
+async def test_a_withdrawn_stop_resumes_the_step() -> None:
     fakes = FakePorts(PLAN, gateway=untouched(converging=[False, False]))
     first_wait = iter([True])
     fakes.stop_signal.when = lambda execution: execution.current is not None and next(first_wait, False)
@@ -322,14 +322,14 @@ async def test_a_gate_that_fails(looks: str, otherwise: Any, state: str, inconcl
     assert fakes.time.seconds == READY.within
 
 
-async def test_a_gate_that_is_not_resumed_has_its_deadline_and_no_more() -> None:
+async def test_a_gate_that_is_not_resumed_has_its_full_deadline() -> None:
     never = gate(name="never", hold_for=60.0, within=3.0, every=1.0)
     fakes = FakePorts(plan(never, FIRST), gateway=untouched())
     ended = await run(fakes)
     assert (ended.outcome, fakes.time.seconds) == ("failed", 3.0)
 
 
-async def test_a_step_that_fails_on_the_way_back_needs_a_human() -> None:
+async def test_a_failed_revert_step_needs_a_human() -> None:
     gateway = untouched(looks="-")
     fakes = FakePorts(GATED, gateway=gateway)
 
@@ -344,7 +344,7 @@ async def test_a_step_that_fails_on_the_way_back_needs_a_human() -> None:
     assert gateway.values == {A: "9.9", B: "blue"}, "what somebody else put there is left alone"
 
 
-async def test_an_error_of_the_code_is_no_result_of_a_step() -> None:
+async def test_a_bug_is_not_a_failed_step() -> None:
     fakes = FakePorts(PLAN, gateway=untouched(converging=[Unavailable("a bug: it must be translated")]))
     with pytest.raises(Unavailable):
         await run(fakes)
@@ -360,7 +360,7 @@ def resumed_at(seconds: float, of: Plan, gateway: FakeGateway) -> tuple[FakePort
 
 
 @pytest.mark.parametrize("resumed", [True, False])
-async def test_what_a_resumed_step_finds_there_is_its_own_change(resumed: bool) -> None:
+async def test_a_value_found_by_a_resumed_step_counts_as_its_change(resumed: bool) -> None:
     gateway = FakeGateway({A: "2.0", B: "blue"})
     fakes, execution = resumed_at(5.0, plan(FIRST, VERIFY), gateway)
     ended = await run(fakes, execution if resumed else None)
@@ -368,14 +368,14 @@ async def test_what_a_resumed_step_finds_there_is_its_own_change(resumed: bool) 
 
 
 @pytest.mark.parametrize(("elapsed", "left"), [(1.0, 2.0), (3.0, 0.0), (99.0, 0.0)])
-async def test_a_resumed_gate_has_what_is_left_of_its_deadline(elapsed: float, left: float) -> None:
+async def test_a_resumed_gate_has_the_rest_of_its_deadline(elapsed: float, left: float) -> None:
     fakes, execution = resumed_at(elapsed, plan(READY, FIRST), untouched(looks="-"))
     ended = await run(fakes, execution)
     assert (ended.outcome, fakes.time.seconds) == ("failed", elapsed + left)
 
 
 @pytest.mark.parametrize("lost", range(8))
-async def test_whatever_commit_fails_another_run_comes_to_the_same_end(lost: int) -> None:
+async def test_a_failed_commit_at_any_point_leads_to_the_same_end(lost: int) -> None:
     gateway = untouched()
     fakes = FakePorts(GATED, gateway=gateway, evidence=EVIDENCE)
     fakes.record.crash_at = lost

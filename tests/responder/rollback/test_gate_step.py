@@ -1,4 +1,4 @@
-"""One gate: every check must hold for `hold_for` without a break, and every resource must stay in place."""
+"""One gate: every check must hold for `hold_for` without a break, with every resource in place."""
 
 from __future__ import annotations
 
@@ -113,14 +113,14 @@ async def test_a_resumed_gate(elapsed: float, looks: str, seconds: float, holds:
 
 
 @pytest.mark.parametrize(("looks", "seconds"), [("+", 3.0), ("-", 10.0)])
-async def test_a_modified_resource_is_drift_whatever_the_checks_find(looks: str, seconds: float) -> None:
+async def test_a_modified_resource_is_drift_whatever_the_checks_report(looks: str, seconds: float) -> None:
     fake = fakes(looks, found="9.9")
     with pytest.raises(Drift, match=r"was set to 2\.0 and is 9\.9 now"):
         await wait(fake)
     assert fake.time.seconds == seconds
 
 
-async def test_resources_that_later_changes_moved_on_are_expected_there() -> None:
+async def test_resources_are_expected_where_later_changes_put_them() -> None:
     moved_on: dict[str, Any] = {"taken": (CHANGE, change("2.0", "1.9"))}
     assert (await wait(fakes("+", found="1.9"), execution=EXECUTION.model_copy(update=moved_on))).note == "up"
 

@@ -1,4 +1,4 @@
-"""The door to the outside insists while the other side is away, ends at the deadline, and asks the guard each time."""
+"""The gateway retries while a system is unavailable, stops at the deadline, and calls the guard each time."""
 
 from __future__ import annotations
 
@@ -62,25 +62,25 @@ def gateway(switch: Switch, **more: Any) -> Gateway:
     return Gateway(Connections({Switch: switch}), retry_every=0.0, **more)
 
 
-async def test_it_tries_again_while_the_other_side_is_away() -> None:
+async def test_it_retries_while_the_system_is_unavailable() -> None:
     switch = Switch(Unavailable("away"), Unavailable("away"), "on")
     assert await gateway(switch).read(SwitchResource()) == "on"
 
 
-async def test_it_halts_at_the_deadline_with_the_last_reason() -> None:
+async def test_it_fails_at_the_deadline_with_the_last_reason() -> None:
     with pytest.raises(StepFailed, match=r"reading the switch did not succeed within 0.05 s: still away"):
         await gateway(Switch(Unavailable("still away"))).read(SwitchResource(worth=0.05))
 
 
 @pytest.mark.parametrize("error", [StepFailed("no"), Drift("moved"), LeaseLost("gone"), ZeroDivisionError()])
-async def test_anything_else_comes_out_at_once(error: Exception) -> None:
+async def test_other_errors_are_raised_at_once(error: Exception) -> None:
     switch = Switch(error, "on")
     with pytest.raises(type(error)):
         await gateway(switch).write(SwitchResource(), "off", expected="on")
     assert switch.answers == ["on"]
 
 
-async def test_the_guard_is_queried_before_every_try_of_a_write() -> None:
+async def test_the_guard_is_called_before_every_attempt_of_a_write() -> None:
     checks = 0
 
     def guard() -> None:
@@ -102,7 +102,7 @@ async def test_reading_needs_no_guard() -> None:
     assert await gateway(Switch("on"), guard=guard).read(SwitchResource()) == "on"
 
 
-async def test_no_answer_to_a_check_does_not_hold() -> None:
+async def test_a_check_without_an_answer_does_not_hold() -> None:
     connections = Connections()
     finding = await Gateway(connections).holds(HttpCheck(http="http://127.0.0.1:1/"))  # type: ignore[arg-type]
     await connections.close()
@@ -110,7 +110,7 @@ async def test_no_answer_to_a_check_does_not_hold() -> None:
     assert "127.0.0.1:1" in finding.reason
 
 
-async def test_a_connection_that_failed_is_tried_anew() -> None:
+async def test_a_failed_connection_is_opened_again() -> None:
     class Late(Switch):
         tries = 0
 
@@ -128,7 +128,7 @@ async def test_a_connection_that_failed_is_tried_anew() -> None:
     assert Late.tries == 3
 
 
-async def test_whoever_watches_is_reported_what_every_check_found(free_port: int) -> None:
+async def test_listeners_get_the_finding_of_every_check(free_port: int) -> None:
     seen: list[tuple[str, bool, bool]] = []
     connections = Connections()
     gateway = Gateway(connections, saw=lambda check, f: seen.append((type(check).__name__, f.holds, f.answered)))
@@ -148,7 +148,7 @@ class SlowSwitch(SwitchResource):
         return 0.05
 
 
-async def test_a_read_is_given_up_early_where_only_a_write_takes_long() -> None:
+async def test_a_read_ends_early_if_only_a_write_takes_long() -> None:
     away = gateway(Switch(Unavailable("away")))
     for look in (away.read(SlowSwitch()), away.converged(SlowSwitch(), "on")):
         with pytest.raises(StepFailed, match=r"did not succeed within 0\.05 s: away"):

@@ -1,4 +1,4 @@
-"""A plan knows its own way back, and its hash holds for exactly this plan."""
+"""A plan knows how to revert itself, and its hash identifies exactly this plan."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.responder.examples import change, gate, plan, release, version_change
 FIRST, SECOND = change("a", "b"), change("1", "2", resource=release("/srv/other"))
 
 
-def test_the_way_back_is_the_changes_in_reverse_each_inverted() -> None:
+def test_a_revert_is_the_inverse_changes_in_reverse_order() -> None:
     assert revert_steps((FIRST, gate(), SECOND)) == (SECOND.inverse(), FIRST.inverse())
     assert FIRST.inverse() == change("b", "a", reverting=True)
 
 
-def test_turning_twice_is_not_turning() -> None:
+def test_inverting_twice_gives_the_original() -> None:
     assert FIRST.inverse().inverse() == FIRST
 
 
@@ -31,11 +31,13 @@ def test_turning_twice_is_not_turning() -> None:
         ((FIRST, change("x", "y", one_way=True)), (FIRST.inverse(),)),
     ],
 )
-def test_what_has_no_way_back_needs_none(taken: tuple[Change | Gate, ...], expected: tuple[Change, ...]) -> None:
+def test_gates_and_one_way_changes_are_not_reverted(
+    taken: tuple[Change | Gate, ...], expected: tuple[Change, ...]
+) -> None:
     assert revert_steps(taken) == expected
 
 
-def test_the_same_plan_has_the_same_hash_also_once_it_was_stored() -> None:
+def test_a_stored_plan_keeps_its_hash() -> None:
     original = plan()
     stored = Plan.model_validate_json(original.model_dump_json())
     assert stored == original
@@ -60,7 +62,7 @@ def test_another_plan_has_another_hash(other: Plan) -> None:
     assert other.hash != plan().hash
 
 
-def test_steps_say_what_they_do() -> None:
+def test_steps_describe_themselves() -> None:
     assert str(change()) == "current release of /srv/backend: 2.1 → 2.0"
     assert str(gate(hold_for=120.0, within=600.0)) == "backend is healthy for 2m, within 10m"
     assert str(gate(within=60.0)) == "backend is healthy, within 1m"
@@ -75,13 +77,13 @@ def test_steps_say_what_they_do() -> None:
         '{"kind": "change", "resource": {"resource": "pointer_file", "file": "/x"}, "before": 1, "after": 2, "x": 1}',
     ],
 )
-def test_a_stored_step_that_makes_no_sense_is_refused(text: str) -> None:
+def test_an_invalid_stored_step_is_rejected(text: str) -> None:
     stored = {**plan().model_dump(mode="json"), "steps": [json.loads(text)]}
     with pytest.raises(ValidationError, match=r"steps\.0"):
         Plan.model_validate_json(json.dumps(stored))
 
 
-def test_a_mitigation_in_words() -> None:
+def test_the_text_of_a_mitigation() -> None:
     mitigation = Mitigation(
         platform="android", blocked_versions=("2",), min_version="1", flags={"a": False}, remains="publish 3"
     )

@@ -1,4 +1,4 @@
-"""Silences of our own, on a real Alertmanager: made once, gone at the end, and nobody else's touched."""
+"""Collateral silences on a real Alertmanager: created once, expired at the end, and no other silence is touched."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_it_lasts_as_long_as_the_rollback(real: parts.Alertmanager) -> Non
     await connections.close()
 
 
-async def test_every_peer_that_answers_gets_it_and_the_next_round_goes_on(
+async def test_every_reachable_peer_gets_it_and_the_next_round_continues(
     real: parts.Alertmanager, free_port: int
 ) -> None:
     connections = connected(real.url, f"http://127.0.0.1:{free_port}")
@@ -89,7 +89,7 @@ async def test_every_peer_that_answers_gets_it_and_the_next_round_goes_on(
 @pytest.mark.parametrize(
     "match", [['service="backend"'], ['alertname=~"Backend.*"'], ['alertname="RollbackAutomationArmed"']]
 )
-def test_what_it_is_judged_by_is_never_silenced(match: list[str]) -> None:
+def test_the_alerts_of_the_policy_are_never_silenced(match: list[str]) -> None:
     by = with_collateral({"match": match}).model_copy(update={"watchdog": Watchdog()})
     assert list(silences_for(execution(), by, NOW)) == []
 
@@ -105,5 +105,5 @@ def test_it_ends_by_itself() -> None:
 @pytest.mark.parametrize(
     ("comment", "name"), [("rollback r1: collateral 0 of x in y", "r1"), ("I rollback: all", ""), ("", "")]
 )
-def test_with_it_is(comment: str, name: str) -> None:
+def test_the_execution_id_in_a_comment(comment: str, name: str) -> None:
     assert execution_of(comment) == name

@@ -1,4 +1,4 @@
-"""The lease: taken, renewed, lost, and given up where nobody can tell, by the clock that also runs during a suspend."""
+"""The lease is taken, renewed, lost and, if in doubt, given up, by a clock that also runs during a suspend."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_the_guard_notices_a_pause_of_three_quarters_of_the_lease(journal:
         lease.guard()
 
 
-async def test_the_time_of_the_request_counts_and_not_that_of_the_answer(journal: Database) -> None:  # noqa: F811
+async def test_the_lease_counts_from_the_request_not_from_the_answer(journal: Database) -> None:  # noqa: F811
     """The database counts from its own clock, somewhere between the two: the earlier one is safe."""
     clock = Clock()
 
@@ -109,7 +109,7 @@ async def test_it_is_renewed_until_it_is_lost(journal: Database) -> None:  # noq
 
 
 @pytest.mark.parametrize("error", [JournalUnavailable("away"), ValueError("a bug")])
-async def test_one_renewal_that_fails_costs_nothing(journal: Database, error: Exception) -> None:  # noqa: F811
+async def test_one_failed_renewal_is_tolerated(journal: Database, error: Exception) -> None:  # noqa: F811
     bugs: list[str] = []
     broken = BrokenJournal(journal)
     lease = Lease(broken, SECONDS, on_error=bugs.append)  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ async def test_one_renewal_that_fails_costs_nothing(journal: Database, error: Ex
     assert bugs == ([] if isinstance(error, JournalUnavailable) else ["lease"]), "only a bug is counted"
 
 
-async def test_it_is_given_up_when_it_cannot_be_renewed(journal: Database) -> None:  # noqa: F811
+async def test_it_is_given_up_if_it_cannot_be_renewed(journal: Database) -> None:  # noqa: F811
     clock, broken = Clock(), BrokenJournal(journal)
     lease = Lease(broken, SECONDS, clock)  # type: ignore[arg-type]
     await lease.take()
@@ -142,7 +142,7 @@ async def test_it_is_given_up_when_it_cannot_be_renewed(journal: Database) -> No
         lease.guard()
 
 
-async def test_a_lease_that_expired_cannot_be_renewed(journal: Database) -> None:  # noqa: F811
+async def test_an_expired_lease_cannot_be_renewed(journal: Database) -> None:  # noqa: F811
     lease = Lease(journal, 0.05)
     await lease.take()
     await asyncio.sleep(0.1)

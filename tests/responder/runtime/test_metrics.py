@@ -1,4 +1,4 @@
-"""The series that dashboards hold on to have their names and a bounded set of labels, whatever senders write."""
+"""The series that dashboards use keep their names and a bounded set of labels, whatever senders write."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def snapshot(**other: Any) -> JournalSnapshot:
     return JournalSnapshot(**fields)
 
 
-def test_every_series_of_the_contract_is_there_with_its_labels() -> None:
+def test_every_series_of_the_contract_exists_with_its_labels() -> None:
     metrics = Metrics()
     metrics.webhooks.labels("accepted").inc()
     metrics.alerts.labels("firing").inc()
@@ -163,7 +163,7 @@ def test_an_end_is_counted_with_its_outcome_and_its_time() -> None:
     assert value(metrics, "responder_stage_seconds_count", stage="verified") is None
 
 
-def test_a_step_on_the_way_back_is_counted_apart() -> None:
+def test_a_revert_step_is_counted_separately() -> None:
     metrics, rollback_plan = Metrics(), plan()
     tell(
         metrics,
@@ -177,7 +177,7 @@ def test_a_step_on_the_way_back_is_counted_apart() -> None:
     assert value(metrics, "responder_step_duration_seconds_sum", resource="revert") == 2.0
 
 
-def test_a_clock_that_went_backwards_makes_no_negative_time() -> None:
+def test_a_clock_set_back_gives_no_negative_time() -> None:
     metrics, rollback_plan = Metrics(), plan()
     tell(
         metrics,
@@ -199,7 +199,7 @@ def test_no_label_holds_an_id_a_text_or_a_digest() -> None:
     assert not values & {"r1", plan().hash, "BackendDown on backend in production", *(str(s) for s in plan().steps)}
 
 
-def test_what_the_journal_says() -> None:
+def test_series_from_the_journal() -> None:
     found = {(s.name, *sorted(s.labels.values())): s.value for s in state(snapshot())}
     assert found[("responder_stuck_executions",)] == 1
     assert found[("responder_executions_active", "running")] == 1
@@ -215,12 +215,12 @@ def test_what_the_journal_says() -> None:
     assert found[("responder_rollback_refused", "backend", "backend-down", "cooldown", "production")] == 1
 
 
-def test_no_service_in_trouble_is_a_zero_for_every_environment() -> None:
+def test_without_trouble_every_environment_has_a_zero() -> None:
     found = {(s.name, *s.labels.values()): s.value for s in state(snapshot(troubled=[]))}
     assert found[("responder_services_in_trouble", "production")] == 0
 
 
-def test_what_we_put_there_ourselves_is_no_deployment_to_blame() -> None:
+def test_a_version_deployed_by_a_rollback_has_no_deployment_time() -> None:
     names = {s.name for s in state(snapshot(running=[deployment(rolled_back_by="r1")]))}
     assert "responder_deployment_timestamp_seconds" not in names
     assert "responder_deployment_info" in names
@@ -231,7 +231,7 @@ def test_the_kill_switch_and_the_stop_file_disarm() -> None:
         assert next(s.value for s in published if s.name == "responder_armed") == 0
 
 
-def test_without_a_journal_only_that_is_reported() -> None:
+def test_without_a_journal_only_its_state_is_exported() -> None:
     values = {s.name: s.value for s in state(None)}
     assert values == {"responder_journal_up": 0.0, "responder_journal_read_seconds": 0.0}
 
@@ -257,7 +257,7 @@ REFUSED = ("backend", "deny", "cooldown", True)
         ([REFUSED, ("frontend", "deny", "target_version", True)], ["target_version", "cooldown"]),
     ],
 )
-async def test_one_refusal_a_service_pages_and_only_if_a_human_has_to_take_over(
+async def test_one_denial_per_service_pages_and_only_if_a_human_must_take_over(
     decided: list[tuple[str, str, str, bool]], paged: list[str], journal: Database
 ) -> None:
     for n, (service, result, guard, needs_human) in enumerate(decided):

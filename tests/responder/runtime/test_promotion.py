@@ -1,4 +1,4 @@
-"""A version is known good only where it ran its time, is healthy now, and no alert spoke against it meanwhile."""
+"""A version becomes known good only after its soak time, if it is healthy and no alert requested a rollback."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ async def judged(journal: Database, seconds_ago: float, result: str = "deny", **
     await journal.transaction(record_decision, RecordedDecision(**fields))
 
 
-async def test_it_has_earned_it(journal: Database, connections: Connections) -> None:
+async def test_it_is_promoted_after_its_soak_time(journal: Database, connections: Connections) -> None:
     await deploy(journal)
     assert await promoted(journal, connections) == ["2.1"]
     assert await status(journal) == "good"
     assert await promoted(journal, connections) == [], "once is enough"
 
 
-async def test_why_is_on_record(journal: Database, connections: Connections) -> None:
+async def test_the_reason_is_recorded(journal: Database, connections: Connections) -> None:
     await deploy(journal)
     await promoted(journal, connections)
 
@@ -82,27 +82,27 @@ async def test_why_is_on_record(journal: Database, connections: Connections) -> 
     assert (await journal.read(version))["reason"] == "healthy and without trouble for 10m"
 
 
-async def test_not_before_its_time(journal: Database, connections: Connections) -> None:
+async def test_not_before_its_soak_time(journal: Database, connections: Connections) -> None:
     await deploy(journal, 599.9)
     assert await promoted(journal, connections) == []
     assert await status(journal) == "candidate"
 
 
 @pytest.mark.parametrize("known", ["suspect", "bad", "good"])
-async def test_what_was_judged_otherwise_stays_so(journal: Database, connections: Connections, known: Status) -> None:
+async def test_an_existing_mark_is_kept(journal: Database, connections: Connections, known: Status) -> None:
     await deploy(journal, known=known)
     assert await promoted(journal, connections) == []
     assert await status(journal) == known
 
 
-async def test_only_the_version_that_runs(journal: Database, connections: Connections) -> None:
+async def test_only_the_running_version(journal: Database, connections: Connections) -> None:
     await deploy(journal, 6000, "2.0")
     await deploy(journal, 60, "2.1")
     assert await promoted(journal, connections) == []
 
 
 @pytest.mark.parametrize("vector", [[], [({}, "0")], [({}, "NaN")], [({}, "1"), ({"pod": "b"}, "0")]])
-async def test_not_while_it_is_unhealthy_or_unheard_of(
+async def test_not_while_unhealthy_or_unknown(
     journal: Database, connections: Connections, prometheus: FakePrometheus, vector: list[tuple[dict[str, str], str]]
 ) -> None:
     await deploy(journal)
@@ -127,7 +127,7 @@ USED = {"services": (service(soak=600.0, traffic_checks=({"promql": "requests", 
     ("silent_from", "silent_for", "earned"),
     [(3600, 3060, True), (3600, 3300, False), (400, 100, False), (120, 60, False), (9e9, 0, True)],
 )
-async def test_traffic_all_along_and_not_only_at_the_end(
+async def test_traffic_is_required_throughout_the_soak_time(
     journal: Database,
     connections: Connections,
     prometheus: FakePrometheus,
@@ -144,7 +144,7 @@ async def test_traffic_all_along_and_not_only_at_the_end(
         assert found[0].status == "good"
 
 
-async def test_of_other_checks_for_traffic_nobody_remembers_how_it_was(
+async def test_traffic_checks_without_history_count_only_now(
     journal: Database, connections: Connections, prometheus: FakePrometheus
 ) -> None:
     await deploy(journal)
@@ -152,7 +152,7 @@ async def test_of_other_checks_for_traffic_nobody_remembers_how_it_was(
     assert await promoted(journal, connections, used) == ["2.1"]
 
 
-async def test_what_was_reported_while_the_checks_were_queried_stands(
+async def test_a_report_during_the_checks_is_kept(
     journal: Database, prometheus: FakePrometheus, connections: Connections
 ) -> None:
     await deploy(journal)
@@ -166,7 +166,7 @@ async def test_what_was_reported_while_the_checks_were_queried_stands(
     assert await status(journal) == "bad"
 
 
-async def test_not_where_prometheus_does_not_answer(
+async def test_not_if_prometheus_does_not_answer(
     journal: Database, connections: Connections, prometheus: FakePrometheus
 ) -> None:
     await deploy(journal)
@@ -186,7 +186,7 @@ async def test_not_where_prometheus_does_not_answer(
         ({"seconds_ago": 300, "environment": "staging"}, True),
     ],
 )
-async def test_an_alert_since_its_deployment_speaks_against_it(
+async def test_an_alert_since_its_deployment_prevents_it(
     journal: Database, connections: Connections, trouble: dict[str, Any], earned: bool
 ) -> None:
     await deploy(journal)
@@ -195,7 +195,7 @@ async def test_an_alert_since_its_deployment_speaks_against_it(
 
 
 @pytest.mark.parametrize(("named", "earned"), [("both", False), ("other", True)])
-async def test_an_alert_for_several_speaks_against_each_of_them(
+async def test_an_alert_for_several_services_prevents_it_for_each(
     journal: Database, connections: Connections, named: str, earned: bool
 ) -> None:
     """A policy that rolls them back together is on record with the first of them only."""
@@ -206,7 +206,7 @@ async def test_an_alert_for_several_speaks_against_each_of_them(
     assert (await promoted(journal, connections, policy_set(both, services=services)) == ["2.1"]) is earned
 
 
-async def test_not_while_no_alert_could_come_through(journal: Database, connections: Connections) -> None:
+async def test_not_while_the_watchdog_is_missing(journal: Database, connections: Connections) -> None:
     await deploy(journal)
     watched = policy_set(services=(BACKEND,)).model_copy(update={"watchdog": Watchdog()})
     assert await promoted(journal, connections, watched) == []
@@ -214,14 +214,12 @@ async def test_not_while_no_alert_could_come_through(journal: Database, connecti
     assert await promoted(journal, connections, watched) == ["2.1"]
 
 
-async def test_what_is_no_longer_configured_is_left_alone(journal: Database, connections: Connections) -> None:
+async def test_a_removed_service_is_ignored(journal: Database, connections: Connections) -> None:
     await deploy(journal)
     assert await promoted(journal, connections, policy_set(services=(service("other"),))) == []
 
 
-async def test_a_sick_service_does_not_keep_a_healthy_one_from_its_due(
-    journal: Database, connections: Connections
-) -> None:
+async def test_an_unhealthy_service_does_not_delay_a_healthy_one(journal: Database, connections: Connections) -> None:
     await deploy(journal)
     deployed = deployment(id="o", service="other", version="7", at=NOW - timedelta(hours=1))
     await journal.transaction(registry.record, deployed, None)

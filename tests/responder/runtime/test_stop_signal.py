@@ -1,4 +1,4 @@
-"""What stops a rollback: the stop file, the kill switch, a person, a silence, and the guards that are asked again."""
+"""What stops a rollback: the stop file, the kill switch, a person, a silence, and guards with live data."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def resolve(alertmanager: FakeAlertmanager, prometheus: FakePrometheus) -> None:
     prometheus.recorded.clear()
 
 
-async def test_nothing_stops_a_rollback_with_trouble_goes_on(setting: Setting) -> None:
+async def test_nothing_stops_a_rollback_while_the_trouble_continues(setting: Setting) -> None:
     execution = await setting.accepted()
     assert await setting.stopped(execution) == ""
     assert await setting.stopped(execution, about_to_act=False) == ""
@@ -115,7 +115,7 @@ async def test_the_kill_switch_stops_it_at_any_time(setting: Setting) -> None:
     assert await setting.stopped(execution) == ""
 
 
-async def test_a_person_stops_the_one_that_they_name(setting: Setting) -> None:
+async def test_a_person_stops_only_the_named_rollback(setting: Setting) -> None:
     execution = await setting.begun()
     await setting.journal.transaction(executions.request_stop, "r1", "alice", "wrong service")
     stop = await setting.stop_signal.requested(execution, about_to_act=False)
@@ -132,7 +132,7 @@ async def test_a_silence_stops_it_before_every_change_and_not_in_between(
     assert (await setting.stopped(execution)).startswith("alertmanager: silence s1 of bob: deploying")
 
 
-async def test_a_silenced_watchdog_stops_what_nobody_requested(
+async def test_a_silenced_watchdog_stops_only_automatic_rollbacks(
     setting: Setting, alertmanager: FakeAlertmanager
 ) -> None:
     setting.change(watchdog=Watchdog())
@@ -154,7 +154,7 @@ async def test_a_resolved_alert_stops_it_only_before_the_first_change(
 
 
 @pytest.mark.parametrize("begun", [False, True])
-async def test_an_alertmanager_that_does_not_answer_stops_it_only_before_the_first_change(
+async def test_an_unavailable_alertmanager_stops_it_only_before_the_first_change(
     setting: Setting, alertmanager: FakeAlertmanager, begun: bool
 ) -> None:
     execution = await (setting.begun() if begun else setting.accepted())
@@ -195,7 +195,7 @@ async def test_an_answer_is_valid_for_a_second(setting: Setting, alertmanager: F
     assert len(alertmanager.requests) > requests
 
 
-async def test_the_decision_itself_is_such_an_answer(setting: Setting, alertmanager: FakeAlertmanager) -> None:
+async def test_the_decision_counts_as_such_an_answer(setting: Setting, alertmanager: FakeAlertmanager) -> None:
     execution = await setting.accepted()
     setting.stop_signal.decided_now()
     alertmanager.status = 500

@@ -1,4 +1,4 @@
-"""Replicas that see the same trouble at the same moment decide on it together: one rollback, and no bug."""
+"""Replicas that see the same trouble at the same moment open one rollback."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_the_same_alert_at_every_replica(
     assert await begun(replicas) == 1
 
 
-async def test_trouble_that_returns_is_seen_by_every_replica(
+async def test_returning_trouble_is_seen_by_every_replica(
     replicas: Replicas, connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     alertmanager.fires(LABELS, fingerprint(LABELS))

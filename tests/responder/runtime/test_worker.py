@@ -1,4 +1,4 @@
-"""The worker takes, resumes, stops and gives up as promised, on either journal, with time in the test's hands."""
+"""The worker claims, resumes, stops and gives up rollbacks on either journal, with controlled time."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def in_the_gate(execution: Execution) -> bool:
     return execution.steps_started == 2
 
 
-async def test_it_takes_what_waits_and_brings_it_to_an_end(pool: WorkerPool) -> None:
+async def test_it_claims_a_waiting_execution_and_completes_it(pool: WorkerPool) -> None:
     await pool.drill.accept()
     pool.worker()
     await pool.until(in_the_gate)
@@ -116,7 +116,7 @@ async def test_it_takes_what_waits_and_brings_it_to_an_end(pool: WorkerPool) -> 
     assert pool.heard[:2] == ["planned", "step_started"]
 
 
-async def test_it_tells_the_strategy_what_the_versions_are_made_of(
+async def test_it_passes_the_artifacts_of_the_versions_to_the_strategy(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, service_plan = pool.drill.stage, Service.plan
@@ -146,7 +146,7 @@ async def test_it_tells_the_strategy_what_the_versions_are_made_of(
     assert seen[0].from_artifacts == {"android": f"versionCode of {stage.from_version}"}
 
 
-async def test_it_wakes_up_at_once_when_something_is_accepted(pool: WorkerPool) -> None:
+async def test_an_accepted_execution_wakes_it_at_once(pool: WorkerPool) -> None:
     pool.worker(poll=600.0)
     await asyncio.sleep(0.1)
     await pool.drill.accept()
@@ -154,7 +154,7 @@ async def test_it_wakes_up_at_once_when_something_is_accepted(pool: WorkerPool) 
         await pool.until(in_the_gate)
 
 
-async def test_the_kill_switch_stops_what_is_under_way(pool: WorkerPool) -> None:
+async def test_the_kill_switch_stops_running_rollbacks(pool: WorkerPool) -> None:
     await pool.drill.accept()
     pool.worker()
     await pool.until(in_the_gate)
@@ -163,7 +163,7 @@ async def test_the_kill_switch_stops_what_is_under_way(pool: WorkerPool) -> None
     assert (ended.outcome, "bob" in ended.reason) == ("cancelled", True)
 
 
-async def test_the_stop_file_stops_what_is_under_way(pool: WorkerPool) -> None:
+async def test_the_stop_file_stops_running_rollbacks(pool: WorkerPool) -> None:
     await pool.drill.accept()
     pool.worker()
     await pool.until(in_the_gate)
@@ -171,7 +171,7 @@ async def test_the_stop_file_stops_what_is_under_way(pool: WorkerPool) -> None:
     assert "stop file" in (await pool.until(over)).reason
 
 
-async def test_another_worker_goes_on_when_the_first_is_gone(pool: WorkerPool) -> None:
+async def test_another_worker_continues_after_the_first_is_gone(pool: WorkerPool) -> None:
     never_verified(pool)
     await pool.drill.accept()
     first = pool.worker()
@@ -185,7 +185,7 @@ async def test_another_worker_goes_on_when_the_first_is_gone(pool: WorkerPool) -
     assert [e.type for e in await pool.drill.events()].count("resumed") == 1
 
 
-async def test_it_gives_up_after_so_many_resumptions(pool: WorkerPool) -> None:
+async def test_it_gives_up_after_max_resumptions(pool: WorkerPool) -> None:
     await pool.drill.accept()
     for _ in range(3):
         await pool.drill.claim()  # takes it, and dies
@@ -200,7 +200,7 @@ async def test_it_gives_up_after_so_many_resumptions(pool: WorkerPool) -> None:
     assert pool.drill.stage.outside() == pool.drill.stage.before
 
 
-async def test_a_bug_is_tried_again_and_ends_as_stuck(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_is_retried_and_ends_as_stuck(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     await pool.drill.accept()
 
     async def explode(*_: Any, **__: Any) -> Any:
@@ -239,7 +239,7 @@ ALWAYS = 1 << 30
         ("watchdog", worker_module, "query_watchdog"),
     ],
 )
-async def test_a_bug_beside_the_rollbacks_is_counted_and_hinders_none(
+async def test_a_bug_in_a_background_loop_is_counted_and_affects_no_rollback(
     loop: str,
     owner: Any,
     name: str,
@@ -262,7 +262,7 @@ async def test_a_bug_beside_the_rollbacks_is_counted_and_hinders_none(
     assert record.exc_info
 
 
-async def test_a_bug_where_evidence_is_kept_hinders_no_rollback(pool: WorkerPool) -> None:
+async def test_a_bug_while_evidence_is_kept_affects_no_rollback(pool: WorkerPool) -> None:
     def collector() -> Any:
         if pool.heard:
             return None
@@ -277,7 +277,7 @@ async def test_a_bug_where_evidence_is_kept_hinders_no_rollback(pool: WorkerPool
     await pool.until(in_the_gate)
 
 
-async def test_a_bug_in_claiming_ends_nothing_that_is_under_way_and_is_tried_again(
+async def test_a_bug_while_claiming_ends_no_running_rollback_and_is_retried(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bug = _Bug(3, executions.claim)
@@ -295,9 +295,7 @@ async def test_a_bug_in_claiming_ends_nothing_that_is_under_way_and_is_tried_aga
     assert [event.type for event in await pool.drill.events()].count("resumed") == 0
 
 
-async def test_an_execution_that_cannot_be_read_here_keeps_no_other_from_being_claimed(
-    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unreadable_execution_does_not_block_others(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one of a newer version, on a journal that both share."""
     newer = await pool.drill.journal.transaction(rollbacks.accept, "0-newer", accepted(service="other"))
     real = executions.load
@@ -317,7 +315,7 @@ async def test_an_execution_that_cannot_be_read_here_keeps_no_other_from_being_c
     assert len(await pool.drill.journal.read(executions.events_of, newer.id)) == 1, "it is left alone"
 
 
-async def test_a_bug_in_renewing_is_tried_again_for_as_long_as_the_lease_lasts(
+async def test_a_bug_while_renewing_is_retried_until_the_lease_expires(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never_verified(pool)
@@ -330,7 +328,9 @@ async def test_a_bug_in_renewing_is_tried_again_for_as_long_as_the_lease_lasts(
     assert [event.type for event in await pool.drill.events()].count("resumed") == 0
 
 
-async def test_a_worker_that_can_get_no_lease_for_a_bug_ends(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_without_a_lease_because_of_a_bug_ends(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It could do nothing here, and would go on accepting."""
     monkeypatch.setattr(executions, "register", _Bug(ALWAYS))
     with pytest.raises(ZeroDivisionError):
@@ -353,7 +353,7 @@ class _Broken:
         raise JournalUnavailable("it is away")
 
 
-async def test_a_journal_that_goes_away_and_comes_back(
+async def test_a_journal_that_becomes_unavailable_and_recovers(
     pool: WorkerPool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never_verified(pool)
@@ -386,7 +386,7 @@ async def test_approval(pool: WorkerPool) -> None:
     assert pool.drill.stage.outside() == pool.drill.stage.rolled_back
 
 
-async def test_what_nobody_approves_is_cancelled(pool: WorkerPool) -> None:
+async def test_an_unapproved_plan_is_cancelled(pool: WorkerPool) -> None:
     await _accept_held(pool)
     pool.policy_set = lambda: PolicySet(  # type: ignore[method-assign]
         services=(pool.drill.stage.service,), policies=(_policy(approve_within="50ms"),)
@@ -417,7 +417,7 @@ async def _accept_held(pool: WorkerPool) -> None:
         rollbacks.accept = original
 
 
-async def test_what_the_gate_under_way_waits_for_can_be_seen_where_it_is_carried_out(pool: WorkerPool) -> None:
+async def test_the_findings_of_the_current_gate_are_visible_on_the_executing_replica(pool: WorkerPool) -> None:
     never_verified(pool)
     await pool.drill.accept()
     worker = pool.worker()

@@ -1,4 +1,4 @@
-"""Several services in one plan: their order, what the plan says of it, and where each is when it went wrong."""
+"""Several services in one plan: their order, its description, and the progress of each after a failure."""
 
 from __future__ import annotations
 
@@ -63,32 +63,32 @@ async def plan(services: list[Service], **more: Any) -> Plan:
         ({"db": [], "a": ["db"], "b": ["db"], "c": ["a"]}, ["b", "c", "a", "db"]),
     ],
 )
-async def test_what_needs_others_goes_first(needs: dict[str, list[str]], order: list[str], tmp_path: Path) -> None:
+async def test_dependents_come_first(needs: dict[str, list[str]], order: list[str], tmp_path: Path) -> None:
     made = await plan([service(tmp_path, name, *its) for name, its in needs.items()])
     assert [(part.version.service, part.steps) for part in made.parts] == [(name, 1) for name in order]
     assert made.notes[0] == f"in this order: {' → '.join(order)}"
     assert [str(step) for step in made.steps][:-1] == [f"current release of {tmp_path}/{name}: 2 → 1" for name in order]
 
 
-async def test_a_schema_goes_last_where_nothing_says_otherwise(tmp_path: Path) -> None:
+async def test_a_schema_comes_last_by_default(tmp_path: Path) -> None:
     first, second = service(tmp_path, "one"), service(tmp_path, "two")
     versions = [version_of(first, "database_migration"), version_of(second)]
     assert planner.dependents_first(versions, planning_of([first, second])) == versions[::-1]
 
 
-async def test_another_order_says_why(tmp_path: Path) -> None:
+async def test_another_order_states_its_reason(tmp_path: Path) -> None:
     parts = [service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")]
     made = await plan(parts, order=["backend", "frontend"], because="the old frontend asks for the old schema")
     assert made.notes[0] == "in this order: backend → frontend, because the old frontend asks for the old schema"
 
 
-async def test_all_of_them_are_verified(tmp_path: Path) -> None:
+async def test_all_services_are_verified(tmp_path: Path) -> None:
     made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
     assert str(made.steps[-1]) == "frontend and backend are healthy for 1s, within 2s"
     assert len(made.steps[-1].checks) == 2  # type: ignore[union-attr]
 
 
-async def test_who_has_no_plan_is_named(tmp_path: Path) -> None:
+async def test_a_service_without_a_plan_is_named(tmp_path: Path) -> None:
     parts = [service(tmp_path, "frontend"), service(tmp_path, "backend")]
     (tmp_path / "backend/current").unlink()
     (tmp_path / "backend/current").symlink_to("releases/1")
@@ -96,7 +96,7 @@ async def test_who_has_no_plan_is_named(tmp_path: Path) -> None:
         await plan(parts)
 
 
-async def test_one_alone_is_as_it_always_was(tmp_path: Path) -> None:
+async def test_a_plan_for_one_service_has_no_prefix(tmp_path: Path) -> None:
     made = await plan([service(tmp_path, "backend")])
     assert [part.version.service for part in made.parts] == ["backend"]
     (note,) = made.notes
@@ -113,7 +113,7 @@ def taken(plan: Plan, *steps: int) -> Execution:
     return execution
 
 
-async def test_partial_is_reported_plainly(tmp_path: Path) -> None:
+async def test_partial_progress_is_reported(tmp_path: Path) -> None:
     made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
     drift = StepFailed(at=NOW, step=1, reason="changed by someone", freeze=True, drift=True)
     frozen = taken(made, 0).after(StepStarted(at=NOW, step=1, title="")).after(drift)
@@ -121,7 +121,7 @@ async def test_partial_is_reported_plainly(tmp_path: Path) -> None:
     assert frozen.reason == "changed by someone (partial: frontend is back at 1; backend is between 2 and 1)"
 
 
-async def test_half_reverted_is_reported_too(tmp_path: Path) -> None:
+async def test_a_partial_revert_is_reported(tmp_path: Path) -> None:
     made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
     back = taken(made, 0, 1).after(StepFailed(at=NOW, step=2, reason="sick"))
     assert [str(step) for step in back.todo] == [
@@ -132,7 +132,7 @@ async def test_half_reverted_is_reported_too(tmp_path: Path) -> None:
     assert stuck.reason == "no way (partial: frontend is back at 1; backend is still 2)"
 
 
-async def test_where_all_are_alike_nothing_is_partial(tmp_path: Path) -> None:
+async def test_equal_progress_is_not_partial(tmp_path: Path) -> None:
     made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
     frozen = (
         taken(made, 0, 1)
@@ -142,9 +142,7 @@ async def test_where_all_are_alike_nothing_is_partial(tmp_path: Path) -> None:
     assert frozen.reason == "not healthy"
 
 
-async def test_a_mitigation_is_of_the_service_that_it_came_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_mitigation_belongs_to_its_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service_plan = Service.plan
 
     async def with_mitigation(self: Service, *args: Any) -> Any:
@@ -157,7 +155,7 @@ async def test_a_mitigation_is_of_the_service_that_it_came_from(
     assert [(mitigation.service, mitigation.platform) for mitigation in made.mitigations] == [("kiosk", "android")]
 
 
-async def test_what_only_mitigates_never_ends_as_rolled_back(tmp_path: Path) -> None:
+async def test_a_mitigation_never_ends_as_rolled_back(tmp_path: Path) -> None:
     made = await plan([service(tmp_path, "backend")])
     remains = Mitigation(platform="android", blocked_versions=("2",), remains="publish 3, built from 1")
     made = made.model_copy(update={"mitigations": (remains,)})

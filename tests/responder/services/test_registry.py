@@ -1,4 +1,4 @@
-"""Versions per platform, what was said of them, and what apps are told; the same on SQLite and on PostgreSQL."""
+"""Versions per platform, their marks, and the rules for apps; the same on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def deployed(journal: Database) -> list[str]:
     return [row["version"] for row in await journal.read(deployments.find, "frontend", "production", 100)]
 
 
-async def test_a_release_reaches_one_platform_after_the_other(journal: Database) -> None:
+async def test_a_release_reaches_one_platform_after_another(journal: Database) -> None:
     await report(journal, deployment("3.0", "web", 0), deployment("3.0", "android", 5, artifact="versionCode=1234"))
     assert [await runs(journal, p) for p in ("", "web", "android", "ios")] == ["3.0", "3.0", "3.0", None]
     assert await deployed(journal) == ["3.0"], "one release is one deployment of the service"
@@ -70,7 +70,7 @@ async def test_a_late_platform_does_not_make_an_older_release_the_newest(journal
     assert await runs(journal) == "3.0", "where it was before, it was put back"
 
 
-async def test_what_is_recorded_last_runs_whatever_any_clock_reported(journal: Database) -> None:
+async def test_the_last_recorded_version_runs_whatever_the_reported_time(journal: Database) -> None:
     await report(journal, deployment("2", "web", 2), deployment("1", "web", 1))
     assert (await runs(journal), await runs(journal, "web")) == ("1", "1")
     await report(journal, deployment("4", "", 9), deployment("3", "", 8))
@@ -80,7 +80,7 @@ async def test_what_is_recorded_last_runs_whatever_any_clock_reported(journal: D
     assert len({row["at"] for row in found}) == 4
 
 
-async def test_one_run_of_a_pipeline_can_tell_of_every_platform(journal: Database) -> None:
+async def test_one_pipeline_run_can_report_every_platform(journal: Database) -> None:
     same = {"id": "run-9"}
     await report(
         journal,
@@ -94,7 +94,7 @@ async def test_one_run_of_a_pipeline_can_tell_of_every_platform(journal: Databas
     assert (found.version, found.platform) == ("3.0", "android")
 
 
-async def test_one_run_of_a_pipeline_can_tell_of_every_service_and_environment(journal: Database) -> None:
+async def test_one_pipeline_run_can_report_every_service_and_environment(journal: Database) -> None:
     """The id is that of the pipeline's run, which goes from staging to production, and releases two services."""
     scopes = ({"environment": "staging"}, {}, {"service": "backend"})
     for version, platform in (("3.0", ""), ("3.1", "web")):
@@ -111,7 +111,7 @@ async def test_one_run_of_a_pipeline_can_tell_of_every_service_and_environment(j
         assert newest and newest.version == "3.1"
 
 
-async def test_artifacts_are_those_that_were_reported_last(journal: Database) -> None:
+async def test_the_latest_reported_artifacts_count(journal: Database) -> None:
     await report(
         journal, deployment("3.0", "android", 0, artifact="versionCode=1"), deployment("3.0", "ios", artifact="3.0 (7)")
     )
@@ -125,7 +125,7 @@ async def test_artifacts_are_those_that_were_reported_last(journal: Database) ->
     assert found.from_artifacts == {"web": "sha"}
 
 
-async def test_the_artifact_of_the_service_as_a_whole_is_reported_apart(journal: Database) -> None:
+async def test_the_artifact_of_the_service_as_a_whole_is_separate(journal: Database) -> None:
     await report(journal, deployment("3.0", "web", artifact="manifest"))
     where = {"service": "frontend", "environment": "production", "version": "3.0"}
     assert (await rows(journal, "version", **where))[0]["artifact"] == ""
@@ -135,7 +135,7 @@ async def test_the_artifact_of_the_service_as_a_whole_is_reported_apart(journal:
     assert (row["artifact"], row["provenance"]) == ("image", "https://ci/9"), "what was told first stands"
 
 
-async def test_everything_that_was_reported_of_a_version_is_kept(journal: Database) -> None:
+async def test_every_report_about_a_version_is_kept(journal: Database) -> None:
     await report(journal, deployment("3.0"))
     where = ("frontend", "production", "3.0")
     await journal.transaction(registry.mark, *where, "good", "it ran", NOW + timedelta(hours=1))
@@ -156,12 +156,12 @@ async def test_everything_that_was_reported_of_a_version_is_kept(journal: Databa
     assert found and found.status == "retired"
 
 
-async def test_nothing_is_appended_where_nothing_was_changed(journal: Database) -> None:
+async def test_an_unchanged_value_adds_no_record(journal: Database) -> None:
     await report(journal, deployment("3.0"), deployment("3.0", hours=1), deployment("3.0", "web", 2))
     assert len(await rows(journal, "marks", service="frontend", environment="production", most=9)) == 1
 
 
-async def test_everything_that_a_version_was_reported_to_work_with_is_kept(journal: Database) -> None:
+async def test_every_reported_requirement_is_kept(journal: Database) -> None:
     await report(journal, deployment("3.0"))
     for hours, by, needs in (
         (1, "ci", {"backend": ">=2.1", "search": ">=1"}),
@@ -184,7 +184,7 @@ async def test_everything_that_a_version_was_reported_to_work_with_is_kept(journ
     assert len(await rows(journal, "requirement_changes", service="frontend", environment=None, most=2)) == 2
 
 
-def test_what_is_appended_is_never_changed() -> None:
+def test_history_is_never_changed() -> None:
     for name, sql in load_statements({"now": "", "later": ""}).items():
         changed = re.findall(r"(?:UPDATE|DELETE FROM) (\w+)", sql)
         assert not {"recorded_deployments", "artifacts", "marks", "client_rule_changes", "requirement_changes"} & set(
@@ -192,7 +192,7 @@ def test_what_is_appended_is_never_changed() -> None:
         ), name
 
 
-async def test_whoever_holds_several_services_takes_them_in_one_order() -> None:
+async def test_several_services_are_locked_in_one_order() -> None:
     """Else two of them wait for each other, and PostgreSQL ends one."""
     places = [("shop", "test"), ("shop-admin", "test"), ("shop", "production"), ("shop", "test")]
     held: list[str] = []
@@ -206,7 +206,7 @@ async def test_whoever_holds_several_services_takes_them_in_one_order() -> None:
     assert held == ["shop/production", "shop/test", "shop-admin/test"] * 2
 
 
-async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
+async def test_a_mark_during_the_promotion_is_not_overwritten(
     postgres_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last look and the mark are two statements: on PostgreSQL somebody may come after the one, and waits then."""
@@ -235,7 +235,7 @@ async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
 
 
 @pytest.mark.parametrize("status", ["suspect", "bad", "retired", "candidate"])
-async def test_only_good_ones_are_gone_back_to(journal: Database, status: Status) -> None:
+async def test_only_good_versions_are_targets(journal: Database, status: Status) -> None:
     await report(journal, deployment("1", hours=1), deployment("2", hours=2), status="good")
     await report(journal, deployment("3", hours=3), status=status)
     await report(journal, deployment("4", hours=4))
@@ -265,7 +265,7 @@ async def test_deployments_are_found_by_service_and_environment(journal: Databas
     )
 
 
-async def test_versions_are_counted_as_they_are_known(journal: Database) -> None:
+async def test_versions_are_counted_by_status(journal: Database) -> None:
     async def counted() -> dict[str, int]:
         found = await rows(journal, "count_by_status")
         assert {(row["service"], row["environment"]) for row in found} == {("frontend", "production")}
@@ -280,7 +280,7 @@ async def test_versions_are_counted_as_they_are_known(journal: Database) -> None
     assert await counted() == {"bad": 1, "good": 1, "retired": 1}
 
 
-async def test_the_target_of_every_service_is_the_one_that_would_be_chosen(journal: Database) -> None:
+async def test_the_listed_target_is_the_one_that_would_be_chosen(journal: Database) -> None:
     await report(journal, deployment("1", hours=1), deployment("2", hours=2), status="good")
     await report(journal, deployment("3", hours=3), deployment("9", id="x", service="other"))
     [target] = await rows(journal, "targets")
@@ -333,7 +333,7 @@ async def released(journal: Database) -> Database:
     return journal
 
 
-async def test_a_rollback_takes_the_platforms_with_it(released: Database) -> None:
+async def test_a_rollback_includes_the_platforms(released: Database) -> None:
     execution = await rolled_back(released, outcome="succeeded")
     assert [await runs(released, p) for p in ("", "web", "android")] == ["3.0", "3.0", "3.0"]
     there = await released.read(deployments.newest, "frontend", "production", "web")
@@ -341,7 +341,7 @@ async def test_a_rollback_takes_the_platforms_with_it(released: Database) -> Non
     assert await released.read(client_rules.get, *ANDROID) is None
 
 
-async def test_what_cannot_be_taken_back_is_reported_to_the_apps(released: Database) -> None:
+async def test_a_mitigation_changes_the_rules_for_apps(released: Database) -> None:
     execution = await rolled_back(released, MITIGATION)
     assert [await runs(released, p) for p in ("", "web", "android")] == ["3.0", "3.0", "3.1"]
     rules = await released.read(client_rules.get, *ANDROID)
@@ -350,7 +350,7 @@ async def test_what_cannot_be_taken_back_is_reported_to_the_apps(released: Datab
     assert (change["changed_by"], change["reason"]) == ("responder", f"mitigated by {execution.id}")
 
 
-async def test_where_it_is_closed_as_something_else_apps_are_reported_nothing(released: Database) -> None:
+async def test_closing_with_another_outcome_changes_no_rules_for_apps(released: Database) -> None:
     await rolled_back(released, MITIGATION, outcome="reverted")
     assert await released.read(client_rules.get, *ANDROID) is None
     assert await runs(released) == "3.1"
@@ -366,7 +366,7 @@ async def test_where_it_is_closed_as_something_else_apps_are_reported_nothing(re
         ("abcdef", "3.0", "abcdef"),
     ],
 )
-async def test_a_mitigation_asks_only_for_more(released: Database, before: str, wanted: str, after: str) -> None:
+async def test_a_mitigation_only_tightens_the_rules(released: Database, before: str, wanted: str, after: str) -> None:
     change = RuleChange(min_version=before, block=("1.0",), flags={"search": True, "checkout": True})
     await released.transaction(change_rules, *ANDROID, change, by="alice", reason="x", at=NOW)
     await rolled_back(released, MITIGATION.model_copy(update={"min_version": wanted}))
@@ -376,7 +376,7 @@ async def test_a_mitigation_asks_only_for_more(released: Database, before: str, 
     assert rules.flags == {"checkout": False, "search": True}
 
 
-async def test_of_several_services_each_mitigation_is_of_its_own(released: Database) -> None:
+async def test_each_service_has_its_own_mitigations(released: Database) -> None:
     await rolled_back(released, MITIGATION.model_copy(update={"service": "kiosk"}))
     assert await released.read(client_rules.get, *ANDROID) is None
     rules = await released.read(client_rules.get, "kiosk", "production", "android")
@@ -384,7 +384,7 @@ async def test_of_several_services_each_mitigation_is_of_its_own(released: Datab
     assert await runs(released, "android") == "3.0"
 
 
-async def test_what_apps_are_reported_is_kept_change_by_change(journal: Database) -> None:
+async def test_every_change_of_the_rules_for_apps_is_kept(journal: Database) -> None:
     async def change(by: str, **what: Any) -> Rules:
         return await journal.transaction(change_rules, *ANDROID, RuleChange(**what), by=by, reason=f"{by} said", at=NOW)
 
@@ -403,7 +403,7 @@ async def test_what_apps_are_reported_is_kept_change_by_change(journal: Database
     assert list(kept[2]["flags"]) == ["a", "b"], "in an order that does not change by itself"
 
 
-async def test_the_clock_of_a_replica_decides_nothing(postgres_server: Any) -> None:
+async def test_the_clock_of_a_replica_has_no_effect(postgres_server: Any) -> None:
     dsn = await postgres_server.database("skewed")
     with time_machine.travel(datetime.now(UTC) + timedelta(seconds=900), tick=True):
         ahead = await open_journal(dsn)

@@ -1,4 +1,4 @@
-"""What follows from the events of a rollback for versions, apps and the alerts that opened it."""
+"""The consequences of rollback events for versions, apps and the alerts that opened the rollback."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_only_a_mitigated_rollback_mitigates() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["failed", "cancelled", "reverted"])
-def test_no_other_outcome_says_anything_about_a_version(outcome: str) -> None:
+def test_other_outcomes_mark_no_version(outcome: str) -> None:
     assert consequences(after(closed(outcome)), closed(outcome)) == Consequences(holds_services=True)
 
 
@@ -93,18 +93,18 @@ def test_both_versions_are_suspect_if_the_service_does_not_recover(event: StepFa
     assert {(mark.status, mark.reason) for mark in follows.marks} <= {("suspect", "backend did not recover after r1")}
 
 
-def test_a_change_that_fails_says_nothing_about_a_version() -> None:
+def test_a_failed_change_marks_no_version() -> None:
     event = failed().model_copy(update={"step": 0})
     changing = after(Planned(at=NOW, plan=plan()), StepStarted(at=NOW, step=0, title="the change"))
     assert consequences(changing.after(event), event).marks == ()
 
 
-def test_a_step_that_starts_or_ends_has_no_consequences() -> None:
+def test_the_start_or_end_of_a_step_has_no_consequences() -> None:
     event = StepCompleted(at=NOW, step=1, changed=False)
     assert consequences(in_verification().after(event), event) == Consequences()
 
 
-async def test_of_several_events_one_notification_is_left(journal: Database) -> None:
+async def test_several_events_leave_one_notification(journal: Database) -> None:
     for version in ("2.0", "2.1"):
         await journal.transaction(registry.record, deployment(id=version, version=version))
     execution = await journal.transaction(rollbacks.accept, "r1", accepted())

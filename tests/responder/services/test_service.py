@@ -1,4 +1,4 @@
-"""A service's plan is its strategy's steps and, whatever the strategy, its own verification at the end."""
+"""A service's plan is the steps of its strategy, followed by the verification."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ async def test_the_plan_ends_with_the_verification(shop: Path) -> None:
     assert made.parts == (ServicePlan(version=version_change(), steps=1),)
 
 
-async def test_planning_touches_nothing(shop: Path) -> None:
+async def test_planning_changes_nothing(shop: Path) -> None:
     before = sorted(str(p) for p in shop.rglob("*"))
     await planned(of(shop))
     assert sorted(str(p) for p in shop.rglob("*")) == before
     assert (shop / "current").readlink() == Path("releases/2.1")
 
 
-async def test_where_something_else_runs_than_was_reported_there_is_no_plan(shop: Path) -> None:
+async def test_there_is_no_plan_if_another_version_runs_than_reported(shop: Path) -> None:
     (shop / "current").unlink()
     (shop / "current").symlink_to("releases/2.0")
     with pytest.raises(StepFailed, match=r"is 2.0, but the deployments say that 2.1 runs; nothing was touched"):
@@ -59,12 +59,12 @@ async def test_where_something_else_runs_than_was_reported_there_is_no_plan(shop
 
 
 @pytest.mark.parametrize("name", ["backend", "a", "0", "shop-api.v2_x", "a" * 63])
-def test_names_that_are_fine(name: str) -> None:
+def test_valid_names(name: str) -> None:
     assert service(name).name == name
 
 
 @pytest.mark.parametrize("name", ["", "Backend", "-a", "a-", "a/b", "..", "a b", "ä", "a" * 64, "a\n", "{x}"])
-def test_names_that_are_not(name: str) -> None:
+def test_invalid_names(name: str) -> None:
     for wrong in ({"name": name}, {"environment": name}, {"depends_on": (name,)}):
         with pytest.raises(ValidationError, match="pattern"):
             service(**{"name": "backend", **wrong})
@@ -80,6 +80,6 @@ def test_names_that_are_not(name: str) -> None:
         ({"color": "blue"}, "Extra inputs"),
     ],
 )
-def test_a_service_that_makes_no_sense_is_refused(wrong: dict[str, object], says: str) -> None:
+def test_an_invalid_service_is_rejected(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         service(**wrong)

@@ -1,4 +1,4 @@
-"""What people and pipelines say is on record once, what they ask is answered, and a dry run leaves no trace."""
+"""Reports and requests are recorded once, queries are answered, and a dry run changes nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def begun(responder: ResponderServer, state: str) -> str:
 
 
 # --- deployments and versions ---
-async def test_a_deployment_reported_twice_is_reported_once(responder: ResponderServer) -> None:
+async def test_a_deployment_reported_twice_is_recorded_once(responder: ResponderServer) -> None:
     status, first = await responder.post("/api/v1/deployments", NEW)
     assert (status, first["new"]) == (201, True)
     status, second = await responder.post("/api/v1/deployments", NEW)
@@ -75,7 +75,7 @@ async def test_a_deployment_reported_twice_is_reported_once(responder: Responder
     assert (await counts(responder))[0] == 1
 
 
-async def test_what_was_reported_first_stands(responder: ResponderServer) -> None:
+async def test_the_first_report_stays(responder: ResponderServer) -> None:
     """The answer to a repetition is what is on record, not what was said this time."""
     await responder.post("/api/v1/deployments", {**NEW, "at": "2026-11-23T20:00:00Z"})
     _, answer = await responder.post("/api/v1/deployments", {**NEW, "version": "9.9"})
@@ -84,13 +84,13 @@ async def test_what_was_reported_first_stands(responder: ResponderServer) -> Non
     assert kept["version"] == "2.1"
 
 
-async def test_without_an_id_two_are_two(responder: ResponderServer) -> None:
+async def test_without_an_id_two_reports_are_two_deployments(responder: ResponderServer) -> None:
     payload = {"service": "backend", "version": "2.1"}
     ids = {(await responder.post("/api/v1/deployments", payload))[1]["deployment"]["id"] for _ in range(2)}
     assert len(ids) == 2
 
 
-async def test_a_deployment_knows_when_where_and_by_whom(responder: ResponderServer) -> None:
+async def test_a_deployment_has_its_time_place_and_reporter(responder: ResponderServer) -> None:
     payload = {**NEW, "at": "2026-11-23T22:00:00+02:00", "artifact": "repo@sha256:ab", "by": "ci"}
     _, answer = await responder.post("/api/v1/deployments", payload)
     recorded = answer["deployment"]
@@ -106,13 +106,13 @@ async def test_a_deployment_knows_when_where_and_by_whom(responder: ResponderSer
 
 
 @pytest.mark.parametrize("status", ["candidate", "good", "suspect", "bad", "retired"])
-async def test_a_version_is_known_as_it_was_reported(responder: ResponderServer, status: str) -> None:
+async def test_a_version_is_listed_as_reported(responder: ResponderServer, status: str) -> None:
     await responder.post("/api/v1/deployments", {**NEW, "status": status})
     (version,) = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
     assert (version["version"], version["status"]) == ("2.1", status)
 
 
-async def test_a_version_is_a_candidate_and_a_second_deployment_of_it_does_not_change_what_is_known(
+async def test_a_version_is_a_candidate_and_a_second_deployment_keeps_its_status(
     responder: ResponderServer,
 ) -> None:
     await responder.post("/api/v1/deployments", NEW)
@@ -151,7 +151,7 @@ async def test_versions_of_one_environment(responder: ResponderServer) -> None:
         ([], 400, "body", "object"),
     ],
 )
-async def test_a_deployment_that_makes_no_sense_is_refused_with_its_place(
+async def test_an_invalid_deployment_is_rejected_with_its_path(
     responder: ResponderServer, payload: Any, status: int, where: str | None, says: str
 ) -> None:
     got, body = await responder.post("/api/v1/deployments", payload)
@@ -161,7 +161,7 @@ async def test_a_deployment_that_makes_no_sense_is_refused_with_its_place(
 
 
 @pytest.mark.parametrize("version", [".", "..", "a\u0000b", "\u202e", "a\u001b[2J"])
-async def test_a_version_that_is_no_name_is_refused(responder: ResponderServer, version: str) -> None:
+async def test_an_invalid_version_name_is_rejected(responder: ResponderServer, version: str) -> None:
     """It is going to be the name of a directory and a word on an engineer's terminal."""
     status, body = await responder.post("/api/v1/deployments", {**NEW, "version": version})
     assert (status, body.get("where")) == (400, "version")
@@ -177,7 +177,7 @@ async def test_a_service_in_several_environments_needs_one(responder: ResponderS
 ASK = {"service": "backend", "reason": "errors after 2.1"}
 
 
-async def test_by_hand_it_needs_neither_alert_nor_mode(responder: ResponderServer) -> None:
+async def test_a_manual_rollback_needs_neither_alert_nor_mode(responder: ResponderServer) -> None:
     await responder.good_then_new()
     responder.policy_set = policy_set(policy(mode="observe"), services=responder.policy_set.services)
     status, body = await responder.post("/api/v1/rollbacks", {**ASK, "by": "alice"})
@@ -207,7 +207,7 @@ async def test_a_version_may_be_named(responder: ResponderServer) -> None:
         ({**ASK, "version": "2.1"}, "target_version", "2.1 is already running"),
     ],
 )
-async def test_a_refusal_by_hand_is_a_409_with_all_results(
+async def test_a_denied_manual_rollback_is_a_409_with_all_results(
     responder: ResponderServer, payload: dict[str, str], guard: str, says: str
 ) -> None:
     await responder.good_then_new()
@@ -228,9 +228,7 @@ async def test_a_refusal_by_hand_is_a_409_with_all_results(
         ({**ASK, "force": True}, 400, "force"),
     ],
 )
-async def test_a_request_that_makes_no_sense(
-    responder: ResponderServer, payload: Any, status: int, where: str | None
-) -> None:
+async def test_an_invalid_request(responder: ResponderServer, payload: Any, status: int, where: str | None) -> None:
     got, body = await responder.post("/api/v1/rollbacks", payload)
     assert (got, body.get("where")) == (status, where)
 
@@ -247,7 +245,7 @@ async def test_a_dry_run_shows_the_plan_and_changes_nothing(responder: Responder
     assert (await responder.post("/api/v1/rollbacks", ASK))[0] == 202, "nothing of it stands in the way"
 
 
-async def test_a_dry_run_tells_why_there_is_no_plan(responder: ResponderServer) -> None:
+async def test_a_dry_run_states_why_there_is_no_plan(responder: ResponderServer) -> None:
     await responder.good_then_new()
     (responder.shop / "current").unlink()
     (responder.shop / "current").symlink_to("releases/2.0")
@@ -255,14 +253,14 @@ async def test_a_dry_run_tells_why_there_is_no_plan(responder: ResponderServer) 
     assert "the deployments say that 2.1 runs" in body["no_plan"]
 
 
-async def test_a_dry_run_of_what_is_refused_says_so(responder: ResponderServer) -> None:
+async def test_a_dry_run_of_a_denied_rollback_shows_the_denial(responder: ResponderServer) -> None:
     status, body = await responder.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
     assert (status, body["result"], body["guard"]) == (200, "deny", "deployed_within")
     assert "plan" not in body
 
 
 # --- explain ---
-async def test_explain_judges_a_body_and_leaves_no_trace(responder: ResponderServer) -> None:
+async def test_explain_decides_on_a_body_and_records_nothing(responder: ResponderServer) -> None:
     await responder.good_then_new()
     responder.alertmanager.fires(LABELS, fingerprint(LABELS))
     responder.prometheus.sees(LABELS)
@@ -275,13 +273,13 @@ async def test_explain_judges_a_body_and_leaves_no_trace(responder: ResponderSer
     assert await counts(responder) == before
 
 
-async def test_explain_refuses_nonsense_with_its_place(responder: ResponderServer) -> None:
+async def test_explain_rejects_an_invalid_body_with_its_path(responder: ResponderServer) -> None:
     status, body = await responder.post("/api/v1/explain", sent_body(version="9"))
     assert (status, body["where"]) == (400, "version")
 
 
 # --- executions ---
-async def test_history_is_newest_first_and_can_be_narrowed(responder: ResponderServer) -> None:
+async def test_history_is_newest_first_and_can_be_filtered(responder: ResponderServer) -> None:
     now = datetime.now(UTC)
     for number, name in enumerate(("a", "b", "c")):
         event = accepted(service=name, alerts=(), at=now - timedelta(hours=number), received_at=now)
@@ -312,20 +310,20 @@ async def test_history_is_newest_first_and_can_be_narrowed(responder: ResponderS
         ("state=sleeping", "state"),
     ],
 )
-async def test_a_question_that_makes_no_sense_is_a_400(responder: ResponderServer, query: str, where: str) -> None:
+async def test_an_invalid_query_is_a_400(responder: ResponderServer, query: str, where: str) -> None:
     status, body = await responder.get(f"/api/v1/executions?{query}")
     assert (status, body.get("where")) == (400, where)
 
 
 @pytest.mark.parametrize("path", ["/api/v1/executions/none", "/api/v1/versions/nobody"])
-async def test_what_does_not_exist_is_a_404(responder: ResponderServer, path: str) -> None:
+async def test_an_unknown_name_is_a_404(responder: ResponderServer, path: str) -> None:
     status, body = await responder.get(path)
     assert status == 404
     assert body["error"]
 
 
 @pytest.mark.parametrize("verb", ["approve", "stop", "close"])
-async def test_nothing_can_be_done_with_what_does_not_exist(responder: ResponderServer, verb: str) -> None:
+async def test_operations_on_an_unknown_execution_are_a_404(responder: ResponderServer, verb: str) -> None:
     payload = {"approve": {"plan_hash": "x"}, "stop": {}, "close": {"reason": "x"}}[verb]
     status, body = await responder.post(f"/api/v1/executions/none/{verb}", payload)
     assert (status, body["error"]) == (404, "there is no execution none")
@@ -346,7 +344,7 @@ async def test_an_approval_is_for_the_plan_that_was_read(responder: ResponderSer
     assert (status, body["error"]) == (409, f"execution {execution_id} is running: no plan awaits approval")
 
 
-async def test_an_approval_of_what_is_resolved_says_so(responder: ResponderServer) -> None:
+async def test_an_approval_of_resolved_trouble_is_recorded_as_such(responder: ResponderServer) -> None:
     execution_id, payload = await begun(responder, "awaiting_approval"), {"plan_hash": plan().hash, "by": "alice"}
     responder.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", payload)
@@ -360,7 +358,7 @@ async def test_an_approval_of_what_is_resolved_says_so(responder: ResponderServe
     assert (approved["by"], approved["although_resolved"]) == ("alice", True)
 
 
-async def test_an_approval_under_a_silence_names_who_holds_the_plan(responder: ResponderServer) -> None:
+async def test_an_approval_under_a_silence_names_its_author(responder: ResponderServer) -> None:
     execution_id, fired = await begun(responder, "awaiting_approval"), alert()
     responder.alertmanager.fires(fired.labels, fired.fingerprint, state="suppressed", silenced_by=("s1",))
     silence = {"id": "s1", "createdBy": "bob", "comment": "mine", "endsAt": "2099-01-01T00:00:00Z", "matchers": []}
@@ -380,21 +378,21 @@ async def test_an_approval_under_a_silence_names_who_holds_the_plan(responder: R
         ("verifying", "backend runs 2.0 now; a stop puts 2.1 back into traffic"),
     ],
 )
-async def test_a_stop_says_what_happens_to_traffic(responder: ResponderServer, state: str, effect: str) -> None:
+async def test_a_stop_states_the_effect_on_traffic(responder: ResponderServer, state: str, effect: str) -> None:
     execution_id = await begun(responder, state)
     assert (await responder.get(f"/api/v1/executions/{execution_id}"))[1]["effect_of_stop"] == effect
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/stop", {"reason": "mine"})
     assert (status, body["effect"]) == (202, effect)
 
 
-async def test_an_approval_that_comes_too_late(responder: ResponderServer) -> None:
+async def test_a_late_approval(responder: ResponderServer) -> None:
     execution_id = await begun(responder, "expired")
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", {"plan_hash": plan().hash})
     assert (status, body["error"]) == (409, f"execution {execution_id}: the time to approve it is over")
 
 
 @pytest.mark.parametrize("state", ["accepted", "running", "stuck", "closed"])
-async def test_only_what_waits_can_be_approved(responder: ResponderServer, state: str) -> None:
+async def test_only_a_plan_that_awaits_approval_can_be_approved(responder: ResponderServer, state: str) -> None:
     execution_id = await begun(responder, state)
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", {"plan_hash": plan().hash})
     assert (status, "no plan awaits approval" in body["error"]) == (409, True)
@@ -407,7 +405,7 @@ async def test_an_approval_names_its_plan(responder: ResponderServer) -> None:
 
 # --- stop and close ---
 @pytest.mark.parametrize("state", ["accepted", "running", "awaiting_approval"])
-async def test_what_is_under_way_can_be_queried_to_stop_and_the_first_who_asks_is_on_record(
+async def test_a_running_rollback_can_be_stopped_and_the_first_requester_is_recorded(
     responder: ResponderServer, state: str
 ) -> None:
     execution_id = await begun(responder, state)
@@ -421,14 +419,14 @@ async def test_what_is_under_way_can_be_queried_to_stop_and_the_first_who_asks_i
 
 
 @pytest.mark.parametrize("state", ["stuck", "closed"])
-async def test_what_is_over_cannot_be_stopped(responder: ResponderServer, state: str) -> None:
+async def test_a_closed_rollback_cannot_be_stopped(responder: ResponderServer, state: str) -> None:
     execution_id = await begun(responder, state)
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/stop", {})
     assert (status, body["error"]) == (409, f"execution {execution_id} is {state}: there is nothing to stop")
 
 
 @pytest.mark.parametrize("outcome", ["failed", "succeeded", "reverted", "cancelled", "mitigated"])
-async def test_a_stuck_one_is_closed_by_a_human(responder: ResponderServer, outcome: str) -> None:
+async def test_a_stuck_rollback_is_closed_by_a_human(responder: ResponderServer, outcome: str) -> None:
     await responder.good_then_new()
     execution_id = await begun(responder, "stuck")
     payload = {"reason": "fixed by hand", "outcome": outcome, "by": "alice"}
@@ -441,7 +439,7 @@ async def test_a_stuck_one_is_closed_by_a_human(responder: ResponderServer, outc
     assert running["version"] == ("2.0" if outcome in ("succeeded", "mitigated") else "2.1")
 
 
-async def test_what_a_human_closes_is_counted_as_well(responder: ResponderServer) -> None:
+async def test_a_rollback_closed_by_a_human_is_counted(responder: ResponderServer) -> None:
     execution_id = await begun(responder, "stuck")
     await responder.post(f"/api/v1/executions/{execution_id}/close", {"reason": "fixed by hand"})
     wanted = 'responder_executions_total{outcome="failed",service="backend",strategy="immediate"} 1.0'
@@ -449,7 +447,7 @@ async def test_what_a_human_closes_is_counted_as_well(responder: ResponderServer
 
 
 @pytest.mark.parametrize("state", ["accepted", "running", "awaiting_approval", "closed"])
-async def test_only_a_stuck_one_is_closed_by_hand(responder: ResponderServer, state: str) -> None:
+async def test_only_a_stuck_rollback_can_be_closed_by_hand(responder: ResponderServer, state: str) -> None:
     execution_id = await begun(responder, state)
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/close", {"reason": "x"})
     assert (status, body["error"]) == (
@@ -484,7 +482,7 @@ async def test_the_kill_switch(responder: ResponderServer) -> None:
     assert (status, body["error"]) == (409, "the kill switch is not thrown")
 
 
-async def test_decisions_are_newest_first_and_can_be_narrowed(responder: ResponderServer) -> None:
+async def test_decisions_are_newest_first_and_can_be_filtered(responder: ResponderServer) -> None:
     for name in ("one", "two"):
         await responder.post("/api/v1/alerts", sent_body(sent_alert({"alertname": name, "service": name})))
     found = (await responder.get("/api/v1/decisions"))[1]["decisions"]
@@ -508,9 +506,7 @@ async def test_decisions_are_newest_first_and_can_be_narrowed(responder: Respond
         ("GET", "/api/v1/status", None),
     ],
 )
-async def test_a_journal_that_cannot_be_used_is_a_503(
-    responder: ResponderServer, method: str, path: str, body: Any
-) -> None:
+async def test_an_unusable_journal_is_a_503(responder: ResponderServer, method: str, path: str, body: Any) -> None:
     connection = sqlite3.connect(responder.file)
     for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
         connection.execute(f"DROP VIEW {view}")
@@ -524,14 +520,14 @@ async def test_a_journal_that_cannot_be_used_is_a_503(
 
 @pytest.mark.parametrize("path", ["deployments", "rollbacks", "executions/all/stop", "executions/x/close"])
 @pytest.mark.parametrize("body", [b"{", b"[" * 5000, b"\xff", b'"x"', b"null"])
-async def test_a_body_that_is_none_is_a_400(responder: ResponderServer, path: str, body: bytes) -> None:
+async def test_an_invalid_body_is_a_400(responder: ResponderServer, path: str, body: bytes) -> None:
     status, answer = await responder.post(f"/api/v1/{path}", body)
     assert status == 400
     assert json.dumps(answer)
 
 
 # --- marks and previews ---
-async def test_what_a_person_knows_of_a_version(responder: ResponderServer) -> None:
+async def test_marks_by_a_person(responder: ResponderServer) -> None:
     await responder.good_then_new()
     path = "/api/v1/versions/backend/2.1"
     status, body = await responder.post(path, {"no_rollback": "fixes CVE-2026-1", "by": "alice"})
@@ -552,15 +548,13 @@ async def test_what_a_person_knows_of_a_version(responder: ResponderServer) -> N
         ("backend/2.1", {"status": "worse"}, 400, "Input should be"),
     ],
 )
-async def test_a_mark_that_makes_no_sense(
-    responder: ResponderServer, path: str, body: Any, status: int, message: str
-) -> None:
+async def test_an_invalid_mark(responder: ResponderServer, path: str, body: Any, status: int, message: str) -> None:
     await responder.good_then_new()
     answered, found = await responder.post(f"/api/v1/versions/{path}", body)
     assert (answered, message in found["error"]) == (status, True)
 
 
-async def test_a_preview_begins_nothing(responder: ResponderServer) -> None:
+async def test_a_preview_starts_nothing(responder: ResponderServer) -> None:
     await responder.good_then_new()
     query = "/api/v1/preview?alertname=BackendDown&service=backend&environment=production"
     status, body = await responder.get(query)

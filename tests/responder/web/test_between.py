@@ -1,4 +1,4 @@
-"""On PostgreSQL several come at once: nobody's word on a version comes between another's look and what they do then."""
+"""Concurrent requests on PostgreSQL: no mark or report falls between another request's read and its write."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def etag(responder: ResponderServer, version: str) -> str:
     return next(f'"{row["etag"]}"' for row in found if row["version"] == version)
 
 
-async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
+async def test_a_mark_does_not_overwrite_an_unread_promotion(
     responder: ResponderServer, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Healthy(Gateway):
@@ -116,7 +116,7 @@ async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
         ),
     ],
 )
-async def test_nothing_is_reported_between_a_decision_and_the_rollback_that_follows(
+async def test_no_report_falls_between_a_decision_and_its_rollback(
     path: str, payload: dict[str, Any], responder: ResponderServer, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await responder.good_then_new()
@@ -128,7 +128,7 @@ async def test_nothing_is_reported_between_a_decision_and_the_rollback_that_foll
     assert (status, decided["result"], payload_status // 100) == (202, "allow", 2)
 
 
-async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
+async def test_the_next_decision_sees_all_consequences_of_a_rollback(
     responder: ResponderServer, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not the version that ran before it together with that it is over: that would be rolled back once more."""
@@ -149,7 +149,7 @@ async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
     assert (status, decided["guard"]) == (409, "target_version"), decided
 
 
-async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
+async def test_two_bodies_with_a_common_service_do_not_wait_for_each_other(
     responder: ResponderServer, connections: Connections, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one has accepted its first and wants the second; the other has the second and wants to claim it."""

@@ -1,4 +1,4 @@
-"""What apps poll is signed, the same until somebody changes it, and readable by whom the configuration says."""
+"""The documents that apps poll are signed, change only with their content, and need a token if configured."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def change(responder: ResponderServer, **what: Any) -> Any:
     return body
 
 
-async def test_all_that_an_app_needs(android_house: ResponderServer) -> None:
+async def test_the_document_has_everything_that_an_app_needs(android_house: ResponderServer) -> None:
     await change(android_house, min_version="1.5", block=["1.9"], flags={"checkout": False})
     assert await read(android_house) == {
         "service": "backend",
@@ -82,7 +82,7 @@ async def test_all_that_an_app_needs(android_house: ResponderServer) -> None:
     }
 
 
-async def test_it_is_the_same_until_somebody_changes_it(
+async def test_a_document_changes_only_with_its_content(
     android_house: ResponderServer, settings: ClientSettings
 ) -> None:
     status, headers, body = await ask(android_house)
@@ -101,7 +101,7 @@ async def test_it_is_the_same_until_somebody_changes_it(
     assert status == 200 and changed["ETag"] != headers["ETag"]
 
 
-async def test_whoever_has_it_costs_no_signature(
+async def test_an_unchanged_document_is_a_304_without_a_signature(
     android_house: ResponderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, headers, _ = await ask(android_house)
@@ -110,7 +110,7 @@ async def test_whoever_has_it_costs_no_signature(
     assert (await ask(android_house, **{"If-None-Match": headers["ETag"]}))[0] == 304
 
 
-async def test_what_was_tampered_with_is_not_believed(android_house: ResponderServer) -> None:
+async def test_a_modified_document_is_rejected(android_house: ResponderServer) -> None:
     _, _, body = await ask(android_house)
     head, payload, signature = body.split(b".")
     [key] = json.loads((await ask(android_house, "/api/v1/clients/keys"))[2])["keys"]
@@ -131,7 +131,7 @@ async def test_what_was_tampered_with_is_not_believed(android_house: ResponderSe
         ("bad", ["2.0"], ""),
     ],
 )
-async def test_the_recommended_version_is_none_that_is_known_to_be_bad(
+async def test_the_recommended_version_is_never_a_bad_one(
     android_house: ResponderServer, known_as: str, blocked: list[str], version: str
 ) -> None:
     await android_house.post("/api/v1/versions/backend/2.1", {"status": known_as})
@@ -140,7 +140,7 @@ async def test_the_recommended_version_is_none_that_is_known_to_be_bad(
     assert (await read(android_house))["version"] == version
 
 
-async def test_changes_say_who_and_why(android_house: ResponderServer) -> None:
+async def test_changes_record_author_and_reason(android_house: ResponderServer) -> None:
     await change(android_house, block=["1.9", "1.8"])
     body = await change(android_house, unblock=["1.9"], min_version="1.0", by="bob", reason="was not it")
     assert (body["revision"], body["blocked_versions"], body["min_version"]) == (2, ["1.8"], "1.0")
@@ -152,7 +152,7 @@ async def test_changes_say_who_and_why(android_house: ResponderServer) -> None:
     ]
 
 
-async def test_nobody_overwrites_what_they_have_not_read(android_house: ResponderServer) -> None:
+async def test_an_unread_change_is_not_overwritten(android_house: ResponderServer) -> None:
     async with android_house.client.get(f"{PATH}/history") as response:
         seen = response.headers["ETag"]
     payload = {"reason": "x", "block": ["1.9"]}
@@ -173,7 +173,7 @@ async def test_nobody_overwrites_what_they_have_not_read(android_house: Responde
         ({"reason": "x", "blocked_versions": ["1"]}, "blocked_versions"),
     ],
 )
-async def test_a_change_that_makes_no_sense_is_refused_with_its_place(
+async def test_an_invalid_change_is_rejected_with_its_path(
     android_house: ResponderServer, payload: Any, where: str
 ) -> None:
     status, body = await android_house.post(PATH, payload)
@@ -181,7 +181,7 @@ async def test_a_change_that_makes_no_sense_is_refused_with_its_place(
     assert (await android_house.get(f"{PATH}/history"))[1]["revision"] == 0
 
 
-async def test_there_is_an_end_to_what_is_blocked(android_house: ResponderServer) -> None:
+async def test_the_number_of_blocked_versions_is_limited(android_house: ResponderServer) -> None:
     for hundred in range(10):
         await change(android_house, block=[f"{hundred}.{n}" for n in range(100)])
     status, body = await android_house.post(PATH, {"reason": "x", "block": ["11.0"]})
@@ -196,22 +196,20 @@ async def test_there_is_an_end_to_what_is_blocked(android_house: ResponderServer
         ("/api/v1/clients/backend/android?environment=moon", "moon"),
     ],
 )
-async def test_of_what_nobody_reported_there_is_no_document(
-    android_house: ResponderServer, path: str, says: str
-) -> None:
+async def test_an_unreported_platform_has_no_document(android_house: ResponderServer, path: str, says: str) -> None:
     status, body = await android_house.get(path)
     assert status == 404 and says in body["error"]
 
 
 @pytest.mark.parametrize("path", [PATH, "/api/v1/clients/keys"])
-async def test_without_a_key_there_are_none(responder: ResponderServer, path: str) -> None:
+async def test_without_a_key_there_are_no_documents(responder: ResponderServer, path: str) -> None:
     status, body = await responder.get(path)
     assert (status, body["error"]) == (404, "no documents for apps are served: configure clients.signing_key_file")
 
 
 @pytest.mark.parametrize("public", [True, False])
 @pytest.mark.parametrize("path", [PATH, "/api/v1/clients/keys"])
-async def test_who_may_read_them(
+async def test_who_may_read_the_documents(
     guarded_responder: ResponderServer, settings: ClientSettings, path: str, public: bool
 ) -> None:
     guarded_responder.clients = ClientSettings(signing_key_file=settings.signing_key_file, public=public)
@@ -232,7 +230,7 @@ async def test_who_may_read_them(
         (None, "cannot be read"),
     ],
 )
-def test_a_key_that_cannot_sign_is_reported_at_the_start(tmp_path: Path, content: bytes | None, says: str) -> None:
+def test_a_key_that_cannot_sign_is_reported_at_startup(tmp_path: Path, content: bytes | None, says: str) -> None:
     file = tmp_path / "key.pem"
     if content is not None:
         file.write_bytes(content)
@@ -241,7 +239,7 @@ def test_a_key_that_cannot_sign_is_reported_at_the_start(tmp_path: Path, content
     assert str(file) in str(refused.value)
 
 
-async def test_the_example_in_the_documentation_obeys(android_house: ResponderServer) -> None:
+async def test_the_example_of_the_documentation_enforces_the_document(android_house: ResponderServer) -> None:
     text = (ROOT / "docs" / "how-to" / "version-registry.md").read_text()
     [code] = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Whoever watches a rollback sees every event once and in order, wherever it is carried out; and disturbs nobody."""
+"""Every watcher gets each event once and in order, from any replica, and delays nothing."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def reading(responder: ResponderServer, path: str, **headers: str) -> Asyn
 ONE = "/api/v1/executions/r1/events"
 
 
-async def test_what_was_is_reported_first_and_then_what_happens_and_it_ends_when_it_is_over(
+async def test_past_events_come_first_then_new_ones_until_the_end(
     responder: ResponderServer,
 ) -> None:
     await begin(responder, alerts=(alert(),))
@@ -110,7 +110,7 @@ async def test_what_was_is_reported_first_and_then_what_happens_and_it_ends_when
     ("header", "query", "ids"),
     [("", "", ["0", "1", "2", "3"]), ("1", "", ["2", "3"]), ("3", "", []), ("", "?after=2", ["3"])],
 )
-async def test_a_reader_that_was_cut_off_goes_on_after_the_last_that_it_has(
+async def test_an_interrupted_reader_resumes_after_its_last_event(
     responder: ResponderServer, header: str, query: str, ids: list[str]
 ) -> None:
     await begin(responder)
@@ -122,7 +122,7 @@ async def test_a_reader_that_was_cut_off_goes_on_after_the_last_that_it_has(
 
 
 @pytest.mark.parametrize("value", ["x", "-2", "1.5", "99999999999", "0; DROP"])
-async def test_a_place_that_is_none(responder: ResponderServer, value: str) -> None:
+async def test_an_invalid_event_number(responder: ResponderServer, value: str) -> None:
     await begin(responder)
     status, body = await responder.get(ONE, headers={"Last-Event-ID": value})
     assert (status, body["where"]) == (400, "Last-Event-ID")
@@ -130,12 +130,12 @@ async def test_a_place_that_is_none(responder: ResponderServer, value: str) -> N
     assert (status, body["where"]) == (400, "Last-Event-ID")
 
 
-async def test_nobody_watches_what_is_not_there(responder: ResponderServer) -> None:
+async def test_an_unknown_execution_has_no_stream(responder: ResponderServer) -> None:
     status, body = await responder.get("/api/v1/executions/none/events")
     assert (status, body["error"]) == (404, "there is no execution none")
 
 
-async def test_without_a_stream_it_is_reported_what_is_known(responder: ResponderServer) -> None:
+async def test_without_a_stream_the_current_events_are_returned(responder: ResponderServer) -> None:
     """Where something between holds streams back."""
     await begin(responder)
     await responder.append("r1", Planned(at=now(), plan=plan()))
@@ -165,7 +165,7 @@ async def test_all_rollbacks_in_one_stream(responder: ResponderServer) -> None:
         }
 
 
-async def test_whoever_comes_back_to_all_of_them_misses_no_end(responder: ResponderServer) -> None:
+async def test_a_resumed_stream_of_all_rollbacks_misses_no_end(responder: ResponderServer) -> None:
     await begin(responder)
     async with reading(responder, "/api/v1/events") as reader:
         (first,) = await reader.take(1)
@@ -181,7 +181,7 @@ async def test_whoever_comes_back_to_all_of_them_misses_no_end(responder: Respon
         assert [event["data"]["execution"] for event in await reader.take(1)] == ["r3"]
 
 
-async def test_only_so_many_watch_and_a_place_becomes_free(responder: ResponderServer) -> None:
+async def test_the_number_of_streams_is_limited_and_a_slot_becomes_free(responder: ResponderServer) -> None:
     await begin(responder)
     async with contextlib.AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(reading(responder, ONE)) for _ in range(3)]
@@ -197,7 +197,7 @@ async def test_only_so_many_watch_and_a_place_becomes_free(responder: ResponderS
                 await asyncio.sleep(0.05)
 
 
-async def test_needs_the_scope_read_and_loses_it_with_the_token(guarded_responder: ResponderServer) -> None:
+async def test_it_needs_scope_read_and_ends_with_the_token(guarded_responder: ResponderServer) -> None:
     await begin(guarded_responder)
     for path in (ONE, "/api/v1/events"):
         assert (await guarded_responder.get(path))[0] == 401
@@ -233,7 +233,7 @@ class IdleWorker:
         return list(self.current)
 
 
-async def test_silence_is_no_death(journal: Database) -> None:
+async def test_heartbeats_keep_an_idle_stream_open(journal: Database) -> None:
     await journal.transaction(rollbacks.accept, "r1", accepted(alerts=()))
     async with serving(journal, IdleWorker(), heartbeat=0.05) as (server, _), aiohttp.ClientSession() as session:
         async with session.get(server.make_url(ONE)) as response:
@@ -245,7 +245,7 @@ async def test_silence_is_no_death(journal: Database) -> None:
         assert reader.comments.count(": heartbeat") >= 3
 
 
-async def test_whoever_watches_goes_on_after_a_bug(journal: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_continues_after_a_bug(journal: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     on_error, real = list[str](), executions.heads
 
     async def heads(*args: Any) -> Any:
@@ -262,7 +262,7 @@ async def test_whoever_watches_goes_on_after_a_bug(journal: Database, monkeypatc
     broadcast.close()
 
 
-async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(journal: Database) -> None:
+async def test_a_slow_reader_is_dropped_and_others_are_served(journal: Database) -> None:
     """It is not kept for it: what it has not read stays in the journal."""
     long = "x" * 12_000
     event = accepted(alerts=(), reason=long)
@@ -295,7 +295,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(jour
         slow.close()
 
 
-async def test_who_watches_is_sent_away_at_once_when_the_process_ends(journal: Database) -> None:
+async def test_streams_end_at_once_at_shutdown(journal: Database) -> None:
     await journal.transaction(rollbacks.accept, "r1", accepted(alerts=()))
     async with contextlib.AsyncExitStack() as stack:
         server, _ = await stack.enter_async_context(serving(journal, IdleWorker()))
@@ -311,7 +311,7 @@ async def test_who_watches_is_sent_away_at_once_when_the_process_ends(journal: D
         assert loop.time() - began < 30
 
 
-async def test_what_the_checks_say_is_reported_between_the_events(journal: Database) -> None:
+async def test_findings_of_checks_are_sent_between_events(journal: Database) -> None:
     worker = IdleWorker()
     await journal.transaction(rollbacks.accept, "r1", accepted(alerts=()))
     execution = await journal.read(executions.load, "r1")
@@ -331,7 +331,7 @@ async def test_what_the_checks_say_is_reported_between_the_events(journal: Datab
             assert event["data"] == {"execution": "r1", "findings": [{"holds": False, "reason": reason}]}
 
 
-async def test_a_journal_that_is_away_ends_the_stream_and_is_reported_to_who_comes_back(
+async def test_an_unavailable_journal_ends_the_stream_and_is_reported_on_resume(
     responder: ResponderServer,
 ) -> None:
     await begin(responder)
@@ -346,7 +346,7 @@ async def test_a_journal_that_is_away_ends_the_stream_and_is_reported_to_who_com
     assert (status, "the journal cannot be used" in body["error"]) == (503, True)
 
 
-async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_server: Any) -> None:
+async def test_a_replica_streams_events_of_another(postgres_server: Any) -> None:
     """One carries out and notifies nobody of its steps; the other's readers hear of all of them."""
     state = await postgres_server.database("events_on_two")
     writer, follower = await open_journal(state), await open_journal(state)
@@ -376,7 +376,7 @@ async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_se
         await follower.close()
 
 
-async def test_a_rollback_is_carried_out_no_slower_where_many_watch(responder: ResponderServer) -> None:
+async def test_many_watchers_do_not_slow_a_rollback(responder: ResponderServer) -> None:
     """They take turns at the journal, and read only what is new."""
     await begin(responder)
     reads = 0

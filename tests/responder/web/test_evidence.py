@@ -1,4 +1,4 @@
-"""What was kept can be listed and fetched by whoever may read, and by nobody else."""
+"""Evidence can be listed and fetched by clients with the scope `read` only."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_it_is_listed(responder: ResponderServer, kept: str) -> None:
     assert "app.log.gz" in [file["name"] for file in body["manifest"]["files"]]
 
 
-async def test_a_file_comes_as_it_lies_there_or_unpacked(responder: ResponderServer, kept: str) -> None:
+async def test_a_file_is_served_as_stored_or_decompressed(responder: ResponderServer, kept: str) -> None:
     home = f"/api/v1/executions/{kept}/evidence"
     _, body = await responder.get(home)
     files = {file["name"]: file for file in body["manifest"]["files"]}
@@ -65,14 +65,12 @@ async def test_a_file_comes_as_it_lies_there_or_unpacked(responder: ResponderSer
 
 
 @pytest.mark.parametrize("name", ["none.log", "..%2F..%2Fmanifest.json", ".hidden", "%2Fetc%2Fpasswd", "begun.json"])
-async def test_only_what_the_manifest_names_can_be_had(responder: ResponderServer, kept: str, name: str) -> None:
+async def test_only_files_of_the_manifest_are_served(responder: ResponderServer, kept: str, name: str) -> None:
     status, body = await responder.get(f"/api/v1/executions/{kept}/evidence/{name}")
     assert (status, "the evidence of r1 has no file" in body["error"]) == (404, True)
 
 
-async def test_where_there_is_none_the_reason_is_reported(
-    responder: ResponderServer, kept: str, tmp_path: Path
-) -> None:
+async def test_missing_evidence_has_a_reason(responder: ResponderServer, kept: str, tmp_path: Path) -> None:
     home = f"/api/v1/executions/{kept}/evidence"
     assert await responder.get("/api/v1/executions/none/evidence") == (404, {"error": "there is no evidence none"})
     collector = responder.collector
@@ -98,7 +96,7 @@ async def test_where_there_is_none_the_reason_is_reported(
     assert (await responder.get(home))[1]["state"] == "deleted"
 
 
-async def test_a_decision_to_keep_logs_has_its_evidence_too(responder: ResponderServer, kept: str) -> None:
+async def test_a_decision_to_preserve_logs_also_has_evidence(responder: ResponderServer, kept: str) -> None:
     now = datetime.now(UTC)
     where = {"policy": "p", "service": "backend", "environment": "production", "deployment_id": ""}
     await responder.journal.transaction(evidence.request, "d1", **where, alerts=[], at=now)

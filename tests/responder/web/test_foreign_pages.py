@@ -1,4 +1,4 @@
-"""A real browser on a foreign page: it can neither stop, approve, reload nor read anything; our own page can."""
+"""A real browser on a foreign page can neither stop, approve, reload nor read; the responder's own page can."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_a_foreign_page_changes_and_reads_nothing(responder: ResponderServ
     assert await responder.journal.read(decisions.kill_switch) is None
 
 
-async def test_rebinding_a_name_to_our_address_is_of_no_use(responder: ResponderServer, driver: Any) -> None:
+async def test_dns_rebinding_to_the_responder_has_no_effect(responder: ResponderServer, driver: Any) -> None:
     """To the browser the page and the responder are one origin then; only Host tells."""
     await asyncio.to_thread(driver.get, f"{base(responder, EVIL)}/api/v1/status")
     assert "web.allowed_hosts" in await run(driver, "return document.body.textContent")

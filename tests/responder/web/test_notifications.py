@@ -1,4 +1,4 @@
-"""Notifications and their links: a hanging channel delays no rollback, pending ones are shown, a link stops one."""
+"""Notifications and links: a hanging channel delays no rollback, pending ones are shown, a link stops one rollback."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ async def test_only_the_button_of_the_page_stops(guarded_responder: ResponderSer
 
 
 @pytest.mark.parametrize("part", ["until", "signature", "id"])
-async def test_a_changed_stop_link_is_rejected(guarded_responder: ResponderServer, part: str) -> None:
+async def test_a_modified_stop_link_is_rejected(guarded_responder: ResponderServer, part: str) -> None:
     execution_id, other = await held(guarded_responder), await held(guarded_responder, service="frontend")
     link = stop_link(guarded_responder, await guarded_responder.journal.read(executions.load, execution_id))
     forged = {

@@ -1,4 +1,4 @@
-"""The pages that links open, in Chromium as wide as a phone: nothing is wider than the screen."""
+"""The pages behind links, in Chromium at the width of a phone: nothing is wider than the screen."""
 
 from __future__ import annotations
 

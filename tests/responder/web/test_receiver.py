@@ -1,4 +1,4 @@
-"""An alert is answered 202 only once its verdict is in the journal, and 5xx only where sending it again can help."""
+"""202 only once the decision on an alert is in the journal, and 5xx only if a retry can help."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_an_alert_that_all_guards_allow_is_accepted(ready: ResponderServer
     assert 'responder_service_locked{environment="production",service="backend",state="accepted"} 1.0' in series
 
 
-async def test_a_refusal_is_a_202_with_its_reason(ready: ResponderServer) -> None:
+async def test_a_denial_is_a_202_with_its_reason(ready: ResponderServer) -> None:
     ready.policy_set = policy_set(policy(mode="observe"), services=ready.policy_set.services)
     status, answer = await ready.post(ALERTS, sent_body())
     (decision,) = answer["decisions"]
@@ -84,7 +84,7 @@ async def test_the_same_alert_again_opens_nothing_and_is_counted(ready: Responde
     assert sorted((d["guard"], d["times"]) for d in kept) == [("duplicate_alert", 2), ("mode", 1)]
 
 
-async def test_many_copies_at_the_same_moment_open_one(ready: ResponderServer) -> None:
+async def test_many_simultaneous_copies_open_one_rollback(ready: ResponderServer) -> None:
     body = sent_body()
     answers = await asyncio.gather(*(ready.post(ALERTS, body) for _ in range(12)))
     assert all(status == 202 for status, _ in answers)
@@ -107,7 +107,7 @@ async def test_a_service_that_a_policy_names_twice_is_rolled_back_once(ready: Re
     assert [d["result"] for d in answer["decisions"]] == ["allow"]
 
 
-async def test_another_alert_of_the_same_service_finds_it_busy(ready: ResponderServer) -> None:
+async def test_another_alert_of_the_same_service_is_denied_while_one_is_open(ready: ResponderServer) -> None:
     other = {**LABELS, "pod": "p1"}
     ready.alertmanager.fires(other, fingerprint(other))
     ready.prometheus.sees(other)
@@ -127,9 +127,7 @@ def steps_until_closed(outcome: Outcome, *, changed: bool) -> list[Event]:
 
 
 @pytest.mark.parametrize(("changed", "guard"), [(True, "cooldown"), (False, "mode")])
-async def test_after_its_end_the_cooldown_holds_where_anything_was_changed(
-    ready: ResponderServer, changed: bool, guard: str
-) -> None:
+async def test_a_cooldown_follows_a_rollback_with_changes(ready: ResponderServer, changed: bool, guard: str) -> None:
     first = (await ready.post(ALERTS, sent_body()))[1]["decisions"][0]["execution"]
     await ready.append(first, *steps_until_closed("cancelled", changed=changed))
     await ready.deployed("2.2", 0)
@@ -140,7 +138,7 @@ async def test_after_its_end_the_cooldown_holds_where_anything_was_changed(
     assert decision["guard"] == guard, decision
 
 
-async def test_after_a_success_the_bad_version_is_no_target(ready: ResponderServer) -> None:
+async def test_after_a_success_the_bad_version_is_not_a_target(ready: ResponderServer) -> None:
     first = (await ready.post(ALERTS, sent_body()))[1]["decisions"][0]["execution"]
     await ready.append(first, *steps_until_closed("succeeded", changed=True))
     _, answer = await ready.get("/api/v1/versions/backend")
@@ -159,7 +157,7 @@ async def test_after_a_success_the_bad_version_is_no_target(ready: ResponderServ
         ("suppressed", (), "muted in Alertmanager: Alertmanager does not name the silence"),
     ],
 )
-async def test_a_silence_stops_it(
+async def test_a_silence_denies_it(
     responder: ResponderServer, state: str, silenced_by: tuple[str, ...], reason: str
 ) -> None:
     await responder.good_then_new()
@@ -169,7 +167,7 @@ async def test_a_silence_stops_it(
     assert (decision["result"], decision["guard"], decision["reason"]) == ("deny", "still_firing", reason)
 
 
-async def test_a_forged_alert_alone_does_nothing(responder: ResponderServer) -> None:
+async def test_a_forged_alert_is_denied(responder: ResponderServer) -> None:
     await responder.good_then_new()
     (decision,) = (await responder.post(ALERTS, sent_body()))[1]["decisions"]
     assert (decision["result"], decision["guard"]) == ("deny", "still_firing")
@@ -177,9 +175,7 @@ async def test_a_forged_alert_alone_does_nothing(responder: ResponderServer) -> 
 
 
 @pytest.mark.parametrize("raw", [None, b"{}", b'[{"fingerprint": "x"}]', b"null"])
-async def test_where_alertmanager_cannot_be_queried_nothing_is_done_and_it_is_reported(
-    responder: ResponderServer, raw: bytes | None
-) -> None:
+async def test_an_unavailable_alertmanager_denies_and_is_named(responder: ResponderServer, raw: bytes | None) -> None:
     await responder.good_then_new()
     responder.alertmanager.status, responder.alertmanager.raw = (500 if raw is None else 200), raw
     status, answer = await responder.post(ALERTS, sent_body())
@@ -189,12 +185,12 @@ async def test_where_alertmanager_cannot_be_queried_nothing_is_done_and_it_is_re
     assert "cannot tell whether it still fires" in decision["reason"]
 
 
-async def test_a_watchdog_that_nobody_configured_is_no_missed_rollback(ready: ResponderServer) -> None:
+async def test_an_unconfigured_watchdog_is_not_recorded_as_a_missed_rollback(ready: ResponderServer) -> None:
     status, answer = await ready.post(ALERTS, sent_body(sent_alert({"alertname": "RollbackAutomationArmed"})))
     assert (status, answer["decisions"]) == (202, [])
 
 
-async def test_an_alert_that_no_policy_wants_is_on_record(ready: ResponderServer) -> None:
+async def test_an_alert_without_a_policy_is_recorded(ready: ResponderServer) -> None:
     body = sent_body(sent_alert({"alertname": "Unheard", "service": "x", "environment": "y"}))
     status, answer = await ready.post(ALERTS, body)
     assert status == 202
@@ -204,7 +200,7 @@ async def test_an_alert_that_no_policy_wants_is_on_record(ready: ResponderServer
     assert (await ready.get("/api/v1/decisions?service=x"))[1]["decisions"][0]["environment"] == "y"
 
 
-async def test_resolved_alerts_decide_nothing(ready: ResponderServer) -> None:
+async def test_resolved_alerts_are_not_decided(ready: ResponderServer) -> None:
     resolved = sent_alert(status="resolved", endsAt=datetime.now(UTC).isoformat())
     assert await ready.post(ALERTS, sent_body(resolved, status="resolved")) == (202, {"alerts": 1, "decisions": []})
 
@@ -231,7 +227,7 @@ async def test_each_alert_of_a_body_is_answered(ready: ResponderServer) -> None:
         {"truncatedAlerts": 5},
     ],
 )
-async def test_every_generation_of_bodies_is_understood(ready: ResponderServer, extra: dict[str, Any]) -> None:
+async def test_every_version_of_the_body_format_is_accepted(ready: ResponderServer, extra: dict[str, Any]) -> None:
     status, answer = await ready.post(ALERTS, sent_body(**extra))
     assert (status, answer["decisions"][0]["result"]) == (202, "allow")
 
@@ -243,7 +239,7 @@ async def test_vmalert_may_post_its_bare_list(ready: ResponderServer, path: str)
     assert (status, answer["decisions"][0]["result"]) == (202, "allow")
 
 
-async def test_the_sender_is_on_record_by_its_token(guarded_responder: ResponderServer) -> None:
+async def test_the_sender_is_recorded_by_its_token(guarded_responder: ResponderServer) -> None:
     responder = guarded_responder
     await responder.good_then_new()
     responder.alertmanager.fires(LABELS, FINGERPRINT)
@@ -270,7 +266,7 @@ LONG = {**LABELS, "x": "y" * 1100}
         ({"labels": {**LABELS, "x": 5}}, "alerts[1].labels.x", "labels.x: must be a string, not a number"),
     ],
 )
-async def test_an_odd_alert_is_refused_alone_and_the_good_one_is_judged(
+async def test_an_invalid_alert_is_rejected_alone_and_the_valid_one_is_decided(
     ready: ResponderServer, odd: dict[str, Any], where: str, reason: str
 ) -> None:
     body = sent_body(sent_alert(), {**sent_alert(), **odd})
@@ -290,7 +286,7 @@ async def test_an_odd_alert_is_refused_alone_and_the_good_one_is_judged(
     assert 'responder_services_in_trouble{environment="production"} 1.0' in series
 
 
-async def test_an_odd_alert_is_reported_to_people_once_and_a_resolved_one_is_not(ready: ResponderServer) -> None:
+async def test_an_invalid_alert_notifies_once_and_a_resolved_one_does_not(ready: ResponderServer) -> None:
     bad = {"labels": {**LABELS, "x": 5}}
     body = sent_body({**sent_alert(), **bad}, {**sent_alert(), **bad, "status": "resolved"})
     for _ in range(2):
@@ -313,12 +309,12 @@ async def test_an_odd_alert_is_reported_to_people_once_and_a_resolved_one_is_not
         {"generatorURL": None},
     ],
 )
-async def test_what_identifies_nothing_never_costs_an_alert(ready: ResponderServer, harmless: dict[str, Any]) -> None:
+async def test_unimportant_fields_never_invalidate_an_alert(ready: ResponderServer, harmless: dict[str, Any]) -> None:
     status, answer = await ready.post(ALERTS, sent_body(sent_alert(**harmless)))
     assert (status, [d["result"] for d in answer["decisions"]]) == (202, ["allow"])
 
 
-async def test_an_alert_without_a_beginning_is_the_same_episode_when_it_is_sent_again(ready: ResponderServer) -> None:
+async def test_a_repeated_alert_without_a_start_is_the_same_incident(ready: ResponderServer) -> None:
     first = (await ready.post("/api/v2/alerts", [{"labels": LABELS}]))[1]["decisions"][0]
     assert first["result"] == "allow"
     for again in ({"labels": LABELS}, {"labels": LABELS, "startsAt": None}):
@@ -326,7 +322,7 @@ async def test_an_alert_without_a_beginning_is_the_same_episode_when_it_is_sent_
         assert (decision["guard"], first["execution"] in decision["reason"]) == ("duplicate_alert", True)
 
 
-async def test_once_it_has_ended_it_is_another_episode(ready: ResponderServer) -> None:
+async def test_a_new_instance_after_its_end_is_another_incident(ready: ResponderServer) -> None:
     first = (await ready.post(ALERTS, [{"labels": LABELS}]))[1]["decisions"][0]
     over = {"labels": LABELS, "endsAt": ago(1, datetime.now(UTC)).isoformat()}
     assert (await ready.post(ALERTS, [over]))[1]["decisions"] == []
@@ -334,7 +330,7 @@ async def test_once_it_has_ended_it_is_another_episode(ready: ResponderServer) -
     assert (decision["guard"], first["execution"] in decision["reason"]) == ("in_progress", True)
 
 
-async def test_explain_says_what_would_be_refused(ready: ResponderServer) -> None:
+async def test_explain_shows_what_would_be_denied(ready: ResponderServer) -> None:
     body = sent_body(sent_alert(), sent_alert(labels={"a": "x" * 1100}))
     _, answer = await ready.post("/api/v1/explain", body)
     assert len(answer["incidents"]) == 1
@@ -353,13 +349,13 @@ async def test_explain_says_what_would_be_refused(ready: ResponderServer) -> Non
         (as_bytes([5, "x"]), "[0]"),
     ],
 )
-async def test_nonsense_is_a_400_with_its_place(responder: ResponderServer, body: bytes, where: str) -> None:
+async def test_an_invalid_body_is_a_400_with_its_path(responder: ResponderServer, body: bytes, where: str) -> None:
     status, answer = await responder.post(ALERTS, body)
     assert (status, answer["where"]) == (400, where)
     assert answer["error"]
 
 
-async def test_a_time_past_the_calendar_is_no_crash(responder: ResponderServer) -> None:
+async def test_a_time_beyond_the_calendar_is_not_a_crash(responder: ResponderServer) -> None:
     """A 5xx would be sent again until the end of time."""
     status, _ = await responder.post(ALERTS, sent_body(sent_alert(endsAt="9999-12-31T23:59:59-10:00")))
     assert status in (202, 400)
@@ -374,7 +370,7 @@ async def test_a_time_past_the_calendar_is_no_crash(responder: ResponderServer) 
         {"Content-Type": "application/json", "Content-Encoding": "br"},
     ],
 )
-async def test_another_kind_of_body_is_a_415(responder: ResponderServer, headers: dict[str, str]) -> None:
+async def test_another_content_type_is_a_415(responder: ResponderServer, headers: dict[str, str]) -> None:
     status, answer = await responder.post(ALERTS, as_bytes(sent_body()), headers=headers)
     assert status == 415
     assert answer["error"]
@@ -385,7 +381,7 @@ async def test_a_charset_does_not_matter(ready: ResponderServer) -> None:
     assert (await ready.post(ALERTS, as_bytes(sent_body()), headers=headers))[0] == 202
 
 
-async def test_a_body_that_is_too_large_is_a_413(responder: ResponderServer) -> None:
+async def test_a_large_body_is_a_413(responder: ResponderServer) -> None:
     status, answer = await responder.ask(
         "POST", ALERTS, headers=JSON, data=io.BytesIO(b" " * (receiver.MOST_BYTES + 1))
     )
@@ -406,7 +402,7 @@ async def test_a_body_that_never_arrives_is_a_408(responder: ResponderServer, mo
     await writer.wait_closed()
 
 
-async def test_too_much_at_once_is_reported_to_come_back(
+async def test_too_many_requests_get_a_retry_status(
     responder: ResponderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiver, "MOST_AT_ONCE", 0)
@@ -415,7 +411,7 @@ async def test_too_much_at_once_is_reported_to_come_back(
     assert 'responder_webhooks_total{outcome="overloaded"} 1.0' in await responder.series()
 
 
-async def test_a_journal_that_cannot_be_written_is_a_503_and_nothing_was_accepted(ready: ResponderServer) -> None:
+async def test_an_unwritable_journal_is_a_503_and_nothing_is_accepted(ready: ResponderServer) -> None:
     ready.break_journal()
     async with ready.client.post(ALERTS, json=sent_body()) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "5")
@@ -437,7 +433,7 @@ async def test_every_outcome_is_counted(ready: ResponderServer) -> None:
     assert 'responder_decisions_total{guard="mode",policy="backend-down",result="allow"} 1.0' in series
 
 
-async def test_the_time_of_the_sender_is_not_trusted_for_the_record(ready: ResponderServer) -> None:
+async def test_the_time_of_the_sender_is_not_used_for_the_record(ready: ResponderServer) -> None:
     await ready.post(ALERTS, sent_body(sent_alert(startsAt=NOW.isoformat())))
     (kept,) = (await ready.get("/api/v1/decisions"))[1]["decisions"]
     assert datetime.fromisoformat(kept["at"]) > ago(60, datetime.now(UTC))

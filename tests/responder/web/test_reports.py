@@ -1,4 +1,4 @@
-"""What is reported is what is so now: every check is asked, in time, and what does not answer is not well."""
+"""A report shows the current state: every check is evaluated in time, and no answer is never healthy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def a_rollback(responder: ResponderServer, **other: Any) -> None:
     )
 
 
-async def test_every_check_is_queried_now(responder: ResponderServer) -> None:
+async def test_every_check_is_evaluated_now(responder: ResponderServer) -> None:
     await responder.good_then_new()
     responder.prometheus.vectors[UP] = [({}, "0")]
     status, body = await responder.get("/api/v1/report")
@@ -54,7 +54,7 @@ async def test_every_check_is_queried_now(responder: ResponderServer) -> None:
 
 
 @pytest.mark.parametrize("how", ["no data", "refused", "error", "hangs"])
-async def test_what_does_not_answer_is_unknown(responder: ResponderServer, how: str) -> None:
+async def test_no_answer_is_unknown(responder: ResponderServer, how: str) -> None:
     await responder.good_then_new()
     responder.prometheus.status = {"refused": 400, "error": 500}.get(how, 200)
     responder.prometheus.hangs = how == "hangs"
@@ -64,7 +64,7 @@ async def test_what_does_not_answer_is_unknown(responder: ResponderServer, how: 
     assert UP in body["unanswered_checks"][0]["reason"]
 
 
-async def test_a_service_that_answers_nobody_is_unhealthy_and_not_unknown(
+async def test_a_service_without_answers_to_users_is_unhealthy_and_not_unknown(
     responder: ResponderServer, free_port: int
 ) -> None:
     sick = service(health_checks=({"http": f"http://127.0.0.1:{free_port}/"},))
@@ -73,7 +73,7 @@ async def test_a_service_that_answers_nobody_is_unhealthy_and_not_unknown(
     assert (body["status"], len(body["failed_checks"])) == ("unhealthy", 1)
 
 
-async def test_many_checks_that_hang_take_no_longer_than_one(responder: ResponderServer) -> None:
+async def test_many_hanging_checks_take_no_longer_than_one(responder: ResponderServer) -> None:
     hanging = [{"promql": f"up_{n}", "at_least": 1.0} for n in range(30)]
     responder.policy_set = policy_set(
         services=(service(health_checks=tuple(hanging), traffic_checks=({"promql": "rate", "above": 0.0},)),)
@@ -101,7 +101,7 @@ async def test_scope_and_time(responder: ResponderServer) -> None:
         assert (await responder.get(f"/api/v1/report?{query}"))[0] == status
 
 
-async def test_what_was_refused_and_what_stands_in_the_way_is_in_it(responder: ResponderServer) -> None:
+async def test_denials_and_blocking_facts_are_included(responder: ResponderServer) -> None:
     await responder.deployed("2.1", 60)
     await responder.post("/api/v1/alerts", sent_body())
     await responder.post("/api/v1/executions/all/stop", {"reason": "moving house"})
@@ -139,7 +139,7 @@ async def test_the_draft_of_a_post_mortem(responder: ResponderServer) -> None:
     assert (await responder.get("/api/v1/executions/r1/report?format=pdf"))[0] == 400
 
 
-async def test_the_results_of_the_decision_that_opened_it_are_in_it(responder: ResponderServer) -> None:
+async def test_the_guard_results_of_its_decision_are_included(responder: ResponderServer) -> None:
     await responder.good_then_new()
     _, decided = await responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "slow", "by": "alice"})
     _, body = await responder.get(f"/api/v1/executions/{decided['execution']}/report")
@@ -154,7 +154,7 @@ def matrix(responder: ResponderServer, query: str, *labels: dict[str, str]) -> N
 
 
 @pytest.mark.parametrize("expression", ["", "errors > 1"])
-async def test_the_plot_is_of_what_decided(responder: ResponderServer, expression: str) -> None:
+async def test_the_plot_shows_the_decisive_series(responder: ResponderServer, expression: str) -> None:
     """The policy's expression, else the service's own check; of this service only."""
     if expression:
         responder.policy_set = policy_set(policy(expression=expression), services=responder.policy_set.services)
@@ -177,7 +177,7 @@ async def test_the_plot_is_of_what_decided(responder: ResponderServer, expressio
     assert float(query_range.query["end"]) > float(query_range.query["start"])
 
 
-async def test_drawing_holds_up_nobody(responder: ResponderServer) -> None:
+async def test_drawing_blocks_no_other_request(responder: ResponderServer) -> None:
     await a_rollback(responder)
     await responder.get("/api/v1/executions/r1/report")
     responder.prometheus.raw = many_series(20)
@@ -187,7 +187,7 @@ async def test_drawing_holds_up_nobody(responder: ResponderServer) -> None:
     assert time.thread_time() - began < 0.06, "seconds that the loop worked for it; it was 0.1"
 
 
-async def test_where_nothing_can_be_drawn_it_is_reported(responder: ResponderServer) -> None:
+async def test_a_missing_plot_is_explained(responder: ResponderServer) -> None:
     await a_rollback(responder)
     responder.prometheus.status = 500
     status, body = await responder.get("/api/v1/executions/r1/plot")

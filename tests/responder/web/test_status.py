@@ -1,4 +1,4 @@
-"""Whoever asks how it is gets the truth: what is unknown is absent or said, and never a comfortable zero."""
+"""The status is accurate: unknown values are absent or named, and never zero."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ async def text(responder: ResponderServer, path: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
-async def test_a_process_that_runs_is_healthy_whatever_its_journal_does(responder: ResponderServer) -> None:
+async def test_a_running_process_is_healthy_without_its_journal(responder: ResponderServer) -> None:
     assert await text(responder, "/-/healthy") == (200, "healthy\n")
     responder.break_journal()
     assert await text(responder, "/-/healthy") == (200, "healthy\n")
 
 
-async def test_ready_means_that_it_may_act(responder: ResponderServer) -> None:
+async def test_ready_means_that_it_can_act(responder: ResponderServer) -> None:
     assert await text(responder, "/-/ready") == (503, "no lease yet\n")
     working = asyncio.create_task(responder.worker.run())
     while not responder.worker.has_lease:
@@ -81,7 +81,7 @@ async def test_an_empty_responder(responder: ResponderServer) -> None:
     }
 
 
-async def test_the_same_in_the_words_of_the_seed_for_one_deployment(responder: ResponderServer) -> None:
+async def test_summary_fields_are_null_if_unknown_or_ambiguous(responder: ResponderServer) -> None:
     """What is not known, or is not one thing, is null."""
     staging = service(environment="staging")
     responder.policy_set = policy_set(services=(*responder.policy_set.services, staging))
@@ -106,7 +106,7 @@ async def test_the_same_in_the_words_of_the_seed_for_one_deployment(responder: R
     assert (await responder.get("/api/v1/status?service=backend&environment=moon"))[0] == 404
 
 
-async def test_health_is_that_of_the_last_report_of_the_same_services(responder: ResponderServer) -> None:
+async def test_health_comes_from_the_last_report_about_the_same_services(responder: ResponderServer) -> None:
     promql = responder.policy_set.services[0].health_checks[0].model_dump()["promql"]
     responder.prometheus.vectors[promql] = [({}, "1")]
     _, body = await responder.get("/api/v1/status")
@@ -140,7 +140,7 @@ async def test_health_is_that_of_the_last_report_of_the_same_services(responder:
         ([policy(mode="auto", roll_back=("other",))], False, False),
     ],
 )
-async def test_automation_is_enabled_where_a_policy_may_act_now(
+async def test_automation_is_enabled_if_a_policy_may_act_now(
     responder: ResponderServer, policies: list[Policy], stopped: bool, enabled: bool
 ) -> None:
     responder.policy_set = policy_set(*policies, services=responder.policy_set.services)
@@ -150,7 +150,7 @@ async def test_automation_is_enabled_where_a_policy_may_act_now(
     assert body["auto_rollback_enabled"] is enabled
 
 
-async def test_what_is_open_is_reported_by_what_it_needs(responder: ResponderServer) -> None:
+async def test_open_rollbacks_name_the_required_action(responder: ResponderServer) -> None:
     await responder.good_then_new()
     now = datetime.now(UTC)
     for name, events in (
@@ -180,7 +180,7 @@ async def test_the_stop_file_disarms_it(responder: ResponderServer, tmp_path: Pa
     assert "responder_armed 0.0" in await responder.series()
 
 
-async def test_series_tell_what_runs(responder: ResponderServer) -> None:
+async def test_series_show_the_running_version(responder: ResponderServer) -> None:
     await responder.good_then_new()
     series = await responder.series()
     assert "responder_journal_up 1.0" in series
@@ -194,7 +194,7 @@ async def test_series_tell_what_runs(responder: ResponderServer) -> None:
 
 
 @pytest.mark.parametrize("ahead", [0, 900, -900])
-async def test_the_skew_of_our_clock_is_a_series(
+async def test_the_clock_skew_is_a_series(
     responder: ResponderServer, ahead: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_database = responder.journal.now
@@ -207,7 +207,7 @@ async def test_the_skew_of_our_clock_is_a_series(
     assert abs(float(line.split()[1]) - ahead) < 60
 
 
-async def test_a_journal_that_cannot_be_read_makes_series_absent_and_not_zero(responder: ResponderServer) -> None:
+async def test_an_unreadable_journal_makes_series_absent_and_not_zero(responder: ResponderServer) -> None:
     responder.break_journal()
     series = await responder.series()
     assert "responder_journal_up 0.0" in series
@@ -221,7 +221,7 @@ async def test_a_journal_that_cannot_be_read_makes_series_absent_and_not_zero(re
     assert "process_start_time_seconds" in series
 
 
-async def test_the_exposition_is_what_the_scraper_requested(responder: ResponderServer) -> None:
+async def test_the_exposition_has_the_requested_format(responder: ResponderServer) -> None:
     for accept, content_type in (
         ("", "text/plain"),
         ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
@@ -232,7 +232,7 @@ async def test_the_exposition_is_what_the_scraper_requested(responder: Responder
             assert body.endswith("# EOF\n") is (content_type != "text/plain")
 
 
-async def test_a_service_that_fails_under_a_silence_says_with_it_is(responder: ResponderServer) -> None:
+async def test_a_service_that_fails_under_a_silence_names_its_author(responder: ResponderServer) -> None:
     responder.prometheus.vectors[responder.policy_set.services[0].health_checks[0].model_dump()["promql"]] = [({}, "0")]
     muted = alert()
     responder.alertmanager.fires(muted.labels, muted.fingerprint, state="suppressed", silenced_by=("s1",))

@@ -1,4 +1,4 @@
-"""What is known of a version on each platform, who said so, and that nobody overwrites what they have not read."""
+"""The status of a version on each platform, its authors, and no overwriting of unread changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def tell(
     return body["deployment"]
 
 
-async def test_a_platform_is_reported_apart(responder: ResponderServer) -> None:
+async def test_a_platform_is_reported_separately(responder: ResponderServer) -> None:
     await tell(responder, "3.0", "web", artifact="sha256:ab", status="good")
     deployment = await tell(responder, "3.0", "android", "12:00", artifact="versionCode=1234", provenance=CI, by="ci")
     assert (deployment["platform"], deployment["provenance"]) == ("android", CI)
@@ -43,7 +43,7 @@ async def test_a_platform_is_reported_apart(responder: ResponderServer) -> None:
     assert (await responder.get("/api/v1/status"))[1]["services"][0]["version"] == "3.1"
 
 
-async def test_reported_twice_it_is_reported_once_on_each_platform(responder: ResponderServer) -> None:
+async def test_a_repeated_report_is_recorded_once_per_platform(responder: ResponderServer) -> None:
     for platform in ("web", "android"):
         payload = {"service": "backend", "version": "3.0", "platform": platform, "id": "run-9"}
         assert [(await responder.post("/api/v1/deployments", payload))[0] for _ in range(2)] == [201, 200]
@@ -70,13 +70,13 @@ async def test_a_platform_is_a_name(responder: ResponderServer, platform: Any) -
         ("backend/android?environment=moon", "not configured in the environment 'moon'"),
     ],
 )
-async def test_what_is_no_platform_is_reported_what_there_is(responder: ResponderServer, path: str, says: str) -> None:
+async def test_an_unknown_platform_lists_the_known_ones(responder: ResponderServer, path: str, says: str) -> None:
     await tell(responder, "3.0", "android")
     status, body = await responder.get(f"/api/v1/versions/{path}")
     assert status == 404 and says in body["error"]
 
 
-async def test_a_service_without_platforms_notices_nothing(responder: ResponderServer) -> None:
+async def test_a_service_without_platforms_has_none(responder: ResponderServer) -> None:
     await tell(responder, "3.0")
     assert (await responder.get("/api/v1/versions/backend/web"))[1]["error"].endswith("it has no platforms")
     [version] = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
@@ -84,7 +84,7 @@ async def test_a_service_without_platforms_notices_nothing(responder: ResponderS
 
 
 @pytest.mark.parametrize("path", ["/api/v1/versions/backend", "/api/v1/versions/backend/android"])
-async def test_who_has_it_is_reported_so(responder: ResponderServer, path: str) -> None:
+async def test_an_unchanged_answer_is_a_304(responder: ResponderServer, path: str) -> None:
     await tell(responder, "3.0", "android")
 
     async def ask(known: str | None = None) -> tuple[int, str, bytes]:
@@ -102,7 +102,7 @@ async def test_who_has_it_is_reported_so(responder: ResponderServer, path: str) 
     assert status == 200 and new != tag
 
 
-async def test_nobody_overwrites_what_they_have_not_read(responder: ResponderServer) -> None:
+async def test_an_unread_change_is_not_overwritten(responder: ResponderServer) -> None:
     await tell(responder, "3.0", "android")
     [seen] = (await responder.get("/api/v1/versions/backend/android"))[1]["versions"]
     path = "/api/v1/versions/backend/3.0"
@@ -124,7 +124,7 @@ async def test_nobody_overwrites_what_they_have_not_read(responder: ResponderSer
     assert missing[0] == 404
 
 
-async def test_what_was_reported_is_reported_on_request(responder: ResponderServer) -> None:
+async def test_reports_are_shown_on_request(responder: ResponderServer) -> None:
     await tell(responder, "3.0", "android", by="ci")
     await responder.post("/api/v1/versions/backend/3.0", {"status": "bad", "reason": "leaks", "by": "alice"})
     for path in ("/api/v1/versions/backend", "/api/v1/versions/backend/android"):
@@ -138,7 +138,7 @@ async def test_what_was_reported_is_reported_on_request(responder: ResponderServ
     assert (status, body["where"]) == (400, "history")
 
 
-async def test_what_it_was_reported_to_work_with_is_reported_on_request(responder: ResponderServer) -> None:
+async def test_requirements_are_shown_on_request(responder: ResponderServer) -> None:
     for hour, versions in (("09", ">=1"), ("10", ">=2,<3")):
         await tell(responder, "3.0", "android", f"{hour}:00", requires={"database": versions}, by="ci")
     for path in ("/api/v1/versions/backend", "/api/v1/versions/backend/android"):
@@ -151,7 +151,7 @@ async def test_what_it_was_reported_to_work_with_is_reported_on_request(responde
         assert len((await responder.get(f"{path}?history=true&limit=1"))[1]["requirements"]) == 1
 
 
-async def test_a_retired_version_is_no_target_for_anybody(responder: ResponderServer) -> None:
+async def test_a_retired_version_is_never_a_target(responder: ResponderServer) -> None:
     await responder.good_then_new()
     await responder.post("/api/v1/versions/backend/2.0", {"status": "retired", "reason": "image is gone"})
     payload = {"service": "backend", "version": "2.0", "reason": "x", "dry_run": True}
@@ -159,7 +159,7 @@ async def test_a_retired_version_is_no_target_for_anybody(responder: ResponderSe
     assert (body["result"], body["guard"], body["reason"]) == ("deny", "target_version", "2.0 is retired")
 
 
-async def test_the_preview_knows_what_a_version_is_made_of(
+async def test_the_preview_knows_the_artifacts_of_a_version(
     responder: ResponderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for version, at in (("2.0", "09:00"), ("2.1", "10:00")):
@@ -180,7 +180,7 @@ async def test_the_preview_knows_what_a_version_is_made_of(
     assert version.from_artifacts["android"] == "versionCode=2.1"
 
 
-async def test_each_environment_has_its_own(responder: ResponderServer) -> None:
+async def test_each_environment_has_its_own_versions(responder: ResponderServer) -> None:
     responder.policy_set = policy_set(services=(service(), service(environment="staging")))
     await tell(responder, "3.0", "android", environment="staging")
     assert (await responder.get("/api/v1/versions/backend/android"))[0] == 404

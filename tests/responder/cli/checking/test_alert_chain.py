@@ -1,4 +1,4 @@
-"""A rule that offers a rollback and reaches no policy, and an Alertmanager that routes nothing to us, are reported."""
+"""Reports rules that offer a rollback but reach no policy, and an Alertmanager without a route to the responder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _groups(**labels: str) -> list[dict[str, Any]]:
         (['alertname=~"High.*|Service.*"'], {}, True),
     ],
 )
-def test_rules_that_no_policy_takes(match: list[str], labels: dict[str, str], reached: bool) -> None:
+def test_rules_that_match_no_policy(match: list[str], labels: dict[str, str], reached: bool) -> None:
     found = list(unmatched_rules(_groups(**labels), [_policy(*match)]))
     assert [problem.target for problem in found] == ([] if reached else ["rule HighErrorRate in group errors"])
 
@@ -56,7 +56,7 @@ def _recorded(name: str) -> dict[str, Any]:
         ("Other", "rate(errors[5m]) > 1", {"force": True}, ""),
     ],
 )
-def test_rules_with_trouble_nothing_shows_now(recorded: str, query: str, more: dict[str, Any], message: str) -> None:
+def test_rules_without_recorded_trouble(recorded: str, query: str, more: dict[str, Any], message: str) -> None:
     (group,) = _groups()
     group["rules"][0]["query"] = query
     policy = Policy.model_validate({**_policy('rollback="true"').model_dump(exclude_unset=True), **more})
@@ -65,7 +65,7 @@ def test_rules_with_trouble_nothing_shows_now(recorded: str, query: str, more: d
 
 
 @pytest.mark.parametrize("kept", ["service_environment:trouble:now", "alertname:trouble:evaluation_timestamp"])
-def test_one_recording_of_the_two_is_not_enough(kept: str) -> None:
+def test_one_of_the_two_recordings_is_not_enough(kept: str) -> None:
     recorded = _recorded("HighErrorRate")
     (missing,) = [rule["name"] for rule in recorded["rules"] if rule["name"] != kept]
     recorded["rules"] = [rule for rule in recorded["rules"] if rule["name"] == kept]
@@ -88,12 +88,12 @@ _HOOK = {"url": "http://127.0.0.1:9095/api/v1/alerts"}
         ([{"url_file": "/etc/alertmanager/url"}], [{"receiver": "us"}], False),
     ],
 )
-def test_an_alertmanager_without_a_route_to_us(hooks: list[Any], routes: list[Any], missing: bool) -> None:
+def test_an_alertmanager_without_a_route_to_the_responder(hooks: list[Any], routes: list[Any], missing: bool) -> None:
     receivers = [{"name": "nobody"}, {"name": "us", "webhook_configs": hooks}]
     configuration = {"route": {"receiver": "nobody", "routes": routes}, "receivers": receivers}
     assert without_route(yaml.safe_dump(configuration)) is missing
 
 
 @pytest.mark.parametrize("configuration", ["", "[]", "a: [", "route: 1", "receivers: {}"])
-def test_a_configuration_that_is_not_understood_proves_nothing(configuration: str) -> None:
+def test_an_unreadable_alertmanager_configuration_proves_nothing(configuration: str) -> None:
     assert not without_route(configuration)

@@ -1,4 +1,4 @@
-"""`check` hints at what is allowed and not what we would do, each time with the line to change."""
+"""`check` reports risky settings, each with the line to change."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_alerts_of_the_shipped_rules_need_no_expression(
         """['team="a"']""",
     ],
 )
-async def test_alerts_of_other_rules_do_and_the_hint_names_the_line(
+async def test_alerts_of_other_rules_need_one_and_the_hint_names_the_line(
     match: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (hint,) = await hints(tmp_path, capsys, match=match)
@@ -92,7 +92,7 @@ async def test_every_hint_has_its_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert [hint.partition(" ")[0] for hint in found] == ["16", "8", "15"], found
 
 
-def test_the_shipped_rules_are_those_that_record_what_is_so_now() -> None:
+def test_the_listed_shipped_rules_record_the_current_trouble() -> None:
     rules: list[Any] = [
         rule
         for file in RULES.glob("*.yml")

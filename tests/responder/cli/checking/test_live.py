@@ -1,4 +1,4 @@
-"""Every resource, check, log source and channel that is registered notices by itself that it could not be used."""
+"""Every registered resource, check, log source and channel reports if it cannot be used."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ ALL = [
 
 
 @pytest.mark.parametrize(("union", "fields"), ALL, ids=map(_id, ALL))
-async def test_nothing_that_cannot_be_used_passes(
+async def test_every_unusable_target_is_reported(
     union: Any, fields: dict[str, Any], free_port: int, tmp_path: Path
 ) -> None:
     target = TypeAdapter(union).validate_python(fields)
@@ -136,7 +136,7 @@ async def test_nothing_that_cannot_be_used_passes(
     assert all(problem.target and problem.found for problem in found)
 
 
-async def test_the_log_of_a_host_without_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_log_of_a_host_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files that it falls back to are the host's own, so only the client is told that there are none."""
     from responder.backends.host.logs_client import Host
 
@@ -165,7 +165,7 @@ def _channels(port: int) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-async def test_no_channel_that_cannot_be_used_passes(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_unusable_channel_is_reported(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     notify = Notify.model_validate(_channels(free_port))
     assert {path[1] for path, _ in notify.located()} == set(CHANNELS.names), "a channel without a case"
     monkeypatch.setattr("sys.stderr", _Closed())
@@ -197,7 +197,7 @@ def _release(root: Path, **more: Any) -> CurrentRelease:
     return CurrentRelease.model_validate({"root": root, **more})
 
 
-async def test_a_release_directory_that_works_is_left_as_it_was(tmp_path: Path) -> None:
+async def test_a_working_release_directory_is_left_unchanged(tmp_path: Path) -> None:
     resource = _release(tmp_path, restart=["/bin/true"])
     before = sorted(tmp_path.rglob("*"))
     assert await resource.check_access(Local()) == []
@@ -234,7 +234,7 @@ def _no_releases(root: Path) -> None:
         (_no_releases, "directory {root}/releases: contains no release"),
     ],
 )
-async def test_release_directories_that_do_not_work(spoil: Any, found: str, tmp_path: Path) -> None:
+async def test_unusable_release_directories(spoil: Any, found: str, tmp_path: Path) -> None:
     resource = _release(tmp_path)
     spoil(tmp_path)
     (problem,) = await resource.check_access(Local())
@@ -265,7 +265,7 @@ async def test_programs_that_cannot_be_started(tmp_path: Path) -> None:
             await changed.preflight(Local(), "1")
 
 
-async def test_a_unit_that_systemd_does_not_know(tmp_path: Path) -> None:
+async def test_an_unknown_systemd_unit(tmp_path: Path) -> None:
     systemctl = tmp_path / "systemctl"
     _script(systemctl, '#!/bin/sh\n[ "$1" = show ] || exit 9\n[ "$5" = backend ] && echo loaded || echo not-found')
     resource = _release(tmp_path / "srv", restart=[str(systemctl), "restart", "backend"])
@@ -275,7 +275,7 @@ async def test_a_unit_that_systemd_does_not_know(tmp_path: Path) -> None:
     assert (problem.target, problem.found) == ("unit bakend", "systemd says not-found")
 
 
-async def test_what_sudo_does_not_allow(tmp_path: Path) -> None:
+async def test_a_command_that_sudo_denies(tmp_path: Path) -> None:
     sudo = tmp_path / "sudo"
     _script(sudo, '#!/bin/sh\n[ "$*" = "-n -l -- /bin/true allowed" ] || { echo "a password is required"; exit 1; }')
     resource = _release(tmp_path / "srv", restart=[str(sudo), "/bin/true", "allowed"])
@@ -317,7 +317,7 @@ class _Served:
         writer.close()
 
 
-async def test_the_nginx_that_serves(tmp_path: Path) -> None:
+async def test_the_running_nginx(tmp_path: Path) -> None:
     here, other = tmp_path / "here", tmp_path / "other"
     here.mkdir()
     other.mkdir()
@@ -346,7 +346,7 @@ async def test_the_nginx_that_serves(tmp_path: Path) -> None:
             await resource.preflight(Local(), "blue")
 
 
-async def test_a_socket_of_haproxy_without_rights(tmp_path: Path) -> None:
+async def test_a_haproxy_socket_without_admin_level(tmp_path: Path) -> None:
     async with _Served() as port, haproxy(tmp_path, {"green": port, "blue": 1}, {"green"}) as proxy:
         resource = HaproxyServers(haproxy=proxy.socket, backend="app", servers={"blue": ("blue",), "green": ("green",)})
         assert await resource.check_access(Local()) == []
@@ -357,7 +357,7 @@ async def test_a_socket_of_haproxy_without_rights(tmp_path: Path) -> None:
 
 # --- a plan whose target is not there changes nothing
 @pytest.mark.parametrize("restart", [None, ["/bin/sh", "-c", "echo again >> followed"]])
-async def test_a_release_that_was_tidied_away_fails_at_planning(restart: Any, tmp_path: Path) -> None:
+async def test_a_deleted_release_fails_at_planning(restart: Any, tmp_path: Path) -> None:
     _release(tmp_path)
     (tmp_path / "releases" / "1").rmdir()
     before = sorted(tmp_path.rglob("*"))
@@ -370,7 +370,7 @@ async def test_a_release_that_was_tidied_away_fails_at_planning(restart: Any, tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
-async def test_a_release_that_goes_between_plan_and_move_restarts_nothing(tmp_path: Path) -> None:
+async def test_a_release_deleted_between_plan_and_change_restarts_nothing(tmp_path: Path) -> None:
     resource = _release(tmp_path, restart=["/bin/sh", "-c", "echo again >> followed"])
     with pytest.raises(StepFailed, match="there is no release 9"):
         await resource.write(Local(), "9", expected="2")
@@ -379,7 +379,7 @@ async def test_a_release_that_goes_between_plan_and_move_restarts_nothing(tmp_pa
 
 
 @pytest.mark.parametrize("lost", ["release", "program"])
-async def test_an_idle_color_that_cannot_be_used_fails_at_planning(lost: str, tmp_path: Path) -> None:
+async def test_an_unusable_idle_color_fails_at_planning(lost: str, tmp_path: Path) -> None:
     for color in ("blue", "green"):
         _release(tmp_path / color)
     (tmp_path / "live").write_text("blue\n")
@@ -396,7 +396,7 @@ async def test_an_idle_color_that_cannot_be_used_fails_at_planning(lost: str, tm
 
 
 # --- all at once
-async def test_one_that_hangs_hides_no_other(tmp_path: Path) -> None:
+async def test_a_hanging_target_hides_no_other(tmp_path: Path) -> None:
     from responder.cli.checking import live as module
 
     async def hangs() -> list[Problem]:
@@ -413,7 +413,7 @@ async def test_one_that_hangs_hides_no_other(tmp_path: Path) -> None:
     assert ["did not answer within" in found[0][0].found, "a bug" in found[1][0].found] == [True, True]
 
 
-async def test_a_hanging_file_does_not_hold_up_the_process(tmp_path: Path) -> None:
+async def test_a_hanging_file_does_not_block_the_exit(tmp_path: Path) -> None:
     """Opening a pipe that nobody writes to hangs as a dead network file system does."""
     os.mkfifo(tmp_path / "live")
     (tmp_path / "responder.yml").write_text(

@@ -1,4 +1,4 @@
-"""A rollback under way is understood at a glance, forward and back, and nothing in it commands the terminal."""
+"""The progress of a rollback is clear at a glance, forward and back, and its text cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_picture() -> None:
     assert "wanted at least 1" not in drawn(progress), "what was found is the step's before"
 
 
-def test_what_a_human_has_to_do_is_in_the_picture() -> None:
+def test_the_picture_names_the_required_action() -> None:
     held, _ = seen(PLANNED, ApprovalRequested(at=at(1), reason="policy asks", until=at(60)))
     assert f"responder approve r1 --plan {PLANNED.plan.hash}" in drawn(held)
     stuck, _ = seen(*FORWARD, RetriesExhausted(at=at(3), reason="resumed too often"))
@@ -126,7 +126,7 @@ def test_what_a_human_has_to_do_is_in_the_picture() -> None:
     assert "resumed too often" in drawn(stuck)
 
 
-def test_time_stands_still_once_it_is_over() -> None:
+def test_the_clock_stops_at_the_end() -> None:
     ended = [done(1, 3), started(2, 3), done(2, 75), Closed(at=at(75), outcome="succeeded", by="responder", reason="")]
     progress, _ = seen(*FORWARD, *ended)
     assert drawn(progress, 1000).splitlines()[0].endswith("succeeded  1m15s")
@@ -134,7 +134,7 @@ def test_time_stands_still_once_it_is_over() -> None:
 
 
 @pytest.mark.parametrize(("finished", "first", "last"), [(0, "step 0", "28 more steps"), (25, "17 earlier steps", "")])
-def test_a_long_plan_is_shown_where_it_happens(finished: int, first: str, last: str) -> None:
+def test_a_long_plan_is_shown_around_its_current_step(finished: int, first: str, last: str) -> None:
     steps = [gate(name=f"step {n}") for n in range(40)]
     events: list[Event] = [Planned(at=NOW, plan=plan(*steps))]
     for n in range(finished):
@@ -147,7 +147,7 @@ def test_a_long_plan_is_shown_where_it_happens(finished: int, first: str, last: 
     assert len(shown.splitlines()) <= 18
 
 
-def test_sentences_for_a_log() -> None:
+def test_lines_for_a_log() -> None:
     events = [*FORWARD, StepFailed(at=at(3), step=1, reason="not ready"), started(2, 4, "2.0 → 2.1"), done(2, 5)]
     _, sentences = seen(*events, Closed(at=at(5), outcome="reverted", by="responder", reason="not ready"))
     assert sentences == [
@@ -163,7 +163,7 @@ def test_sentences_for_a_log() -> None:
     ]
 
 
-def test_what_a_label_says_cannot_command_the_terminal() -> None:
+def test_a_label_cannot_control_the_terminal() -> None:
     evil = "\x1b[2J[red]down"
     progress, sentences = seen(PLANNED, started(0, 1, evil), first=accepted(reason=evil))
     progress.show_findings([{"holds": False, "reason": evil}])

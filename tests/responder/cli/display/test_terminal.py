@@ -1,4 +1,4 @@
-"""Times in tables are in the zone of the times in reasons, and say so."""
+"""Times in tables have the same zone as times in reasons, and name it."""
 
 from __future__ import annotations
 

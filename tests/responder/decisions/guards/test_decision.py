@@ -1,4 +1,4 @@
-"""What follows from a decision: who is asked next, and whether a person has to take over."""
+"""What follows from a decision: further queries, and whether a person must take over."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def denied(guard: str) -> GuardResult:
         (incident(action="preserve_logs"), True, False),
     ],
 )
-def test_a_denial_that_no_time_lifts_leaves_visible_trouble_to_people(
+def test_a_lasting_denial_leaves_visible_trouble_to_people(
     guard: str, case: Incident, visible: bool, counts: bool
 ) -> None:
     needed = needs_human(case, denied(guard), make_facts(), NOW, trouble_visible=visible)
@@ -41,7 +41,7 @@ def test_a_denial_that_no_time_lifts_leaves_visible_trouble_to_people(
 
 
 @pytest.mark.parametrize("result", ["allow", "require_approval"])
-def test_what_is_not_denied_needs_nobody(result: Any) -> None:
+def test_an_allowed_rollback_needs_nobody(result: Any) -> None:
     deciding = GuardResult(guard="cooldown", result=result, reason="x")
     assert not needs_human(REQUESTED, deciding, make_facts(), NOW, trouble_visible=True)
 
@@ -98,24 +98,24 @@ def test_a_rollback_did_not_help_if_its_alert_outlasts_it(facts: Facts, after: t
         ),
     ],
 )
-def test_a_duplicate_says_what_became_of_its_rollback(facts: Facts, reason: str) -> None:
+def test_a_duplicate_names_the_outcome_of_its_rollback(facts: Facts, reason: str) -> None:
     (found,) = [r for r in decide(incident(), facts, NOW).guard_results if r.guard == "duplicate_alert"]
     assert (found.result, found.reason) == ("deny", reason)
 
 
-def test_guards_that_are_checked_again_before_the_first_change() -> None:
+def test_guards_that_are_evaluated_again_before_the_first_change() -> None:
     assert {"armed", "circuit_breaker", "dependencies", "still_firing", "trouble_now"} == LIVE
 
 
 @pytest.mark.parametrize("case", [by_hand(), REQUESTED])
-def test_a_bypassed_guard_names_who_requested_it(case: Incident) -> None:
+def test_a_bypassed_guard_names_the_requester(case: Incident) -> None:
     reasons = {result.guard: result.reason for result in decide(case, make_facts(live=None), NOW).guard_results}
     bypassed = {guard.name for guard in GUARDS if guard.bypassed} | {"deployed_within", "still_firing"}
     assert {guard for guard, reason in reasons.items() if reason.startswith("bypassed")} == bypassed
     assert {reasons[guard] for guard in bypassed} == {f"bypassed: requested by {case.requested_by}"}
 
 
-def test_guards_without_their_facts_are_not_queried() -> None:
+def test_guards_without_their_facts_are_not_evaluated() -> None:
     results = decide(incident(), make_facts(live=None, fleet=None), NOW).guard_results
     skipped = {"circuit_breaker", "rate_limit", "dependencies", "still_firing", "trouble_now"}
     assert {result.guard for result in results if result.reason.startswith("not evaluated")} == skipped

@@ -1,4 +1,4 @@
-"""Each guard says yes and no for its own reason, the first no decides, and a person passes only what is theirs."""
+"""Each guard allows and denies for its own reason, the first denial decides, and a person bypasses some guards."""
 
 from __future__ import annotations
 
@@ -327,13 +327,13 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (by_hand(), make_facts(target=None), "target_version", "deny", "responder versions backend"),
     ],
 )
-def test_who_decides_and_why(case: Incident, facts: Facts, guard: str, result: str, reason: str) -> None:
+def test_the_deciding_guard_and_its_reason(case: Incident, facts: Facts, guard: str, result: str, reason: str) -> None:
     deciding = decide(case, facts, NOW).deciding
     assert (deciding.guard, deciding.result) == (guard, result)
     assert reason in deciding.reason
 
 
-def test_every_guard_is_queried_even_where_an_early_one_refuses() -> None:
+def test_every_guard_is_evaluated_even_if_an_early_one_denies() -> None:
     decision = decide(aged("observe"), make_facts(stopped="storm", opened="r1"), NOW)
     assert [v.guard for v in decision.guard_results] == [guard.name for guard in GUARDS]
     assert decision.deciding.guard == "kill_switch"
@@ -344,7 +344,7 @@ def test_every_guard_is_queried_even_where_an_early_one_refuses() -> None:
     ]
 
 
-def test_without_a_service_nothing_else_can_be_queried() -> None:
+def test_without_a_service_the_later_guards_are_skipped() -> None:
     assert [v.guard for v in decide(incident(), UNKNOWN, NOW).guard_results] == [
         "kill_switch",
         "armed",
@@ -358,7 +358,7 @@ def test_every_result_has_a_reason() -> None:
             assert all(v.reason for v in decide(case, facts, NOW).guard_results)
 
 
-def test_a_refusal_outweighs_an_approval_that_comes_before_it() -> None:
+def test_a_denial_outweighs_an_earlier_required_approval() -> None:
     guard_results = (
         GuardResult(guard="a", result="require_approval", reason="x"),
         GuardResult(guard="b", result="deny", reason="y"),
@@ -369,7 +369,7 @@ def test_a_refusal_outweighs_an_approval_that_comes_before_it() -> None:
     assert Decision(guard_results=(guard_results[2],)).deciding.guard == "c"
 
 
-def test_observe_mode_is_queried_last_so_that_it_shows_what_auto_would_have_done() -> None:
+def test_observe_mode_is_evaluated_last_and_shows_what_auto_would_have_done() -> None:
     facts = make_facts(last_of_policy=past(ended_at=ago(10)))
     observed, acted = decide(aged("observe"), facts, NOW), decide(aged("auto"), facts, NOW)
     assert observed.deciding == acted.deciding
@@ -397,13 +397,11 @@ def test_observe_mode_is_queried_last_so_that_it_shows_what_auto_would_have_done
         (by_hand(), make_facts(live=None, replaced=YOUNGER), False),
     ],
 )
-def test_alertmanager_is_queried_only_where_nothing_else_speaks_against_it(
-    case: Incident, facts: Facts, needed: bool
-) -> None:
+def test_alertmanager_is_queried_only_if_nothing_else_denies(case: Incident, facts: Facts, needed: bool) -> None:
     assert needs_live_data(case, decide(case, facts, NOW), facts) is needed
 
 
-def test_a_deployment_from_the_future_is_no_negative_age() -> None:
+def test_a_deployment_in_the_future_has_no_negative_age() -> None:
     facts = make_facts(running=deployment(at=NOW + timedelta(seconds=30)))
     case = incident(alerts=(alert(starts_at=NOW + timedelta(seconds=40)),))
     result = result_of("deployed_within", case, facts)
@@ -411,6 +409,6 @@ def test_a_deployment_from_the_future_is_no_negative_age() -> None:
     assert "2.1 was deployed 0s ago" in result.reason
 
 
-def test_the_cooldown_is_reported_to_the_second() -> None:
+def test_the_cooldown_is_shown_to_the_second() -> None:
     facts = make_facts(last_of_policy=past(ended_at=NOW - timedelta(seconds=10, milliseconds=500)))
     assert "another 29m49s after" in result_of("cooldown", incident(), facts).reason

@@ -1,4 +1,4 @@
-"""A policy preserves logs once per episode and cooldown, and a policy that only preserves logs never rolls back."""
+"""A policy preserves logs once per incident and cooldown, and a policy that only preserves logs never rolls back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def both() -> Policy:
     return policy(preserve_logs=("backend", "frontend"))
 
 
-def test_each_thing_that_a_policy_does_is_an_incident_of_its_own() -> None:
+def test_each_action_of_a_policy_is_its_own_incident() -> None:
     incidents, _ = match_alerts([alert()], [both()], NOW, sender="am")
     assert [(i.action, i.service) for i in incidents] == [
         ("roll_back", "backend"),
@@ -43,7 +43,7 @@ def test_each_thing_that_a_policy_does_is_an_incident_of_its_own() -> None:
     assert len({i.id for i in incidents}) == 3
 
 
-def test_a_request_of_an_engineer_forces_the_rollback_and_nothing_else() -> None:
+def test_a_request_by_an_engineer_forces_only_the_rollback() -> None:
     forced = policy(force=True, preserve_logs=("backend",))
     request = alert({**LABELS, "version": "1.9"}, annotations={"reason": "errors"})
     back, keep = match_alerts([request], [forced], NOW, sender="am")[0]
@@ -72,7 +72,7 @@ def test_a_request_of_an_engineer_forces_the_rollback_and_nothing_else() -> None
         ({"disarmed": "no watchdog", "running": None, "target": None}, "cooldown", "allow", ""),
     ],
 )
-def test_what_decides_about_keeping_logs(facts: dict[str, Any], guard: str, result: str, says: str) -> None:
+def test_the_deciding_guard_for_log_preservation(facts: dict[str, Any], guard: str, result: str, says: str) -> None:
     case = incident(policy=keeps(), action="preserve_logs")
     decision = decide(case, Facts(**{"service": service(), **facts}), NOW, LOG_GUARDS)
     deciding = decision.deciding
@@ -93,7 +93,7 @@ def guard_results(found: list[Decided]) -> list[tuple[str, str, str]]:
     return [(decision.incident.service, decision.result, decision.decision.deciding.guard) for decision in found]
 
 
-async def test_logs_are_requested_once_an_episode_and_a_cooldown(journal: Database, connections: Connections) -> None:
+async def test_logs_are_requested_once_per_incident_and_cooldown(journal: Database, connections: Connections) -> None:
     began = datetime.now(UTC).replace(microsecond=0)
     first = await decided(journal, connections, keeps(), at=began)
     assert guard_results(first) == [("backend", "preserve", "cooldown"), ("frontend", "preserve", "cooldown")]
@@ -107,7 +107,7 @@ async def test_logs_are_requested_once_an_episode_and_a_cooldown(journal: Databa
     assert await journal.read(executions.find) == []
 
 
-async def test_the_decision_is_on_record_under_the_id_of_the_evidence(
+async def test_the_decision_is_recorded_under_the_id_of_the_evidence(
     journal: Database, connections: Connections
 ) -> None:
     (decision,) = await decided(journal, connections, keeps(preserve_logs=("backend",)), at=datetime.now(UTC))
@@ -122,7 +122,7 @@ async def test_the_decision_is_on_record_under_the_id_of_the_evidence(
     assert [v["guard"] for v in json.loads(row["body"])["guard_results"]] == [guard.name for guard in LOG_GUARDS]
 
 
-async def test_what_is_rolled_back_keeps_its_logs_itself_and_the_rest_is_kept_beside(
+async def test_a_rollback_keeps_its_own_logs_and_other_services_are_preserved_beside_it(
     journal: Database, connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     now = datetime.now(UTC)
@@ -140,7 +140,7 @@ async def test_what_is_rolled_back_keeps_its_logs_itself_and_the_rest_is_kept_be
     assert sum(decision.execution is not None for decision in found) == 1
 
 
-async def test_keeping_logs_is_no_trouble_of_a_version(journal: Database, connections: Connections) -> None:
+async def test_preserved_logs_do_not_count_as_trouble_of_a_version(journal: Database, connections: Connections) -> None:
     since = datetime.now(UTC) - timedelta(seconds=1)
     await decided(journal, connections, keeps(), at=datetime.now(UTC))
     where = {"service": "backend", "environment": "production"}
@@ -154,7 +154,7 @@ async def test_keeping_logs_is_no_trouble_of_a_version(journal: Database, connec
     assert await journal.read(trouble) == ([], [])
 
 
-async def test_the_schema_refuses_a_second_keeping_for_the_same_alert(journal: Database) -> None:
+async def test_the_schema_rejects_a_second_preservation_for_the_same_alert(journal: Database) -> None:
     fields = {"policy": "p", "service": "s", "environment": "e", "deployment_id": "", "alerts": [alert()], "at": NOW}
 
     async def want(tx: Any, evidence_id: str) -> None:

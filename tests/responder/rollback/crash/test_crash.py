@@ -1,4 +1,4 @@
-"""Wherever it crashes, and crashes again, a rollback ends as if nothing had happened: once, whole, and on record."""
+"""A rollback that crashes at any call, even twice, ends like an undisturbed one: once, complete and recorded."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ async def test_a_failing_gate_at_every_gate(drills: DrillFactory) -> None:
             assert await drill.status_of(drill.stage.to_version) == "suspect"
 
 
-async def test_a_failing_gate_and_a_crash_at_every_call_on_the_way_back(drills: DrillFactory) -> None:
+async def test_a_failing_gate_and_a_crash_at_every_call_of_the_revert(drills: DrillFactory) -> None:
     drill = await drills.start()
     plan = (await drill.run(Point())).plan
     assert plan is not None
@@ -177,7 +177,7 @@ async def test_a_failing_gate_and_a_crash_at_every_call_on_the_way_back(drills: 
         assert drill.stage.outside() == drill.stage.before
 
 
-async def test_a_late_stop_and_a_crash_at_every_call_on_the_way_back(drills: DrillFactory) -> None:
+async def test_a_late_stop_and_a_crash_at_every_call_of_the_revert(drills: DrillFactory) -> None:
     """For those without a gate to turn back at: stopped when all was done but the verification."""
     undisturbed, whole = await drills.start(), Point()
     await undisturbed.run(whole)
@@ -303,7 +303,7 @@ async def test_the_fence_holds_without_the_guard(drills: DrillFactory) -> None:
         await assert_rolled_back_once(drill, changes)
 
 
-async def test_a_stop_at_every_safe_point_turns_back(drills: DrillFactory) -> None:
+async def test_a_stop_at_every_safe_point_reverts(drills: DrillFactory) -> None:
     undisturbed = await drills.start()
     await undisturbed.run(Point())
     for at in range(undisturbed.stop_signal.looks):
@@ -315,7 +315,7 @@ async def test_a_stop_at_every_safe_point_turns_back(drills: DrillFactory) -> No
         assert "alice" in ended.reason
 
 
-async def test_a_step_that_cannot_be_done_is_reverted(drills: DrillFactory) -> None:
+async def test_a_failed_step_is_reverted(drills: DrillFactory) -> None:
     drill, begun = await drills.start(), Point()
     plan = (await drill.run(begun)).plan
     assert plan is not None

@@ -1,4 +1,4 @@
-"""Whoever comes between, at whichever call: a pointer that is swapped by its ETag is never written over."""
+"""A pointer swapped by its ETag never overwrites another change, at whichever call that happens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGES = {name: frontend.STAGES[name] for name in ("frontend_key", "frontend_ori
 pytestmark = pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
 
 
-async def test_drift_at_every_call_of_a_move_freezes(drills: DrillFactory) -> None:  # noqa: F811
+async def test_drift_at_every_call_of_a_change_freezes(drills: DrillFactory) -> None:  # noqa: F811
     drill, begun = await drills.start(), Point()
     plan = (await drill.run(begun)).plan
     assert plan is not None

@@ -1,4 +1,4 @@
-"""World in, plan out: each strategy's plan as a table, and the situations in which it makes none."""
+"""Each strategy's plan as a table, and the situations in which it makes none."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ async def test_every_plan_ends_with_the_verification_and_freezes_there(
 
 
 @pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
-async def test_what_runs_is_not_what_was_reported(make: Callable[[Path], RollbackScenario], tmp_path: Path) -> None:
+async def test_another_version_runs_than_reported(make: Callable[[Path], RollbackScenario], tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="but the deployments say that 3 runs"):
         await plan_of(make(tmp_path), from_version="3")
 
 
-async def test_the_other_color_when_blue_is_live(tmp_path: Path) -> None:
+async def test_the_other_color_if_blue_is_live(tmp_path: Path) -> None:
     stage = blue_green(tmp_path)
     (tmp_path / "live").write_text("blue\n")
     changes = [step for step in (await plan_of(stage, from_version="0")).steps if isinstance(step, Change)]
     assert [(change.before, change.after) for change in changes] == [("2", "1"), ("blue", "green")]
 
 
-async def test_a_color_that_is_none(tmp_path: Path) -> None:
+async def test_an_invalid_color(tmp_path: Path) -> None:
     stage = blue_green(tmp_path)
     (tmp_path / "live").write_text("red\n")
     with pytest.raises(StepFailed, match="neither blue nor green"):

@@ -1,4 +1,4 @@
-"""Nobody does anything that their token does not allow, and a stranger learns nothing but that they are one."""
+"""A client can do only what its token allows, and an unauthenticated client learns nothing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def bearer(scope: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
-async def test_a_route_opens_to_its_scope_alone(
+async def test_a_route_accepts_only_its_scopes(
     guarded_responder: ResponderServer, method: str, path: str, scope: str
 ) -> None:
     async with guarded_responder.client.request(method, path) as response:
@@ -74,7 +74,7 @@ async def test_a_route_opens_to_its_scope_alone(
                 )
 
 
-async def test_strangers_are_counted_and_do_not_fill_the_log(
+async def test_unauthenticated_requests_are_counted_and_do_not_fill_the_log(
     guarded_responder: ResponderServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong-token-wrong-token"}):
@@ -90,7 +90,7 @@ async def test_strangers_are_counted_and_do_not_fill_the_log(
 
 
 @pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
-async def test_whoever_restarts_us_needs_no_token(guarded_responder: ResponderServer, path: str) -> None:
+async def test_health_probes_need_no_token(guarded_responder: ResponderServer, path: str) -> None:
     async with guarded_responder.client.get(path) as response:
         assert response.status in (200, 503)
 
@@ -126,13 +126,13 @@ async def test_every_route_is_in_the_table_above(guarded_responder: ResponderSer
         f"Bearer {SECRETS['alerts']} {SECRETS['read']}",
     ],
 )
-async def test_what_is_no_token_of_ours_is_a_401(guarded_responder: ResponderServer, header: str) -> None:
+async def test_an_unknown_token_is_a_401(guarded_responder: ResponderServer, header: str) -> None:
     status, _ = await guarded_responder.post("/api/v1/alerts", sent_body(), headers={"Authorization": header})
     assert status == 401
 
 
 @pytest.mark.parametrize("header", ["bearer {}", "BEARER {}", "Bearer  {} "])
-async def test_the_scheme_is_written_as_the_sender_likes(guarded_responder: ResponderServer, header: str) -> None:
+async def test_the_scheme_is_case_insensitive(guarded_responder: ResponderServer, header: str) -> None:
     headers = {"Authorization": header.format(SECRETS["read"])}
     assert (await guarded_responder.get("/api/v1/executions", headers=headers))[0] == 200
 
@@ -146,19 +146,21 @@ async def raw(responder: ResponderServer, request: bytes) -> bytes:
     return answer
 
 
-async def test_a_stranger_is_refused_before_the_body_is_read(guarded_responder: ResponderServer) -> None:
+async def test_an_unauthenticated_request_is_rejected_before_its_body_is_read(
+    guarded_responder: ResponderServer,
+) -> None:
     head = (
         b"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 999999\r\n\r\n{"
     )
     assert (await raw(guarded_responder, head)).startswith(b"HTTP/1.1 401")
 
 
-async def test_a_token_that_is_no_text_is_a_401_as_well(guarded_responder: ResponderServer) -> None:
+async def test_a_token_that_is_not_text_is_also_a_401(guarded_responder: ResponderServer) -> None:
     head = b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\xe4\r\n\r\n"
     assert (await raw(guarded_responder, head)).startswith(b"HTTP/1.1 401")
 
 
-async def test_without_tokens_everybody_here_may_do_everything(responder: ResponderServer) -> None:
+async def test_without_tokens_every_local_user_may_do_everything(responder: ResponderServer) -> None:
     assert (await responder.get("/api/v1/status"))[0] == 200
     _, body = await responder.post("/api/v1/executions/all/stop", {"reason": "x", "by": "alice"})
     assert body["by"] == "alice", "they may say who they are"
@@ -166,7 +168,7 @@ async def test_without_tokens_everybody_here_may_do_everything(responder: Respon
     assert body["by"] == ANYONE.name
 
 
-async def test_with_tokens_nobody_can_say_that_they_are_somebody_else(guarded_responder: ResponderServer) -> None:
+async def test_with_tokens_nobody_can_claim_another_name(guarded_responder: ResponderServer) -> None:
     payload = {"reason": "x", "by": "the boss"}
     _, body = await guarded_responder.post("/api/v1/executions/all/stop", payload, headers=bearer("operate"))
     assert body["by"] == "operate-only"
@@ -181,7 +183,7 @@ class _Asking:
         self.headers = {"Authorization": f"Bearer {secret}"}
 
 
-def test_two_tokens_of_one_name_let_it_be_changed_without_a_gap() -> None:
+def test_two_tokens_with_one_name_allow_rotation_without_a_gap() -> None:
     access = Access(WebSettings(tokens=(token("am", "the-old-secret-of-am"), token("am", "the-new-secret-of-am"))))
     for secret in ("the-old-secret-of-am", "the-new-secret-of-am"):
         who = access.who(_Asking(secret))  # type: ignore[arg-type]
@@ -190,9 +192,7 @@ def test_two_tokens_of_one_name_let_it_be_changed_without_a_gap() -> None:
     assert access.who(_Asking("the-next-secret-of-am")) is None  # type: ignore[arg-type]
 
 
-async def test_a_bug_is_a_500_that_shows_nothing_of_its_inside(
-    responder: ResponderServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bug_is_a_500_without_internals(responder: ResponderServer, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("postgresql://user:hunter2@db/state")
 
@@ -204,7 +204,7 @@ async def test_a_bug_is_a_500_that_shows_nothing_of_its_inside(
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/api/v1/nope", 404), ("GET", "/api/v1/alerts", 405)])
-async def test_an_address_that_is_none_is_answered_as_json_too(
+async def test_an_unknown_path_is_answered_as_json(
     responder: ResponderServer, method: str, path: str, status: int
 ) -> None:
     async with responder.client.request(method, path) as response:

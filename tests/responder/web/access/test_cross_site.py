@@ -1,4 +1,4 @@
-"""What a foreign web page can make a browser send changes nothing and reads nothing, with and without tokens."""
+"""Requests that a foreign web page makes a browser send change and read nothing, with and without tokens."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_no_route_changes_anything_for_a_foreign_page(
             assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-async def test_a_form_opens_the_signed_pages_alone(any_responder: ResponderServer) -> None:
+async def test_only_the_signed_pages_accept_a_form(any_responder: ResponderServer) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     for method, path in routes_of(any_responder):
         if method in SAFE:
@@ -108,7 +108,7 @@ async def test_no_preflight_is_answered_with_a_permission(any_responder: Respond
             assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-async def test_what_shows_data_is_not_read_by_rebinding_and_probes_come_by_any_name(
+async def test_dns_rebinding_reads_no_data_but_probes_may_use_any_host(
     any_responder: ResponderServer,
 ) -> None:
     for method, path in routes_of(any_responder):
@@ -138,7 +138,7 @@ async def test_what_shows_data_is_not_read_by_rebinding_and_probes_come_by_any_n
     ],
     ids=str,
 )
-async def test_our_own_pages_and_programs_are_let_in(any_responder: ResponderServer, headers: dict[str, str]) -> None:
+async def test_own_pages_and_programs_are_allowed(any_responder: ResponderServer, headers: dict[str, str]) -> None:
     sent = {**JSON, **filled(any_responder, headers), **all_scopes(any_responder)}
     status, body = await any_responder.post("/api/v1/executions/all/stop", {"reason": "x"}, headers=sent)
     assert (status, body["stopped"]) == (202, "all")
@@ -150,7 +150,7 @@ async def test_a_forwarded_host_does_not_make_a_foreign_one_known(responder: Res
     assert (await responder.post("/api/v1/executions/all/stop", {"reason": "x"}, headers=sent))[0] == 403
 
 
-async def test_every_refusal_is_counted_and_logged_once_a_minute(
+async def test_every_denied_request_is_counted_and_logged_once_a_minute(
     responder: ResponderServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(50):
@@ -225,12 +225,12 @@ URL = {**ALL, "external_url": "https://rollbacks.example/"}
         ({**ALL, "external_url": "http://rollbacks.example:8080"}, "rollbacks.example", False),
     ],
 )
-def test_the_hosts_that_are_known(settings: dict[str, Any], host: str, known: bool) -> None:
+def test_the_known_hosts(settings: dict[str, Any], host: str, known: bool) -> None:
     tokens = [{"name": "am", "scopes": ["alerts"], "token": "x" * 16}]
     assert refused({"tokens": tokens, **settings}, host) is not known
 
 
-def test_an_address_that_came_over_ipv6_is_the_same_address() -> None:
+def test_an_ipv4_address_over_ipv6_is_the_same_address() -> None:
     assert not refused({"listen": "[::]:9095"}, "10.0.0.5:9095", local=("::ffff:10.0.0.5", 9095, 0, 0))
     assert not refused({"listen": "[::]:9095"}, "[fd00::5]:9095", local=("fd00::5", 9095, 0, 0))
 
@@ -250,17 +250,17 @@ def test_an_address_that_came_over_ipv6_is_the_same_address() -> None:
         (URL, "responder:9095", "null", False, False),
     ],
 )
-def test_the_origins_that_are_ours(settings: dict[str, Any], host: str, origin: str, secure: bool, own: bool) -> None:
+def test_the_allowed_origins(settings: dict[str, Any], host: str, origin: str, secure: bool, own: bool) -> None:
     assert refused({**settings, "allowed_hosts": ["responder"]}, host, origin, secure=secure) is not own
 
 
 @pytest.mark.parametrize("host", ["*", "http://responder:9095", "responder:99999", "a/b", "", "a b", "fd00::1"])
-def test_a_host_that_none_can_be_is_refused_in_the_configuration(host: str) -> None:
+def test_an_invalid_host_is_rejected_in_the_configuration(host: str) -> None:
     with pytest.raises(ValueError, match="is not a name or address with an optional port"):
         WebSettings(allowed_hosts=(host,))
 
 
-async def test_a_page_of_the_future_is_behind_the_same_boundary() -> None:
+async def test_an_undeclared_route_is_behind_the_same_boundary() -> None:
     async def handler(request: web.Request) -> web.Response:
         return web.Response(text="done")
 
@@ -278,7 +278,7 @@ async def test_a_page_of_the_future_is_behind_the_same_boundary() -> None:
                 assert answer.status == status
 
 
-async def test_a_reload_needs_no_body_but_is_no_less_protected(any_responder: ResponderServer) -> None:
+async def test_a_reload_without_a_body_is_protected_as_well(any_responder: ResponderServer) -> None:
     """As sidecars send it that watch a ConfigMap."""
     empty = all_scopes(any_responder)
     for more, status in (({}, 200), ({"Origin": "https://evil.example"}, 403), ({"Content-Type": "text/plain"}, 415)):

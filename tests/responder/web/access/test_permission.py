@@ -1,4 +1,4 @@
-"""A token shows and does what it is limited to, and nothing else: every route, for every kind of token."""
+"""A limited token shows and does only what it permits: every route, for every kind of token."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_route_about_a_service_opens_where_the_service_is_permitted(filled: Filled, kind: str) -> None:
+async def test_a_route_about_a_service_needs_permission_for_that_service(filled: Filled, kind: str) -> None:
     for name, environment in SERVICES:
         for method, path, _ in ROUTES:
             if (path in LISTS and method == "GET") or path in FOR_ALL | ELSEWHERE:
@@ -159,7 +159,7 @@ async def test_a_route_about_a_service_opens_where_the_service_is_permitted(fill
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("path", [*sorted(FOR_ALL), "/api/v1/executions/all/close"])
-async def test_what_concerns_everything_needs_a_token_without_limits(filled: Filled, kind: str, path: str) -> None:
+async def test_global_routes_need_a_token_without_limits(filled: Filled, kind: str, path: str) -> None:
     method = "GET" if path == "/metrics" else "POST"
     body = None if method == "GET" else {"reason": "x"}
     async with filled.responder.client.request(method, path, json=body, headers=header(kind)) as answer:
@@ -178,7 +178,7 @@ def shown(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_lists_show_what_is_permitted(filled: Filled, kind: str) -> None:
+async def test_lists_show_only_permitted_services(filled: Filled, kind: str) -> None:
     responder, own = filled.responder, {key for key in SERVICES if may(kind, *key)}
 
     async def get(path: str) -> Any:
@@ -206,7 +206,7 @@ async def test_lists_show_what_is_permitted(filled: Filled, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_rollback_of_several_is_for_who_may_all_of_them(filled: Filled, kind: str) -> None:
+async def test_a_rollback_of_several_services_needs_permission_for_all(filled: Filled, kind: str) -> None:
     both, responder = all(may(kind, name, "production") for name in ("backend", "web")), filled.responder
     path = f"/api/v1/executions/{filled.together}"
     for route in (path, f"{path}/report", f"{path}/events"):
@@ -220,7 +220,7 @@ async def test_a_rollback_of_several_is_for_who_may_all_of_them(filled: Filled, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_alerts_open_nothing_for_other_services(filled: Filled, kind: str) -> None:
+async def test_alerts_for_other_services_open_nothing(filled: Filled, kind: str) -> None:
     sent = [sent_alert({"alertname": "X", "service": n, "environment": e}) for n, e in SERVICES]
     status, answer = await filled.responder.post("/api/v1/alerts", sent_body(*sent), headers=header(kind))
     assert status == 202
@@ -234,7 +234,7 @@ async def test_alerts_open_nothing_for_other_services(filled: Filled, kind: str)
     assert shown(answer["incidents"]) == {key for key in SERVICES if may(kind, *key)}
 
 
-async def test_alerts_that_are_not_permitted_count_for_nothing_later(filled: Filled) -> None:
+async def test_denied_alerts_do_not_count_later(filled: Filled) -> None:
     """They are not judged again without the limits of their token, hold no other rollback, and cost no version."""
     responder = filled.responder
     since = responder.journal.now()
@@ -259,14 +259,14 @@ async def test_alerts_that_are_not_permitted_count_for_nothing_later(filled: Fil
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_preview_is_about_what_is_permitted(filled: Filled, kind: str) -> None:
+async def test_a_preview_shows_only_permitted_services(filled: Filled, kind: str) -> None:
     for name, environment in SERVICES:
         query = f"alertname=X&service={name}&environment={environment}"
         status, _ = await filled.responder.get(f"/api/v1/preview?{query}", headers=header(kind))
         assert status == (200 if may(kind, name, environment) else 403)
 
 
-async def test_the_watchdog_is_heard_from_a_token_without_limits_alone(filled: Filled) -> None:
+async def test_only_a_token_without_limits_can_send_the_watchdog(filled: Filled) -> None:
     responder = filled.responder
     responder.policy_set = responder.policy_set.model_copy(update={"watchdog": Watchdog(interval="1m")})
     body = sent_body(sent_alert({"alertname": "RollbackAutomationArmed"}))
@@ -275,7 +275,7 @@ async def test_the_watchdog_is_heard_from_a_token_without_limits_alone(filled: F
         assert (await responder.journal.read(decisions.last_heartbeat, WATCHDOG) is not None) is heard
 
 
-async def test_the_stream_of_all_events_leaves_out_what_is_not_permitted(filled: Filled) -> None:
+async def test_the_stream_of_all_events_omits_other_services(filled: Filled) -> None:
     async with filled.responder.client.get("/api/v1/events", headers=header("backend")) as response:
 
         async def until(kind: str) -> set[str]:
@@ -309,7 +309,7 @@ def test_a_limited_token_cannot_sign_links() -> None:
     assert Links(WebSettings(tokens=(limited, unlimited)))._key == Links(WebSettings(tokens=(unlimited,)))._key
 
 
-async def test_a_pipeline_reports_deployments_and_nothing_else(make_responder: Any) -> None:
+async def test_a_pipeline_can_only_report_deployments(make_responder: Any) -> None:
     responder: ResponderServer = await make_responder(
         Token(name="ci", scopes=("deploy",), token=SecretStr("token of a pipeline"))
     )

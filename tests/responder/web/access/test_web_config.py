@@ -1,4 +1,4 @@
-"""The web configuration file means what it means to Prometheus: TLS, client certificates, passwords and headers."""
+"""The web configuration file works as in Prometheus: TLS, client certificates, passwords and headers."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def trusting(authority: Authority, client: tuple[Path, Path] | None = None) -> s
         {"http_server_config": {"http2": False, "headers": {"X-Frame-Options": "deny"}}},
     ],
 )
-def test_what_is_right_is_right_for_prometheus(tmp_path: Path, authority: Authority, content: dict[str, Any]) -> None:
+def test_a_valid_file_is_valid_for_prometheus(tmp_path: Path, authority: Authority, content: dict[str, Any]) -> None:
     file = written(tmp_path, **content)
     web_config.read(file)
     checked = subprocess.run(
@@ -173,7 +173,7 @@ def test_the_documented_file_can_be_used(tmp_path: Path, authority: Authority) -
         ({"tls": {}}, "tls: unknown key"),
     ],
 )
-def test_a_mistake_is_reported_with_its_place(
+def test_a_mistake_is_reported_with_its_path(
     tmp_path: Path, authority: Authority, content: dict[str, Any], mistake: str
 ) -> None:
     authority.issue("other")
@@ -182,7 +182,7 @@ def test_a_mistake_is_reported_with_its_place(
     assert PASSWORD not in str(caught.value)
 
 
-def test_a_key_with_a_password_is_refused_and_nobody_is_requested_it(tmp_path: Path, authority: Authority) -> None:
+def test_an_encrypted_key_is_rejected_without_a_prompt(tmp_path: Path, authority: Authority) -> None:
     key = tmp_path / "server.key"
     subprocess.run(
         ["openssl", "pkcs8", "-topk8", "-in", str(key), "-out", str(tmp_path / "locked.key"), "-passout", "pass:x"],
@@ -195,7 +195,7 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_requested_it(tmp_path: P
 @pytest.mark.parametrize(
     ("text", "mistake"), [("[]", "must be a mapping"), ("{", "is not YAML"), (None, "No such file")]
 )
-def test_a_file_that_is_none(tmp_path: Path, text: str | None, mistake: str) -> None:
+def test_an_invalid_file(tmp_path: Path, text: str | None, mistake: str) -> None:
     if text is not None:
         (tmp_path / "web.yml").write_text(text)
     with pytest.raises(ValueError, match=mistake):
@@ -210,7 +210,7 @@ def test_a_file_that_is_none(tmp_path: Path, text: str | None, mistake: str) -> 
         (["alice", "alice"], "web.users[1].name: duplicate name alice"),
     ],
 )
-def test_who_can_log_in_may_do_something(tmp_path: Path, users: list[str], mistake: str) -> None:
+def test_users_and_passwords_must_match(tmp_path: Path, users: list[str], mistake: str) -> None:
     web = {
         "listen": "0.0.0.0:9095",
         "config_file": str(written(tmp_path, basic_auth_users={"alice": HASHED})),
@@ -229,7 +229,7 @@ def test_who_can_log_in_may_do_something(tmp_path: Path, users: list[str], mista
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
-async def test_it_speaks_tls_and_nothing_else(tmp_path: Path, authority: Authority) -> None:
+async def test_only_tls_is_accepted(tmp_path: Path, authority: Authority) -> None:
     async with listening(tmp_path, tls_server_config=SERVER) as url:
         assert url.startswith("https://")
         assert await ask(f"{url}/hello", ssl=trusting(authority)) == (200, "anyone on this host")
@@ -239,7 +239,7 @@ async def test_it_speaks_tls_and_nothing_else(tmp_path: Path, authority: Authori
             await ask(url.replace("https", "http"))
 
 
-async def test_the_least_version_holds(tmp_path: Path, authority: Authority) -> None:
+async def test_the_minimum_version_is_enforced(tmp_path: Path, authority: Authority) -> None:
     async with listening(tmp_path, tls_server_config={**SERVER, "min_version": "TLS13"}) as url:
         old = trusting(authority)
         old.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -284,7 +284,7 @@ async def test_a_renewed_certificate_is_served_without_a_restart(tmp_path: Path,
 
 
 # --- Passwords and headers --------------------------------------------------------------------------------------------
-async def test_a_password_opens_what_its_scopes_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_password_allows_what_its_scopes_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
     check = bcrypt.checkpw
     monkeypatch.setattr(bcrypt, "checkpw", lambda *args: tried.append(args) or check(*args))
@@ -307,7 +307,7 @@ async def test_a_password_opens_what_its_scopes_allow(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     "limits", [{}, {"services": ["web"]}, {"environments": ["staging"]}, {"services": ["backend"]}]
 )
-async def test_who_logs_in_is_limited_as_a_token_is(tmp_path: Path, limits: dict[str, list[str]]) -> None:
+async def test_a_user_is_limited_like_a_token(tmp_path: Path, limits: dict[str, list[str]]) -> None:
     users = [{"name": "alice", "scopes": ["read"], **limits}]
     tokens = [{**users[0], "token": "a-token-that-is-long-enough"}]
     async with listening(tmp_path, users, tokens, basic_auth_users={"alice": HASHED}) as url:
@@ -331,7 +331,7 @@ async def test_headers_are_added_and_never_weaken_a_page(tmp_path: Path) -> None
 
 
 # --- All of it, with a real Prometheus and the command line -----------------------------------------------------------
-async def test_prometheus_and_the_command_line_come_in(tmp_path: Path, authority: Authority) -> None:
+async def test_prometheus_and_the_command_line_can_connect(tmp_path: Path, authority: Authority) -> None:
     port = parts.free_port()
     authority.issue("client", "ops.example")
     written(tmp_path, tls_server_config={**SERVER, **VERIFIED}, basic_auth_users={"prometheus": HASHED})

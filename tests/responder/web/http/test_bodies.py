@@ -1,4 +1,4 @@
-"""A body is read only from those who may send it, in bounded time and space; and no text in a request is a 5xx."""
+"""A body is read only after authentication, in bounded time and memory; and no text in a request causes a 5xx."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PACKED = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
 # --- packed ---
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
-async def test_a_packed_body_is_read(ready: ResponderServer, encoding: str) -> None:  # noqa: F811
+async def test_a_compressed_body_is_read(ready: ResponderServer, encoding: str) -> None:  # noqa: F811
     headers = {**PACKED, "Content-Encoding": encoding}
     status, answer = await ready.post(ALERTS, gzip.compress(as_bytes(sent_body())), headers=headers)
     assert (status, answer["decisions"][0]["result"]) == (202, "allow"), answer["decisions"][0]["reason"]
 
 
-async def test_every_route_reads_a_packed_body(responder: ResponderServer) -> None:
+async def test_every_route_reads_a_compressed_body(responder: ResponderServer) -> None:
     packed = gzip.compress(as_bytes({"service": "backend", "version": "9.9"}))
     assert (await responder.post("/api/v1/deployments", packed, headers=PACKED))[0] == 201
 
@@ -40,7 +40,7 @@ async def test_another_encoding_is_a_415(responder: ResponderServer, encoding: s
     assert (status, "use gzip or none" in answer["error"]) == (415, True)
 
 
-async def test_a_bomb_is_a_413(responder: ResponderServer) -> None:
+async def test_a_decompression_bomb_is_a_413(responder: ResponderServer) -> None:
     bomb = gzip.compress(b" " * (64 << 20))
     status, answer = await responder.post(ALERTS, bomb, headers=PACKED)
     assert (status, answer["error"]) == (413, f"the body is larger than {MOST_BYTES} bytes")
@@ -63,7 +63,7 @@ async def test_damaged_data_is_a_400(responder: ResponderServer, body: bytes, sa
     assert says in answer["error"]
 
 
-def test_no_more_is_inflated_than_is_read() -> None:
+def test_decompression_stops_at_the_limit() -> None:
     assert len(unpacked(gzip.compress(b"x" * MOST_BYTES))) == MOST_BYTES
     halves = gzip.compress(b"x" * (MOST_BYTES // 2))
     assert len(unpacked(halves * 2)) == MOST_BYTES
@@ -110,13 +110,13 @@ async def answered(
         (SECRETS["alerts"], {}, 100),
     ],
 )
-async def test_the_body_is_requested_only_once_it_would_be_read(
+async def test_the_body_is_requested_only_before_it_is_read(
     guarded_responder: ResponderServer, token: str | None, how: dict[str, Any], status: int
 ) -> None:
     assert (await answered(guarded_responder, token, **how)).startswith(f"HTTP/1.1 {status} ".encode())
 
 
-async def test_a_connection_with_body_was_not_requested_is_closed(guarded_responder: ResponderServer) -> None:
+async def test_a_connection_whose_body_was_not_requested_is_closed(guarded_responder: ResponderServer) -> None:
     reader, writer = await asyncio.open_connection(guarded_responder.client.host, guarded_responder.client.port)
     writer.write(
         (HEAD.format(path=ALERTS, expect="100-continue", length=9, host=host_of(guarded_responder)) + "\r\n").encode()
@@ -127,7 +127,7 @@ async def test_a_connection_with_body_was_not_requested_is_closed(guarded_respon
     assert b"\r\nconnection: close\r\n" in head.lower()
 
 
-async def test_after_the_100_the_body_is_read(ready: ResponderServer) -> None:  # noqa: F811
+async def test_the_body_is_read_after_the_100(ready: ResponderServer) -> None:  # noqa: F811
     body = as_bytes(sent_body())
     reader, writer = await asyncio.open_connection(ready.client.host, ready.client.port)
     writer.write(
@@ -169,7 +169,7 @@ TEXTS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("path", "body", "where"), TEXTS, ids=[f"{path}-{where}" for path, _, where in TEXTS])
-async def test_text_that_no_database_stores_is_a_400_with_its_place(
+async def test_text_that_no_database_stores_is_a_400_with_its_path(
     responder: ResponderServer, path: str, body: dict[str, Any], where: str
 ) -> None:
     status, answer = await responder.post(path, body)
@@ -197,7 +197,7 @@ async def test_text_that_no_database_stores_is_a_400_with_its_place(
         ("GET", "/api/v1/status?a%00b=1", "query"),
     ],
 )
-async def test_in_an_address_as_well(responder: ResponderServer, method: str, path: str, where: str) -> None:
+async def test_also_in_the_url(responder: ResponderServer, method: str, path: str, where: str) -> None:
     form = path.startswith(("/stop", "/approve"))
     how = {} if method == "GET" else {"data": {"name": "x"}} if form else {"json": {}}
     status, answer = await responder.ask(method, path, **how)
@@ -208,7 +208,7 @@ async def test_in_an_address_as_well(responder: ResponderServer, method: str, pa
 @pytest.mark.parametrize(
     "path", ["/api/v1/executions/{}", "/api/v1/versions/{}", "/api/v1/decisions?service={}", "/api/v1/preview?x={}"]
 )
-async def test_no_address_is_a_5xx(responder: ResponderServer, path: str, text: str) -> None:
+async def test_no_url_causes_a_5xx(responder: ResponderServer, path: str, text: str) -> None:
     async with responder.client.get(path.format(text)) as response:
         assert response.status < 500
 
@@ -221,14 +221,12 @@ async def test_no_address_is_a_5xx(responder: ResponderServer, path: str, text: 
         (f"{'n' * 200}=x", "n" * 53 + "… [cut]"),
     ],
 )
-async def test_a_preview_of_labels_that_no_alert_may_have_is_a_400(
-    responder: ResponderServer, query: str, where: str
-) -> None:
+async def test_a_preview_with_invalid_labels_is_a_400(responder: ResponderServer, query: str, where: str) -> None:
     status, answer = await responder.get(f"/api/v1/preview?{query}")
     assert (status, answer["where"]) == (400, where)
 
 
-async def test_an_odd_alert_in_alertmanager_disturbs_no_decision(ready: ResponderServer) -> None:  # noqa: F811
+async def test_an_invalid_alert_in_alertmanager_affects_no_decision(ready: ResponderServer) -> None:  # noqa: F811
     long = {"alertname": "Odd", "environment": "production", "service": "other", "x": "y" * 5000}
     ready.alertmanager.fires(long, "0000000000000001")
     status, answer = await ready.post(ALERTS, sent_body())

@@ -1,4 +1,4 @@
-"""What strangers do to the listener is counted, and logged once a minute."""
+"""Connection errors of unknown clients are counted, and logged once a minute."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MALFORMED = b"GET / HTTP/1.1\r\nBad Header\x00: x\r\n\r\n"
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_what_is_no_http_is_counted_and_logged_once(
+async def test_a_request_that_is_not_http_is_counted_and_logged_once(
     tls: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Over plain TCP a head that cannot be read; where TLS is spoken, anything else."""
@@ -58,7 +58,7 @@ async def test_what_is_no_http_is_counted_and_logged_once(
 
 
 @pytest.mark.parametrize("head", [b"Content-Length: 99\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n9\r\n{"])
-async def test_who_hangs_up_in_the_middle_is_counted_and_logged_without_a_traceback(
+async def test_a_disconnect_during_a_request_is_counted_and_logged_without_a_traceback(
     head: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     port, ended, reading = free_port(), Counter[str](), Counter[str]()
@@ -130,9 +130,7 @@ async def test_a_responder_answers_under_2000_silent_connections(tls: bool, many
     assert (tmp_path / "log").read_text().count("connections ended cause=too_many") == 1
 
 
-async def test_a_certificate_that_is_wanted_and_not_shown_is_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_missing_client_certificate_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     port, ended, authority = free_port(), Counter[str](), Authority(tmp_path)
     cert, key = authority.issue("server", "127.0.0.1")
     wanted = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": str(authority.ca_file)}

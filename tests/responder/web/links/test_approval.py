@@ -50,7 +50,7 @@ async def state(responder: ResponderServer, execution: str) -> tuple[str, str]:
     return found.state, found.reason
 
 
-async def test_looking_at_it_approves_nothing_and_the_button_does(guarded_responder: ResponderServer) -> None:
+async def test_opening_the_link_approves_nothing_and_the_button_does(guarded_responder: ResponderServer) -> None:
     execution_id = await held(guarded_responder)
     guarded_responder.still_fires()
     link = await link_of(guarded_responder, execution_id)
@@ -66,7 +66,7 @@ async def test_looking_at_it_approves_nothing_and_the_button_does(guarded_respon
     assert (status, "no longer waits for approval" in text) == (409, True)
 
 
-async def test_who_it_was_must_be_reported(guarded_responder: ResponderServer) -> None:
+async def test_the_name_is_required(guarded_responder: ResponderServer) -> None:
     execution_id = await held(guarded_responder)
     status, _ = await page(
         guarded_responder, "POST", await link_of(guarded_responder, execution_id), data={"name": "  "}
@@ -75,7 +75,7 @@ async def test_who_it_was_must_be_reported(guarded_responder: ResponderServer) -
 
 
 @pytest.mark.parametrize("part", ["plan", "signature", "id"])
-async def test_nothing_of_it_can_be_changed(guarded_responder: ResponderServer, part: str) -> None:
+async def test_no_part_of_a_link_can_be_changed(guarded_responder: ResponderServer, part: str) -> None:
     execution_id, other = await held(guarded_responder), await held(guarded_responder, service="frontend")
     link = await link_of(guarded_responder, execution_id)
     forged = {
@@ -94,7 +94,7 @@ async def test_nothing_of_it_can_be_changed(guarded_responder: ResponderServer, 
     )
 
 
-async def test_it_ends_when_the_plan_does(guarded_responder: ResponderServer) -> None:
+async def test_a_link_expires_with_its_plan(guarded_responder: ResponderServer) -> None:
     execution_id = await held(guarded_responder)
     link, now = await link_of(guarded_responder, execution_id), datetime.now(UTC)
     renewed = ApprovalRequested(at=now, reason="frozen", until=now + timedelta(minutes=5), renewed=True)
@@ -105,7 +105,7 @@ async def test_it_ends_when_the_plan_does(guarded_responder: ResponderServer) ->
     assert (status, "no longer waits for approval" in text) == (403, True)
 
 
-async def test_what_is_resolved_takes_one_more_click(guarded_responder: ResponderServer) -> None:
+async def test_a_resolved_alert_requires_one_more_click(guarded_responder: ResponderServer) -> None:
     execution_id = await held(guarded_responder)
     guarded_responder.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
     link = await link_of(guarded_responder, execution_id)
@@ -116,7 +116,7 @@ async def test_what_is_resolved_takes_one_more_click(guarded_responder: Responde
     assert (status, (await state(guarded_responder, execution_id))[0]) == (200, "running")
 
 
-async def test_who_approves_is_reported_what_the_plan_costs(guarded_responder: ResponderServer) -> None:
+async def test_the_page_shows_the_cost_of_the_plan(guarded_responder: ResponderServer) -> None:
     remains = Mitigation(platform="android", blocked_versions=("2.1",), remains="publish 2.2, built from 2.0")
     costs = {"notes": ("3 orders are lost & <b>gone</b>",), "mitigations": (remains,)}
     execution_id = await held(guarded_responder, with_plan=plan().model_copy(update=costs))
@@ -126,7 +126,7 @@ async def test_who_approves_is_reported_what_the_plan_costs(guarded_responder: R
     assert "<li>remains on android (2.1 blocked): publish 2.2, built from 2.0</li>" in text
 
 
-async def test_what_came_from_labels_is_no_markup(guarded_responder: ResponderServer) -> None:
+async def test_labels_are_escaped(guarded_responder: ResponderServer) -> None:
     execution_id = await held(guarded_responder, reason="<script>alert(1)</script>")
     link = await link_of(guarded_responder, execution_id)
     _, text = await page(guarded_responder, "GET", link)
@@ -135,13 +135,13 @@ async def test_what_came_from_labels_is_no_markup(guarded_responder: ResponderSe
     assert "<b>" not in text
 
 
-async def test_only_who_may_approve_sees_the_link(guarded_responder: ResponderServer) -> None:
+async def test_only_clients_that_may_approve_see_the_link(guarded_responder: ResponderServer) -> None:
     execution_id = await held(guarded_responder)
     path = f"/api/v1/executions/{execution_id}"
     assert "approve_url" not in (await guarded_responder.get(path, headers=READER))[1]
 
 
-async def test_no_link_stands_for_a_name_where_the_name_matters(guarded_responder: ResponderServer) -> None:
+async def test_an_irreversible_plan_has_no_link(guarded_responder: ResponderServer) -> None:
     lost = plan(change(irreversible="12 rows of orders are lost"), gate(otherwise="freeze"))
     execution_id = await held(guarded_responder, with_plan=lost, requested_by="approve-only")
     found = await guarded_responder.journal.read(executions.load, execution_id)
