@@ -27,24 +27,24 @@ def test_scenario(scenario: Scenario) -> None:
         run(scenario.given.start, simulate)
 
 
-def test_there_are_enough() -> None:
+def test_scenario_names_are_unique() -> None:
     names = [scenario.name for _, scenario in SCENARIOS]
     assert len(names) >= 60
-    assert len(set(names)) == len(names), "two scenarios of one name"
+    assert len(set(names)) == len(names), "two scenarios with one name"
 
 
-def test_each_file_is_in_order() -> None:
+def test_timelines_are_in_order() -> None:
     for _, scenario in SCENARIOS:
         times = [step.at for step in scenario.timeline]
         assert times == sorted(times), scenario.name
 
 
 @pytest.mark.parametrize("guard", [guard.name for guard in GUARDS])
-def test_every_guard_refuses_or_holds_somewhere(guard: str) -> None:
+def test_every_guard_denies_in_some_scenario(guard: str) -> None:
     wanted = [decision for _, scenario in SCENARIOS for decision in scenario.expect.decisions]
     assert any(d.guard == guard and d.result in ("deny", "require_approval") for d in wanted)
 
 
 @pytest.mark.parametrize("act", [name.removeprefix("act_") for name in dir(SimulatedRunner) if name.startswith("act_")])
-def test_every_act_is_played_somewhere(act: str) -> None:
+def test_every_act_is_used(act: str) -> None:
     assert any(step.act == act for _, scenario in SCENARIOS for step in scenario.timeline)

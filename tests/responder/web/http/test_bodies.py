@@ -116,7 +116,7 @@ async def test_the_body_is_requested_only_before_it_is_read(
     assert (await answered(guarded_responder, token, **how)).startswith(f"HTTP/1.1 {status} ".encode())
 
 
-async def test_a_connection_whose_body_was_not_requested_is_closed(guarded_responder: ResponderServer) -> None:
+async def test_a_connection_with_an_unrequested_body_is_closed(guarded_responder: ResponderServer) -> None:
     reader, writer = await asyncio.open_connection(guarded_responder.client.host, guarded_responder.client.port)
     writer.write(
         (HEAD.format(path=ALERTS, expect="100-continue", length=9, host=host_of(guarded_responder)) + "\r\n").encode()
