@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -16,6 +17,11 @@ FIRST, SECOND = change("a", "b"), change("1", "2", resource=release("/srv/other"
 def test_a_revert_is_the_inverse_changes_in_reverse_order() -> None:
     assert revert_steps((FIRST, gate(), SECOND)) == (SECOND.inverse(), FIRST.inverse())
     assert FIRST.inverse() == change("b", "a", reverting=True)
+
+
+def test_a_revert_does_not_require_that_the_bad_version_is_healthy() -> None:
+    watched = change("a", "b", meanwhile=gate().checks)
+    assert watched.inverse().meanwhile == ()
 
 
 def test_inverting_twice_gives_the_original() -> None:
@@ -62,6 +68,20 @@ def test_another_plan_has_another_hash(other: Plan) -> None:
     assert other.hash != plan().hash
 
 
+@pytest.mark.parametrize(
+    "reported",
+    [
+        {"artifacts": {"": "repo@sha256:1"}},
+        {"from_artifacts": {"": "repo@sha256:2"}},
+        {"platform_versions": {"android": "2.0"}},
+    ],
+)
+def test_the_hash_leaves_out_reported_artifacts_and_notes(reported: dict[str, Any]) -> None:
+    part = ServicePlan(version=version_change(**reported), steps=1)
+    other = plan().model_copy(update={"parts": (part,), "notes": ("a note",)})
+    assert other.hash == plan().hash
+
+
 def test_steps_describe_themselves() -> None:
     assert str(change()) == "current release of /srv/backend: 2.1 → 2.0"
     assert str(gate(hold_for=120.0, within=600.0)) == "backend is healthy for 2m, within 10m"
@@ -85,7 +105,7 @@ def test_an_invalid_stored_step_is_rejected(text: str) -> None:
 
 def test_the_text_of_a_mitigation() -> None:
     mitigation = Mitigation(
-        platform="android", blocked_versions=("2",), min_version="1", flags={"a": False}, remains="publish 3"
+        platform="android", blocked_versions=("2",), min_version="1", flags={"a": False, "b": True}, remains="publish 3"
     )
-    assert str(mitigation) == "android (2 blocked; at least 1; a off): publish 3"
+    assert str(mitigation) == "android (2 blocked; at least 1; a off; b on): publish 3"
     assert str(Mitigation(platform="ios", remains="publish 3")) == "ios: publish 3"

@@ -10,7 +10,7 @@ import pytest
 from responder.decisions.facts import Facts
 from responder.decisions.guards import GUARDS, LIVE, GuardResult, decide, did_not_help, needs_human
 from responder.decisions.incidents import Incident
-from tests.responder.examples import FIRES, NOW, ago, by_hand, incident, make_facts, past
+from tests.responder.examples import FIRES, NOW, ago, alert, by_hand, incident, make_facts, past
 
 TEMPORARY = {"service_configured", "in_progress", "still_firing", "trouble_now", "freeze_window", "mode"}
 REQUESTED = incident(forced=True)
@@ -138,3 +138,11 @@ def test_the_circuit_breaker_names_the_first_services(others: int, reason: str) 
     results = decide(incident(), make_facts(live=live), NOW).guard_results
     (found,) = [result for result in results if result.guard == "circuit_breaker"]
     assert found.reason.startswith(reason)
+
+
+def test_a_rollback_that_did_not_help_names_its_first_alerts_and_whole_seconds() -> None:
+    alerts = tuple(alert({"alertname": name}) for name in "DCBA")
+    at = NOW + RESOLVED_WITHIN + timedelta(milliseconds=1500)
+    results = decide(incident(alerts=alerts), opened("succeeded", ended=0), at).guard_results
+    (found,) = [result for result in results if result.guard == "duplicate_alert"]
+    assert found.reason == "rollback r1 did not help: A, B, C still fires 15m1s after it was verified"

@@ -11,6 +11,7 @@ from responder.decisions.facts import Candidate, Facts, FleetState, LiveState, R
 from responder.decisions.freeze_windows import Freeze
 from responder.decisions.guards import GUARDS, Decision, GuardResult, decide, needs_live_data
 from responder.decisions.incidents import Incident
+from responder.decisions.limits import CircuitBreaker, Limits
 from tests.responder.examples import FIRES, NOW, ago, alert, by_hand, deployment, incident, make_facts, past, policy
 
 UNKNOWN = make_facts(service=None, service_problem="no service 'x' is configured", running=None, target=None, live=None)
@@ -115,6 +116,13 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (
             incident(),
             live(began_at=ago(700)).model_copy(update={"verified_at": ago(700)}),
+            "mode",
+            "allow",
+            "auto mode",
+        ),
+        (
+            incident(alerts=(alert(starts_at=ago(750)),)),
+            make_facts(verified_at=ago(700)),
             "mode",
             "allow",
             "auto mode",
@@ -324,6 +332,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
             "deny",
             "0.9 is unknown: it was never deployed",
         ),
+        (by_hand(version="2.0"), make_facts(), "mode", "allow", "requested by alice"),
         (by_hand(), make_facts(target=None), "target_version", "deny", "responder versions backend"),
     ],
 )
@@ -388,6 +397,7 @@ def test_observe_mode_is_evaluated_last_and_shows_what_auto_would_have_done() ->
         (by_hand(), make_facts(live=None), False),
         (incident(forced=True), make_facts(live=None), True),
         (incident(), UNKNOWN, False),
+        (incident(), make_facts(live=None, freezes=(ALWAYS,)), True),
         # Whether the version that was replaced is to blame.
         (incident(), make_facts(live=None, replaced=YOUNGER), True),
         (incident(), make_facts(live=None, replaced=YOUNGER, target=None), True),
@@ -412,3 +422,24 @@ def test_a_deployment_in_the_future_has_no_negative_age() -> None:
 def test_the_cooldown_is_shown_to_the_second() -> None:
     facts = make_facts(last_of_policy=past(ended_at=NOW - timedelta(seconds=10, milliseconds=500)))
     assert "another 29m49s after" in result_of("cooldown", incident(), facts).reason
+
+
+def test_the_age_of_a_deployment_is_reported_to_the_second() -> None:
+    half = timedelta(milliseconds=500)
+    facts = make_facts(running=deployment(at=ago(600) - half))
+    assert "2.1 was deployed 10m ago" in result_of("deployed_within", incident(), facts).reason
+    older = incident(alerts=(alert(starts_at=ago(720) - half * 2),))
+    assert "began 2m before 2.1 was deployed" in result_of("deployed_within", older, facts).reason
+
+
+@pytest.mark.parametrize("others", [1, 2, 3, 4])
+@pytest.mark.parametrize(("more", "result"), [(1, "deny"), (2, "allow")])
+def test_the_circuit_breaker_counts_the_service_itself(others: int, more: int, result: str) -> None:
+    fleet = FleetState(also_in_trouble=tuple(f"s{n}" for n in range(others)))
+    limits = Limits(circuit_breaker=CircuitBreaker(services=others + more))
+    assert result_of("circuit_breaker", incident(), make_facts(fleet=fleet, limits=limits)).result == result
+
+
+def test_a_rate_limit_without_a_next_place_names_no_time() -> None:
+    found = result_of("rate_limit", incident(), around(begun_lately=6))
+    assert found.reason == "rollbacks in the last hour: 6, allowed: 6"
