@@ -156,7 +156,7 @@ class Readme:
         return str(yaml.safe_dump(configuration))
 
     async def serve(self, leaving: contextlib.AsyncExitStack) -> None:
-        command = lines(block("Configuration", number=0))[1]
+        command = lines(block("Start"))[1]
         argv = ["bash", "-c", f"exec {self._here(command)}"]
         process = await parts.Process.start(
             argv, log=self.directory / "responder.log", ready=f"{self.url}/-/ready", env=self.environment
@@ -214,12 +214,12 @@ def the_line(*words: str) -> str:
 async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExitStack]) -> None:
     setup, leaving = readme
     await setup.prometheus.until('min_over_time(probe_success{service="backend"}[30s]) >= 1')
-    check = await setup.run(lines(block("Configuration", number=0))[0])
+    check = await setup.run(lines(block("Start"))[0])
     assert (check.code, check.out.splitlines()[-1]) == (0, "no problems found"), check.out
     assert "1 service; policies: forced (force), after-deploy (observe)" in check.out
 
     await setup.serve(leaving)
-    first, second = lines(block("Configuration", number=1))
+    first, second = lines(block("Start", number=1))
     assert (await setup.run(first)).code == 0
     await setup.backend.switch("1.1")
     assert (await setup.run(second)).code == 0
