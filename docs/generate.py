@@ -288,13 +288,13 @@ def _summary(model: type[BaseModel]) -> str:
 CLI = """\
 # Command line
 
-`responder` talks HTTP to the running responder, except `serve`, `check` and `snapshots`, which read the configuration.
-[exporters.md](exporters.md) has more on `exporters`.
+Commands call the HTTP API of the running responder. `serve`, `check`, `notify`, `snapshots`, `schema` and `preserved`
+use the configuration file instead and have no connection options. See also [exporters](exporters.md).
 
-Exit codes: 0 done; 1 understood, and the answer is no (refused, not succeeded, a human is needed); 2 the command or the
-configuration is wrong, or no responder answers.
+Exit codes: 0 success; 1 a negative answer (denied, not succeeded, a person is needed); 2 a wrong command or
+configuration, or no answer from the responder.
 """
-_EVERYWHERE = ("help", "config", "output", "url", "token_file")
+_EVERYWHERE = ("config", "output", "url", "token_file", "ca_file", "cert_file", "key_file")
 
 
 def cli() -> str:
@@ -302,28 +302,14 @@ def cli() -> str:
     parts = [MADE, "", CLI]
     for parser in (_responder(), _exporters()):
         commands = _commands(parser)
-        parts += [
-            f"## {parser.prog}",
-            "",
-            parser.description or "",
-            "",
-            "| option of every command | meaning |",
-            "|---|---|",
-        ]
-        common: dict[str, argparse.Action] = {}
-        for command in commands.values():
-            common |= {a.dest: a for a in command._actions if a.dest in _EVERYWHERE[1:]}
-        for dest in _EVERYWHERE[1:]:
-            if dest in common:
-                without = [name for name, c in commands.items() if dest not in {a.dest for a in c._actions}]
-                less = f" (not of {', '.join(f'`{name}`' for name in without)})" if without else ""
-                parts.append(f"| {_usage(common[dest])} | {_cell(_help(common[dest]) + less)} |")
+        common = {a.dest: a for c in commands.values() for a in c._actions if a.dest in _EVERYWHERE}
+        parts += [f"## {parser.prog}", "", parser.description or "", "", "Common options:", ""]
+        parts += [_item(common[dest]) for dest in _EVERYWHERE if dest in common]
         for name, command in commands.items():
             parts += ["", f"### {parser.prog} {name}", "", command.description or ""]
-            own = [a for a in command._actions if a.dest not in _EVERYWHERE]
+            own = [a for a in command._actions if a.dest not in ("help", *_EVERYWHERE)]
             if own:
-                parts += ["", "| argument | meaning |", "|---|---|"]
-                parts += [f"| {_usage(a)} | {_cell(_help(a))} |" for a in own]
+                parts += ["", *map(_item, own)]
             example = (command.epilog or "").removeprefix("example: ")
             parts += ["", "```", example, "```"]
         parts.append("")
@@ -341,12 +327,17 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
     return {}
 
 
+def _item(action: argparse.Action) -> str:
+    meaning = _help(action)
+    return f"- {_usage(action)}: {meaning}" if meaning else f"- {_usage(action)}"
+
+
 def _usage(action: argparse.Action) -> str:
     value = "" if action.nargs == 0 else str(action.metavar or ("" if action.choices else action.dest.upper()))
     if action.choices:
         value = " or ".join(str(choice) for choice in action.choices)
     if not action.option_strings:
-        return f"`{action.metavar or action.dest}`".replace("|", "\\|")
+        return f"`{action.metavar or action.dest}`"
     return f"`{' '.join((action.option_strings[-1], value)).strip()}`"
 
 
@@ -354,7 +345,7 @@ def _help(action: argparse.Action) -> str:
     text = action.help or ""
     needed = action.required if action.option_strings else action.nargs != "?"
     marks = ["required"] if needed else []
-    if action.default not in (None, False, "") and str(action.default) not in text:
+    if action.default not in (None, False, "", []) and str(action.default) not in text:
         marks.append(f"default `{action.default}`")
     return "; ".join((*([text] if text else []), *marks))
 

@@ -75,7 +75,7 @@ def bearer(token_file: Path | None) -> str | None:
 
 
 TLS_FILES = (
-    ("ca-file", "RESPONDER_CA_FILE", "CA certificates to trust for https (default: those of the system)"),
+    ("ca-file", "RESPONDER_CA_FILE", "trusted CA certificates"),
     ("cert-file", "RESPONDER_CERT_FILE", "client certificate"),
     ("key-file", "RESPONDER_KEY_FILE", "key of the client certificate"),
 )

@@ -22,13 +22,17 @@ class Commands:
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self.subparsers: Any = parser.add_subparsers(metavar="COMMAND", required=True)
         self.local = argparse.ArgumentParser(add_help=False)
-        self.local.add_argument("--config", type=Path, default=CONFIG, help="configuration file (responder.yml)")
-        self.local.add_argument("--output", choices=("text", "json"), default="text", help="format of the answer")
+        self.local.add_argument(
+            "--config", type=Path, default=CONFIG, help="configuration file (default: responder.yml)"
+        )
+        self.local.add_argument("--output", choices=("text", "json"), default="text", help="output format")
         self._remote = argparse.ArgumentParser(add_help=False, parents=[self.local])
         self._remote.add_argument(
-            "--url", help="address of the responder (RESPONDER_URL, else web.listen of the configuration file)"
+            "--url", help="URL of the responder (default: RESPONDER_URL, else web.listen of the configuration file)"
         )
-        self._remote.add_argument("--token-file", type=Path, help="file with the bearer token (else RESPONDER_TOKEN)")
+        self._remote.add_argument(
+            "--token-file", type=Path, help="file with the bearer token (default: RESPONDER_TOKEN)"
+        )
         for option, variable, what in TLS_FILES:
             self._remote.add_argument(f"--{option}", type=Path, help=f"{what} ({variable})")
 

@@ -12,9 +12,11 @@ from responder.cli.command import OK, Commands
 def add_to(commands: Commands) -> None:
     """Declares the commands."""
     commands.add("serve", "run the responder", "serve --config /etc/responder/responder.yml", _serve, local=True)
-    parser = commands.add("check", "find every mistake in the configuration", "check --live", _check, local=True)
+    parser = commands.add("check", "validate the configuration", "check --live", _check, local=True)
     parser.add_argument(
-        "--live", action="store_true", help="also check whether this user can reach what plans use; changes nothing"
+        "--live",
+        action="store_true",
+        help="also check that this user can reach everything that plans use; changes nothing",
     )
     parser = commands.add("notify", "send a test notification", "notify slack", _notify, local=True)
     parser.add_argument("channel", help="one of `notify.channels`")

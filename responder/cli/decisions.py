@@ -20,14 +20,12 @@ def add_to(commands: Commands) -> None:
     """Declares the command."""
     parser = commands.add(
         "explain",
-        "why the responder acted or not, or what it would do with a webhook body",
+        "explain the last decisions, or evaluate a webhook body",
         "explain --last",
         explain,
     )
-    parser.add_argument("file", nargs="?", metavar="FILE|-", help="webhook body to decide on; nothing is changed")
-    parser.add_argument(
-        "--last", action="store_true", help="the last decisions with all guard results (default without FILE)"
-    )
+    parser.add_argument("file", nargs="?", metavar="FILE|-", help="webhook body to evaluate; nothing is changed")
+    parser.add_argument("--last", action="store_true", help="last decisions with guard results (default without FILE)")
     parser.add_argument("--service")
     parser.add_argument("--limit", type=int, default=3)
 

@@ -24,12 +24,12 @@ def add_to(commands: Commands) -> None:
     """Declares the command."""
     parser = commands.add(
         "evidence",
-        "the evidence of a rollback, or the logs that a decision preserved",
+        "show the evidence of a rollback, or logs that a decision preserved",
         "evidence 20261123-231500-4f2a9c1b --fetch /tmp/evidence",
         evidence,
     )
     parser.add_argument("id")
-    parser.add_argument("--fetch", type=Path, metavar="DIR", help="download the files, and verify every checksum")
+    parser.add_argument("--fetch", type=Path, metavar="DIR", help="download the files and verify their checksums")
 
 
 async def evidence(args: argparse.Namespace, client: ResponderClient) -> int:

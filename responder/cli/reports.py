@@ -16,22 +16,26 @@ from responder.errors import ResponderError
 
 def add_to(commands: Commands) -> None:
     """Declares the commands."""
-    parser = commands.add("status", "current state; exit 1 if a person is needed", "status", status)
-    parser.add_argument("--service", help="only this one")
-    parser.add_argument("--environment", help="only this one")
+    parser = commands.add("status", "show the current state; exit 1 if a person is needed", "status", status)
+    parser.add_argument("--service", help="only this service")
+    parser.add_argument("--environment", help="only this environment")
     parser = commands.add(
         "report",
-        "health, warnings and recommendations; with the ID of a rollback, the draft of its post-mortem",
+        "report health, warnings and recommendations; with an ID, draft the post-mortem of a rollback",
         "report 20261123-231500-4f2a9c1b --plot plot.svg > post-mortem.md",
         report,
     )
-    parser.add_argument("id", nargs="?", help="a rollback; the report is then the draft of its post-mortem")
-    parser.add_argument("--execution", metavar="ID", help="the same")
-    parser.add_argument("--service", help="only this one")
-    parser.add_argument("--environment", help="only this one")
-    parser.add_argument("--since", metavar="TIME", help="start of the report, such as 24h or a time (24h)")
-    parser.add_argument("--format", choices=("text", "markdown", "json"), help="as --output; post-mortems: markdown")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="write the plot to this file, and link to it")
+    parser.add_argument("id", nargs="?", help="ID of the rollback")
+    parser.add_argument("--execution", metavar="ID", help="same as ID")
+    parser.add_argument("--service", help="only this service")
+    parser.add_argument("--environment", help="only this environment")
+    parser.add_argument("--since", metavar="TIME", help="start of the report, such as 24h or a time (default: 24h)")
+    parser.add_argument(
+        "--format",
+        choices=("text", "markdown", "json"),
+        help="output format (default: --output); post-mortems are markdown",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="write the plot to this file and link to it")
 
 
 async def status(args: argparse.Namespace, client: ResponderClient) -> int:

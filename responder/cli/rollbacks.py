@@ -20,26 +20,33 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("service")
     parser.add_argument("--environment", help="required if the service is in more than one")
-    parser.add_argument("--to", metavar="VERSION", help="a version that was deployed before (last known-good version)")
     parser.add_argument(
-        "--with", dest="also", action="append", default=[], metavar="SERVICE", help="in the same rollback; repeatable"
+        "--to", metavar="VERSION", help="deployed version to restore (default: last known-good version)"
     )
-    parser.add_argument("--strategy", help="one of the service's alternatives (its usual strategy)")
-    parser.add_argument("--reason", required=True, help="for the record")
-    parser.add_argument("--dry-run", action="store_true", help="show the guard results and the plan; change nothing")
-    parser.add_argument("--wait", action="store_true", help="follow the rollback to its end; exit 1 unless it succeeds")
+    parser.add_argument(
+        "--with",
+        dest="also",
+        action="append",
+        default=[],
+        metavar="SERVICE",
+        help="another service to roll back together; repeatable",
+    )
+    parser.add_argument("--strategy", help="one of the service's alternatives")
+    parser.add_argument("--reason", required=True, help="reason to journal")
+    parser.add_argument("--dry-run", action="store_true", help="show guard results and plan; change nothing")
+    parser.add_argument("--wait", action="store_true", help="follow the rollback; exit 1 unless it succeeds")
     parser = commands.add(
         "watch",
         "follow a rollback; exit 0 if it succeeds, 1 otherwise",
         "watch 20261123-231500-4f2a9c1b",
         watch,
     )
-    parser.add_argument("id")
+    parser.add_argument("id", help="ID of the rollback")
     parser = commands.add("approve", "approve a plan that awaits approval", "approve 20261123-231500-4f2a9c1b", approve)
-    parser.add_argument("id")
-    parser.add_argument("--plan", metavar="HASH", help="hash of the plan that you have read (the current plan)")
+    parser.add_argument("id", help="ID of the rollback")
+    parser.add_argument("--plan", metavar="HASH", help="hash of the reviewed plan (default: current plan)")
     parser.add_argument(
-        "--although-resolved", action="store_true", help="roll back although the trouble is no longer visible"
+        "--although-resolved", action="store_true", help="approve although the trouble is no longer visible"
     )
     parser = commands.add(
         "stop",
@@ -47,26 +54,26 @@ def add_to(commands: Commands) -> None:
         'stop --all --reason "maintenance"',
         stop,
     )
-    parser.add_argument("id", nargs="?")
-    parser.add_argument("--all", action="store_true", help="throw the kill switch; `close --all` releases it")
-    parser.add_argument("--reason", default="", help="for the record")
+    parser.add_argument("id", nargs="?", help="ID of the rollback")
+    parser.add_argument("--all", action="store_true", help="set the kill switch; `close --all` releases it")
+    parser.add_argument("--reason", default="", help="reason to journal")
     parser = commands.add(
         "close",
         "close a stuck rollback, or release the kill switch",
         'close 20261123-231500-4f2a9c1b --reason "fixed by hand"',
         close,
     )
-    parser.add_argument("id", nargs="?")
+    parser.add_argument("id", nargs="?", help="ID of the rollback")
     parser.add_argument("--all", action="store_true", help="release the kill switch")
     parser.add_argument("--outcome", choices=("failed", "succeeded", "reverted", "cancelled"), default="failed")
-    parser.add_argument("--reason", required=True, help="for the record")
+    parser.add_argument("--reason", required=True, help="reason to journal")
     parser = commands.add(
-        "history", "past rollbacks, or one rollback with its events", "history --service backend", history
+        "history", "list past rollbacks, or show one rollback with its events", "history --service backend", history
     )
-    parser.add_argument("id", nargs="?")
+    parser.add_argument("id", nargs="?", help="ID of the rollback")
     parser.add_argument("--service")
     parser.add_argument("--state", choices=_STATES)
-    parser.add_argument("--since", metavar="TIME", help="such as 2026-11-23T22:00:00Z or 24h")
+    parser.add_argument("--since", metavar="TIME", help="time or age, such as 2026-11-23T22:00:00Z or 24h")
     parser.add_argument("--limit", type=int, default=20)
 
 

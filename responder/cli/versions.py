@@ -19,7 +19,7 @@ def add_to(commands: Commands) -> None:
     _add_deployed(commands)
     parser = commands.add(
         "mark",
-        "mark a version by what you know about it",
+        "set the status of a version",
         'mark backend 2.1.0 --no-rollback "fixes CVE-2026-1234"',
         mark,
     )
@@ -29,12 +29,12 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--environment", help=_ENVIRONMENT)
     parser.add_argument("--no-rollback", metavar="WHY", help="deny rollbacks past this version, as for a security fix")
     parser.add_argument("--lift", action="store_true", help="allow rollbacks past this version again")
-    parser.add_argument("--reason", default="", help="for the record")
-    parser = commands.add("versions", "the known versions of a service", "versions backend", versions)
+    parser.add_argument("--reason", default="", help="reason to journal")
+    parser = commands.add("versions", "list the versions of a service", "versions backend", versions)
     parser.add_argument("service")
-    parser.add_argument("--environment", help="with --platform: required if the service is in more than one")
-    parser.add_argument("--platform", help="the versions on this platform, the running one, and their artifacts")
-    parser.add_argument("--history", action="store_true", help="every mark, and every reported requirement")
+    parser.add_argument("--environment", help="required with --platform if the service is in more than one")
+    parser.add_argument("--platform", help="versions on this platform, with artifacts")
+    parser.add_argument("--history", action="store_true", help="all marks and reported requirements")
     _add_clients(commands)
 
 
@@ -45,45 +45,45 @@ def _add_deployed(commands: Commands) -> None:
     parser.add_argument("service")
     parser.add_argument("version")
     parser.add_argument("--environment", help=_ENVIRONMENT)
-    parser.add_argument("--platform", help="the only platform that it reached, such as android (the whole service)")
-    parser.add_argument("--artifact", help="what the version consists of, such as an image digest or versionCode=1234")
-    parser.add_argument("--provenance", metavar="URL", help="address of the pipeline run that built it")
+    parser.add_argument("--platform", help="deployed platform, such as android (default: all)")
+    parser.add_argument("--artifact", help="image digest or other content ID, such as versionCode=1234")
+    parser.add_argument("--provenance", metavar="URL", help="URL of the pipeline run that built it")
     parser.add_argument(
         "--requires",
         action="append",
         default=[],
         metavar="RANGE",
-        help="versions of another service that it works with, such as 'backend>=2.1'; repeatable",
+        help="compatible versions of another service, such as 'backend>=2.1'; repeatable",
     )
-    parser.add_argument("--good", action="store_true", help="already known to be good, as for the first report")
-    parser.add_argument("--id", help="ID of the deployment; reporting it again changes nothing")
-    parser.add_argument("--at", metavar="TIME", help="time of the deployment, such as 2026-11-23T22:00:00Z (now)")
+    parser.add_argument("--good", action="store_true", help="mark as known good, as for the first report")
+    parser.add_argument("--id", help="ID of the deployment; a repeated report changes nothing")
+    parser.add_argument(
+        "--at", metavar="TIME", help="time of the deployment, such as 2026-11-23T22:00:00Z (default: now)"
+    )
 
 
 def _add_clients(commands: Commands) -> None:
     parser = commands.add(
         "clients",
-        "show or change the document that the apps of a platform poll",
+        "show or change the document that apps poll",
         'clients frontend android --block 3.0 --flag checkout=false --reason "charges twice"',
         clients,
     )
     parser.add_argument("service")
     parser.add_argument("platform")
     parser.add_argument("--environment", help=_ENVIRONMENT)
-    parser.add_argument("--min-version", metavar="VERSION", help="lowest version that may be used ('' removes it)")
-    parser.add_argument(
-        "--block", action="append", default=[], metavar="VERSION", help="version that must not be used; repeatable"
-    )
+    parser.add_argument("--min-version", metavar="VERSION", help="lowest allowed version ('' removes it)")
+    parser.add_argument("--block", action="append", default=[], metavar="VERSION", help="forbidden version; repeatable")
     parser.add_argument("--unblock", action="append", default=[], metavar="VERSION", help="undo --block; repeatable")
     parser.add_argument(
         "--flag",
         action="append",
         default=[],
         metavar="NAME=false",
-        help="switch that apps obey (name=true, name=false; name= removes it); repeatable",
+        help="feature flag (name=true, name=false; name= removes it); repeatable",
     )
-    parser.add_argument("--reason", default="", help="for the record; required for a change")
-    parser.add_argument("--limit", type=int, default=20, help="number of changes to show (20)")
+    parser.add_argument("--reason", default="", help="reason to journal; required for a change")
+    parser.add_argument("--limit", type=int, default=20, help="number of changes to show")
 
 
 async def versions(args: argparse.Namespace, client: ResponderClient) -> int:

@@ -72,7 +72,7 @@ async def read_expecting(gateway: Gateway, resource: Resource[Any], version: Ver
     if not await gateway.runs(resource, found, version.from_version, version.from_artifact):
         raise UnexpectedVersion(
             f"the {resource} is {resource.describe(found)}, but the deployments say that {version.from_version} runs; "
-            f"nothing was touched (tell of it with: responder deployed {version.service} VERSION)"
+            f"nothing was touched (report it: responder deployed {version.service} VERSION)"
         )
     return found
 
