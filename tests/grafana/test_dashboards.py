@@ -215,8 +215,13 @@ def test_the_dashboards_are_provided_from_their_folder_and_cannot_be_changed_the
     assert not any(board["editable"] for board in DASHBOARDS.values())
 
 
-def test_the_compose_file_gives_grafana_what_the_provisioning_asks_for() -> None:
-    grafana = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
+HOW_TO = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "how-to" / "grafana.md").read_text(), re.M | re.S)[0]
+
+
+@pytest.mark.parametrize("compose", [(ROOT / "docker-compose.yml").read_text(), HOW_TO], ids=["stack", "how-to"])
+def test_the_compose_file_gives_grafana_what_the_provisioning_asks_for(compose: str) -> None:
+    grafana = yaml.safe_load(compose)["services"]["grafana"]
+    assert all((ROOT / volume.split(":")[0]).exists() for volume in grafana["volumes"] if volume.startswith("./"))
     provisioning = "\n".join(path.read_text() for path in (ROOT / "grafana" / "provisioning").rglob("*.yml"))
     assert set(re.findall(r"\$\{(\w+)\}", provisioning)) <= set(grafana["environment"])
     assert {Path(name).name for name in re.findall(r"\$__file\{(\S+)\}", provisioning)} <= set(grafana["secrets"])

@@ -54,6 +54,17 @@ def _outside_of_blocks(page: Path) -> str:
 
 YAML = [(page, text) for page in TOLD for language, text in _blocks(page) if language == "yaml"]
 CONFIGURATIONS = [(page, text) for page, text in YAML if text.startswith("state:")]
+HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+RUN_BY = {
+    "grafana": "tests/grafana/test_dashboards.py",
+    "stack": "tests/stack/test_stack.py",
+    "mark-versions": "tests/acceptance/test_how_to.py",
+    "reports": "tests/acceptance/test_how_to.py",
+    "steer-with-amtool": "tests/acceptance/test_how_to.py",
+    "version-registry": "tests/acceptance/test_how_to.py",
+    "when-it-is-stuck": "tests/acceptance/test_how_to.py",
+}
+"""The test that runs the example of a how-to page, if the example is not a configuration."""
 
 
 def _commands(page: Path) -> Iterator[list[str]]:
@@ -121,6 +132,19 @@ def test_yaml_blocks_are_valid(page: Path, text: str) -> None:
 )
 def test_configurations_load(page: Path, text: str, tmp_path: Path) -> None:
     _loaded(text, tmp_path)
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=_name)
+def test_a_how_to_begins_with_what_it_achieves_and_an_example(page: Path) -> None:
+    title, purpose, rest = page.read_text().split("\n\n", 2)
+    assert re.fullmatch("# .+", title)
+    assert re.fullmatch(r"[^.]+(?:\.md[^.]+)*\.", re.sub(r"\]\(https:[^)]*\)", "]", purpose)), "one sentence"
+    assert len(purpose.split()) <= 25
+    assert rest.startswith("```"), "the example follows"
+    if page.stem in RUN_BY:
+        assert page.stem in (ROOT / RUN_BY[page.stem]).read_text()
+    else:
+        assert (page, next(_blocks(page))[1]) in CONFIGURATIONS
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yml")), ids=_name)
