@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
@@ -19,20 +20,15 @@ from pydantic import (
 from foundation.models import StrictModel
 from foundation.secrets import SecretFile, read_secret
 from foundation.yaml_document import Mistake
-from responder.backends.alertmanager.client import Alertmanager, AlertmanagerSettings
-from responder.backends.app_stores.app_store_client import AppStore
-from responder.backends.app_stores.google_play_client import GooglePlay
+from responder.backends.alertmanager.client import AlertmanagerSettings
 from responder.backends.app_stores.settings import StoreSettings
-from responder.backends.connections import Connections, missing_package
-from responder.backends.docker.client import Docker, DockerSettings
-from responder.backends.host.client import Local
-from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
-from responder.backends.postgres.client import DatabaseSettings, Postgres
-from responder.backends.postgres.schemas import Schemas
-from responder.backends.postgres.snapshots.client import Snapshots, SnapshotSettings
+from responder.backends.connections import Connections, missing_package, missing_settings
+from responder.backends.docker.client import DockerSettings
+from responder.backends.kubernetes.client import KubernetesSettings
+from responder.backends.postgres.client import DatabaseSettings
+from responder.backends.postgres.snapshots.client import SnapshotSettings
 from responder.backends.postgres.snapshots.store import SnapshotStoreSettings
-from responder.backends.prometheus.client import Prometheus, PrometheusSettings
-from responder.backends.sites.cdn_client import Cloudflare, Fastly
+from responder.backends.prometheus.client import PrometheusSettings
 from responder.backends.sites.settings import CdnSettings
 from responder.decisions.freeze_windows import Freeze
 from responder.decisions.limits import Limits, Watchdog
@@ -135,24 +131,18 @@ class Config(StrictModel):
             watchdog=self.watchdog,
         )
 
+    @property
+    def snapshot_settings(self) -> SnapshotSettings:
+        """What the client of snapshots needs."""
+        return SnapshotSettings(self.snapshots, self.databases, self.aws)
+
     def connections(self) -> Connections:
-        return Connections(
-            {
-                Prometheus: self.prometheus,
-                Alertmanager: self.alertmanager,
-                Kubernetes: self.kubernetes,
-                Docker: self.docker,
-                Local: self.pass_environment,
-                Postgres: self.databases,
-                Schemas: self.databases,
-                Aws: self.aws,
-                Cloudflare: self.cdn.cloudflare,
-                Fastly: self.cdn.fastly,
-                Snapshots: SnapshotSettings(self.snapshots, self.databases, self.aws),
-                GooglePlay: self.stores.google_play,
-                AppStore: self.stores.app_store,
-            }
-        )
+        """The clients of outside systems. Each one gets the value of the key that its class names as `setting`."""
+        return Connections(self._settings_of)
+
+    def _settings_of(self, client: type[Any]) -> Any:
+        key = getattr(client, "setting", None)
+        return None if key is None else attrgetter(key)(self)
 
     def contradictions(self) -> Iterator[Mistake]:
         """Mistakes that no part of the configuration can see alone."""
@@ -170,20 +160,13 @@ class Config(StrictModel):
 
     def _unmet_needs(self) -> Iterator[Mistake]:
         """Python packages and credentials that services need, and a store for their logs."""
-        required = (
-            (Cloudflare, self.cdn.cloudflare, "a token: cdn.cloudflare"),
-            (Fastly, self.cdn.fastly, "a token: cdn.fastly"),
-            (GooglePlay, self.stores.google_play, "a key: stores.google_play"),
-            (AppStore, self.stores.app_store, "a key: stores.app_store"),
-        )
         for i, service in enumerate(self.services):
-            for missing in sorted(filter(None, map(missing_package, service.clients))):
+            packages = map(missing_package, service.clients)
+            settings = (missing_settings(kind, self._settings_of(kind)) for kind in service.clients)
+            for missing in sorted(filter(None, (*packages, *settings))):
                 yield ("services", i), missing
             if service.logs and self.evidence is None:
                 yield ("services", i, "logs"), "no store for the logs: configure `evidence`"
-            for kind, settings, need in required:
-                if kind in service.clients and settings is None:
-                    yield ("services", i), f"needs {need}"
         if self.evidence and self.evidence.s3 and (missing := missing_package(Aws)):
             yield ("evidence", "s3"), missing
 

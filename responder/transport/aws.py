@@ -67,6 +67,7 @@ class Aws:
     """Clients of AWS services, each made on first use."""
 
     package = "boto3"
+    setting = "aws"
 
     def __init__(self, settings: AwsSettings) -> None:
         self._settings = settings

@@ -44,7 +44,7 @@ async def connections(alertmanager: FakeAlertmanager, prometheus: FakePrometheus
         {
             Alertmanager: AlertmanagerSettings(urls=(alertmanager.url,), timeout=3.0),
             Prometheus: PrometheusSettings(url=prometheus.url, timeout=3.0),
-        }
+        }.get
     )
     yield made
     await made.close()

@@ -24,6 +24,7 @@ from responder.journal import Database, open_journal
 from responder.runtime.collateral import AUTHOR
 from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
+from responder.testing.resources import FixedConnections
 from responder.web.access.access import Access
 from responder.web.access.settings import WebSettings
 from responder.web.executions import Executions
@@ -84,7 +85,7 @@ class SimulatedRunner:
             Prometheus: FakePrometheus(self._outside),
             Local: FlakyHost(self._outside),
         }
-        self._connections = _Connections(clients)
+        self._connections = FixedConnections(clients)
         self._metrics = Metrics()
         self._start_worker()
         links = Links(WebSettings())
@@ -603,15 +604,6 @@ def _where(service: str, key: str) -> dict[str, str]:
     """The service and environment of `backend` (production) or `backend@staging`."""
     name, _, environment = service.partition("@")
     return {key: name, "environment": environment or "production"}
-
-
-class _Connections(Connections):
-    def __init__(self, clients: dict[type, Any]) -> None:
-        super().__init__()
-        self._clients = clients
-
-    async def to(self, kind: Any) -> Any:
-        return self._clients[kind]
 
 
 def _link(root: Path, version: str) -> None:

@@ -140,6 +140,8 @@ T = TypeVar("T")
 class Alertmanager:
     """Asks all peers at once. One answer is enough; raises Unavailable without any."""
 
+    setting = "alertmanager"
+
     def __init__(self, settings: AlertmanagerSettings) -> None:
         self._settings = settings
         headers = {"Authorization": f"Bearer {settings.token.get_secret_value()}"} if settings.token else {}

@@ -15,7 +15,7 @@ from pydantic import Field, HttpUrl, SecretStr, model_validator
 from foundation.durations import Duration
 from foundation.models import StrictModel, exactly_one
 from foundation.secrets import SecretFile
-from responder.backends.app_stores.client import StoreApi, key_of
+from responder.backends.app_stores.client import StoreApi
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused
@@ -58,6 +58,7 @@ class AppStore(StoreApi):
     """Reads versions, and sets the state of a phased release, which is all that can be set after the release."""
 
     name = "App Store Connect"
+    setting = "stores.app_store"
     package = "jwt"
     rights = (
         "Check in App Store Connect under Users and Access, Integrations: the key must be active, a team key with the "
@@ -70,10 +71,8 @@ class AppStore(StoreApi):
         self._token, self._expires_at = "", 0.0
 
     @classmethod
-    async def connect(cls, settings: AppStoreSettings | None) -> Self:
-        if settings is None:
-            raise StepFailed("no key for App Store Connect: configure stores.app_store")
-        return cls(settings, await key_of(settings, "stores.app_store"))
+    async def connect(cls, settings: AppStoreSettings) -> Self:
+        return cls(settings, await cls._key_of(settings))
 
     async def read(self, app: str, platform: str, version: str) -> Phased | None:
         """Returns a version; the newest one for an empty `version`. None if the app has no such version."""

@@ -19,6 +19,8 @@ class StoreApi(JsonApi):
     """The API of one app store."""
 
     extra: ClassVar[str] = "stores"
+    setting: ClassVar[str]
+    needs: ClassVar[str] = "a key"
     rights: ClassVar[str]
     """What a person checks in the store after 401 and 403."""
 
@@ -47,6 +49,14 @@ class StoreApi(JsonApi):
     async def _login(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {await self._bearer_token()}"}
 
+    @classmethod
+    async def _key_of(cls, settings: BaseModel) -> str:
+        """Returns the key from `key` or `key_file`, read again by each connection. Raises StepFailed."""
+        try:
+            return await asyncio.to_thread(secret_of, settings, "key")
+        except ValueError as e:
+            raise StepFailed(f"{cls.setting}: {e}") from None
+
     @abstractmethod
     async def _bearer_token(self) -> str:
         """Returns a valid bearer token. Raises StepFailed if the key is unusable."""
@@ -54,11 +64,3 @@ class StoreApi(JsonApi):
     @abstractmethod
     def _forget_login(self) -> None:
         """Drops the current bearer token."""
-
-
-async def key_of(settings: BaseModel, setting: str) -> str:
-    """Returns the key from `key` or `key_file`, read again by each connection. Raises StepFailed."""
-    try:
-        return await asyncio.to_thread(secret_of, settings, "key")
-    except ValueError as e:
-        raise StepFailed(f"{setting}: {e}") from None

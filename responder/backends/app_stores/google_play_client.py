@@ -16,7 +16,7 @@ from pydantic import Field, HttpUrl, SecretStr, model_validator
 from foundation.durations import Duration
 from foundation.models import StrictModel, exactly_one
 from foundation.secrets import SecretFile
-from responder.backends.app_stores.client import StoreApi, key_of
+from responder.backends.app_stores.client import StoreApi
 from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused
@@ -56,6 +56,7 @@ class GooglePlay(StoreApi):
     """Each read and each change is an edit of its own. Edits run one at a time: a new one ends the previous one."""
 
     name = "Google Play"
+    setting = "stores.google_play"
     package = "google.oauth2"
     rights = (
         "Check in the Play Console under Users and permissions: for this app the service account needs 'View app "
@@ -69,10 +70,8 @@ class GooglePlay(StoreApi):
         self._alone, self._logging_in = asyncio.Lock(), asyncio.Lock()
 
     @classmethod
-    async def connect(cls, settings: GooglePlaySettings | None) -> Self:
-        if settings is None:
-            raise StepFailed("no key for Google Play: configure stores.google_play")
-        text = await key_of(settings, "stores.google_play")
+    async def connect(cls, settings: GooglePlaySettings) -> Self:
+        text = await cls._key_of(settings)
         return cls(settings, await asyncio.to_thread(_credentials, text, settings))
 
     async def read(self, app: str, track: str) -> list[Release]:

@@ -42,6 +42,7 @@ class Docker:
     """Reads and changes the containers and images of one engine."""
 
     package = "aiodocker"
+    setting = "docker"
 
     def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings

@@ -30,6 +30,8 @@ _PIPE_TIMEOUT = 0.2
 class Local:
     """Files and processes of the host that the responder runs on."""
 
+    setting = "pass_environment"
+
     def __init__(self, passed: Collection[str] = ()) -> None:
         self._passed = passed
 

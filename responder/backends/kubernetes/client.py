@@ -52,6 +52,7 @@ class Kubernetes:
     """Reads and writes objects of any kind. Every write carries the `resourceVersion` that it is based on."""
 
     package = "kubernetes"
+    setting = "kubernetes"
 
     def __init__(self, settings: KubernetesSettings) -> None:
         self._settings = settings

@@ -99,6 +99,7 @@ class Postgres:
     """
 
     package = "asyncpg"
+    setting = "databases"
 
     def __init__(self, databases: tuple[DatabaseSettings, ...]) -> None:
         self._databases = {database.name: database for database in databases}

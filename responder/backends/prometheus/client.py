@@ -54,6 +54,9 @@ class Series(BaseModel):
 class Prometheus:
     """Queries. Raises Unavailable without an answer, TooMuch above the size limit, StepFailed if Prometheus refuses."""
 
+    setting = "prometheus"
+    needs = "the URL of a server"
+
     def __init__(self, settings: PrometheusSettings) -> None:
         self._settings = settings
         self._connect: Any = None
@@ -62,9 +65,7 @@ class Prometheus:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="prometheus")
 
     @classmethod
-    async def connect(cls, settings: PrometheusSettings | None) -> Self:
-        if settings is None:
-            raise StepFailed("a PromQL check needs `prometheus: {url: ...}` in the configuration")
+    async def connect(cls, settings: PrometheusSettings) -> Self:
         return cls(settings)
 
     async def close(self) -> None:

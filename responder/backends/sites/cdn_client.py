@@ -38,7 +38,7 @@ class FastlySettings(CdnToken):
 class Cdn(JsonApi):
     """The API of one CDN. `purged` has the references of the purges of this connection: the CDN keeps no record."""
 
-    setting: ClassVar[str]
+    needs: ClassVar[str] = "a token"
 
     def __init__(self, settings: CdnToken) -> None:
         super().__init__(str(settings.url), settings.timeout)
@@ -46,10 +46,7 @@ class Cdn(JsonApi):
         self._token = settings.token.get_secret_value()
 
     @classmethod
-    async def connect(cls, settings: CdnToken | None) -> Self:
-        """Returns a client. Raises StepFailed without settings."""
-        if settings is None:
-            raise StepFailed(f"no token for {cls.name}: configure cdn.{cls.setting}")
+    async def connect(cls, settings: CdnToken) -> Self:
         return cls(settings)
 
     async def read(self, path: str) -> Any:
@@ -67,7 +64,7 @@ class Cdn(JsonApi):
 class Cloudflare(Cdn):
     """API v4 of Cloudflare."""
 
-    name, setting = "Cloudflare", "cloudflare"
+    name, setting = "Cloudflare", "cdn.cloudflare"
 
     async def knows_zone(self, zone: str) -> bool | None:
         """Returns whether the zone exists. None if the token may not see zones, only purge them."""
@@ -100,7 +97,7 @@ class Cloudflare(Cdn):
 class Fastly(Cdn):
     """The API of Fastly."""
 
-    name, setting = "Fastly", "fastly"
+    name, setting = "Fastly", "cdn.fastly"
 
     async def purge_refused(self, service: str) -> str:
         """Returns why the token cannot purge the service; empty if it can."""

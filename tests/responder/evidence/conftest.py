@@ -14,7 +14,6 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from pydantic import TypeAdapter
 
 from responder.backends.connections import Connections
-from responder.backends.host.logs_client import Host
 from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.backends.registries import AnyLogSource
 from responder.evidence.collect import Case, collect
@@ -45,14 +44,17 @@ def aws_at(url: str) -> AwsSettings:
 
 
 @pytest.fixture
-async def around(prometheus: FakePrometheus, s3_server: str) -> AsyncIterator[Connections]:
-    made = Connections(
-        {
-            Prometheus: PrometheusSettings.model_validate({"url": prometheus.url, "timeout": 5.0}),
-            Aws: aws_at(s3_server),
-            Host: None,
-        }
-    )
+def client_settings(prometheus: FakePrometheus, s3_server: str) -> dict[type, Any]:
+    """The settings of each client that the evidence needs."""
+    return {
+        Prometheus: PrometheusSettings.model_validate({"url": prometheus.url, "timeout": 5.0}),
+        Aws: aws_at(s3_server),
+    }
+
+
+@pytest.fixture
+async def around(client_settings: dict[type, Any]) -> AsyncIterator[Connections]:
+    made = Connections(client_settings.get)
     yield made
     await made.close()
 

@@ -271,7 +271,7 @@ async def test_a_slow_source_costs_its_cap_and_keeps_what_came(
 
 
 async def test_a_server_that_hangs_costs_its_cap(
-    directory: EvidenceSettings, around: Connections, prometheus: FakePrometheus
+    directory: EvidenceSettings, client_settings: dict[type, Any], prometheus: FakePrometheus
 ) -> None:
     async def hang(request: web.Request) -> web.Response:
         await asyncio.sleep(60)
@@ -280,7 +280,7 @@ async def test_a_server_that_hangs_costs_its_cap(
     prometheus.hangs = True
     async with serving(**{"{any:.*}": hang}) as url:
         settings = DockerSettings(host=url.replace("http://", "tcp://"), timeout=60.0)
-        connections = Connections({Docker: settings, **around._settings})
+        connections = Connections({Docker: settings, **client_settings}.get)
         try:
             quick = directory.model_copy(update={"within": 4.0})
             started = time.monotonic()
@@ -295,7 +295,7 @@ async def test_a_server_that_hangs_costs_its_cap(
     }
 
 
-async def test_a_store_that_hangs_costs_no_more_than_all_may(around: Connections, tmp_path: Path) -> None:
+async def test_a_store_that_hangs_costs_no_more_than_all_may(client_settings: dict[type, Any], tmp_path: Path) -> None:
     from responder.transport.aws import Aws
     from tests.responder.evidence.conftest import aws_at
 
@@ -304,7 +304,7 @@ async def test_a_store_that_hangs_costs_no_more_than_all_may(around: Connections
         return web.Response()
 
     async with serving(**{"{any:.*}": hang}) as url:
-        connections = Connections({**around._settings, Aws: aws_at(url)})
+        connections = Connections({**client_settings, Aws: aws_at(url)}.get)
         started = time.monotonic()
         with pytest.raises(Unavailable, match="evidence was not stored within 500ms"):
             await kept(a_case(), EvidenceSettings(s3="s3://bucket/x", within=0.5), connections)
@@ -435,11 +435,11 @@ async def test_a_journal_without_entries_is_empty(
 
 
 async def test_where_there_is_no_engine_that_is_reported(
-    directory: EvidenceSettings, around: Connections, monkeypatch: pytest.MonkeyPatch
+    directory: EvidenceSettings, client_settings: dict[type, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setattr("aiodocker.docker._sock_search_paths", [])
-    connections = Connections({Docker: DockerSettings(), **around._settings})
+    connections = Connections({Docker: DockerSettings(), **client_settings}.get)
     manifest = await kept(a_case({"docker": {"container": "backend"}}), directory, connections)
     (reason,) = missing(manifest).values()
     assert reason.startswith("no Docker Engine is configured")

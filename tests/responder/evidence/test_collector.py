@@ -393,7 +393,7 @@ async def test_a_store_that_answers_nonsense_does_not_end_the_worker(
         return web.Response(text=text, content_type="application/xml")
 
     async with serving(bucket=nonsense) as url:
-        around = Connections({Aws: aws_at(url)})
+        around = Connections({Aws: aws_at(url)}.get)
         collector = EvidenceCollector(EvidenceSettings(s3="s3://bucket"), journal, PolicySet(), around)
         upkeep = asyncio.create_task(maintain(lambda: collector, worker=worker_id, guard=guard, poll=0.01))
         try:

@@ -22,7 +22,7 @@ LOGS = {"kubernetes": {"namespace": "shop", "selector": "app=backend"}}
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path, around: Connections) -> AsyncIterator[Cluster]:
+async def cluster(tmp_path: Path, client_settings: dict[type, Any]) -> AsyncIterator[Cluster]:
     cluster = Cluster(clock=lambda: 0.0)
     cluster.apply(deployment("backend", "shop:1", replicas=2))
     cluster.apply(deployment("other", "shop:1", replicas=1))
@@ -34,7 +34,7 @@ async def cluster(tmp_path: Path, around: Connections) -> AsyncIterator[Cluster]
     async with cluster.up() as url:
         file = tmp_path / "config"
         file.write_text(json.dumps(cluster.kubeconfig(url)))
-        around._settings[Kubernetes] = KubernetesSettings(kubeconfig=file, timeout=5.0)
+        client_settings[Kubernetes] = KubernetesSettings(kubeconfig=file, timeout=5.0)
         yield cluster
 
 

@@ -59,7 +59,7 @@ class SwitchResource(Resource[Switch, JsonValue]):
 
 
 def gateway(switch: Switch, **more: Any) -> Gateway:
-    return Gateway(Connections({Switch: switch}), retry_every=0.0, **more)
+    return Gateway(Connections({Switch: switch}.get), retry_every=0.0, **more)
 
 
 async def test_it_retries_while_the_system_is_unavailable() -> None:

@@ -38,7 +38,7 @@ async def real(tmp_path: Path) -> AsyncIterator[parts.Alertmanager]:
 
 
 def connected(*urls: str) -> Connections:
-    return Connections({Alertmanager: AlertmanagerSettings(urls=urls, timeout=3.0)})
+    return Connections({Alertmanager: AlertmanagerSettings(urls=urls, timeout=3.0)}.get)
 
 
 async def standing(real: parts.Alertmanager) -> dict[str, str]:

@@ -26,21 +26,11 @@ from responder.runtime import worker as worker_module
 from responder.runtime.worker import Worker
 from responder.services import registry, rollbacks
 from responder.services.service import Service
+from responder.testing.resources import FixedConnections
 from tests.journals import journal, state  # noqa: F401
 from tests.responder.examples import accepted
-from tests.responder.rollback.crash.drill import CrashDrill, HealthOf
+from tests.responder.rollback.crash.drill import CrashDrill
 from tests.responder.rollback.crash.stages import immediate
-
-
-class _Connections(Connections):
-    """The local host as it is, and services whose health the test decides."""
-
-    def __init__(self, health: HealthOf) -> None:
-        super().__init__()
-        self._clients: dict[type, Any] = {Local: Local(), Http: health}
-
-    async def to(self, kind: Any) -> Any:
-        return self._clients[kind]
 
 
 class WorkerPool:
@@ -61,7 +51,7 @@ class WorkerPool:
             self.heard += [event.type for event in events]
 
         more = {"lease": 2.0, "poll": 0.02, "on_error": self.on_error.append, **more}
-        connections = _Connections(self.drill.health)
+        connections = FixedConnections({Local: Local(), Http: self.drill.health})
         worker = Worker(
             journal or self.drill.journal, self.policy_set, lambda: connections, listeners=(listen,), **more
         )

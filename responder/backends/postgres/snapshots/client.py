@@ -32,6 +32,7 @@ class Snapshots:
 
     package = "asyncpg"
     extra = "database"
+    setting = "snapshot_settings"
 
     def __init__(self, settings: SnapshotSettings, postgres: Postgres, aws: Aws) -> None:
         self.postgres, self._aws = postgres, aws

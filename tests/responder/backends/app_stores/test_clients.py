@@ -14,7 +14,7 @@ import pytest
 
 from responder.backends.app_stores.app_store_client import AppStore, Phased
 from responder.backends.app_stores.google_play_client import GooglePlay, Release
-from responder.backends.connections import missing_package
+from responder.backends.connections import Connections, missing_package
 from responder.errors import LeaseLost, StepFailed, Unavailable
 from responder.transport import json_api
 from responder.transport.acting import acting
@@ -180,7 +180,7 @@ async def test_a_key_that_is_none(of: str, play: Play, tmp_path: Path) -> None:
 async def test_without_a_key() -> None:
     for kind, where in ((GooglePlay, "stores.google_play"), (AppStore, "stores.app_store")):
         with pytest.raises(StepFailed, match=f"configure {where}"):
-            await kind.connect(None)  # type: ignore[attr-defined]
+            await Connections().to(kind)
         assert missing_package(kind) == ""
 
 

@@ -395,8 +395,8 @@ async def test_check_live_finds_what_is_missing(tmp_path: Path, capsys: pytest.C
 async def test_keys_that_are_not_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = await _checked(_configured(tmp_path, "http://x", "http://x", google_play=None), capsys)
     assert [mistake.rpartition(": needs")[2] for mistake in report["mistakes"]] == [
-        " a key: stores.google_play",
-        " a key: stores.app_store",
+        " a key: configure stores.app_store",
+        " a key: configure stores.google_play",
     ]
     both = {"google_play": {"key_file": "/a", "key": "b"}}
     report = await _checked(_configured(tmp_path, "http://x", "http://x", **both), capsys)

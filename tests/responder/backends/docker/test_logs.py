@@ -32,7 +32,7 @@ async def test_containers_that_run_and_that_have_ended(engine: Engine, docker: D
             break
         await asyncio.sleep(0.1)
     settings = EvidenceSettings(base_directory=tmp_path / "evidence", within=60.0)
-    connections = Connections({Docker: DockerSettings(host=engine.url)})
+    connections = Connections({Docker: DockerSettings(host=engine.url)}.get)
     try:
         case = a_case(
             {"docker": {"project": "shop", "service": "backend"}, "within": "30s"},

@@ -109,5 +109,5 @@ async def test_without_a_prometheus_a_promql_check_says_what_is_missing() -> Non
     finding = await Gateway(Connections()).holds(PromqlCheck(promql="up", at_least=1.0))
     assert (finding.holds, finding.reason) == (
         False,
-        "a PromQL check needs `prometheus: {url: ...}` in the configuration",
+        "Prometheus needs the URL of a server: configure prometheus",
     )

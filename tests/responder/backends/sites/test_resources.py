@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from responder.backends.connections import Connections
 from responder.backends.sites.cdn_client import Cloudflare, Fastly
 from responder.backends.sites.cloudflare import CloudflarePurge
 from responder.backends.sites.cloudfront import CloudfrontInvalidation, CloudfrontKey, OriginPath
@@ -572,8 +573,8 @@ async def test_fastly(fastly: tuple[FakeFastly, Fastly]) -> None:
 
 @pytest.mark.parametrize("kind", [Cloudflare, Fastly])
 async def test_without_a_token(kind: Any) -> None:
-    with pytest.raises(StepFailed, match=f"no token for {kind.name}: configure cdn"):
-        await kind.connect(None)
+    with pytest.raises(StepFailed, match=f"{kind.name} needs a token: configure {kind.setting}"):
+        await Connections().to(kind)
 
 
 def test_one_way_of_purging_at_a_time() -> None:
