@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -21,11 +22,12 @@ def layers() -> list[list[str]]:
 def _purpose(room: str) -> str:
     package = ROOT / "responder" / room
     file = package / "__init__.py" if package.is_dir() else package.with_suffix(".py")
-    return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n\n")[0].replace("\n", " ")
+    summary = (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n\n")[0].replace("\n", " ")
+    return re.split(r" (?:It m|M)ay import ", summary)[0]  # the order of the table shows what it may import
 
 
 def table() -> str:
-    """One line for each room: its name and what it is for."""
+    """One line for each room: its name and purpose."""
     rows = [f"| `{room}` | {_purpose(room)} |" for layer in layers() for room in layer]
     return "\n".join(("| room | purpose |", "|---|---|", *rows)) + "\n"
 

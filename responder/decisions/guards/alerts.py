@@ -9,9 +9,12 @@ from responder.decisions.guards.guard import NOT_EVALUATED, Answer, guard, reque
 from responder.decisions.incidents import Incident
 
 
-@guard("Is the alert firing now, and not silenced?", live=True, temporary=True)
+@guard(live=True, temporary=True)
 def still_firing(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Queries Alertmanager, because a webhook body may be late, replayed or forged."""
+    """Is the alert firing now, and not silenced?
+
+    Queries Alertmanager, because a webhook body may be late, replayed or forged.
+    """
     if incident.by_name or facts.live is None:
         return requested(incident) if incident.forced else ("allow", NOT_EVALUATED)
     match facts.live.state:
@@ -25,9 +28,12 @@ def still_firing(incident: Incident, facts: Facts, now: datetime) -> Answer:
             return "deny", f"cannot tell whether it still fires: {facts.live.reason}"
 
 
-@guard("Is the trouble visible in the last scrapes?", bypassed=True, live=True, temporary=True)
+@guard(bypassed=True, live=True, temporary=True)
 def trouble_now(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """An alert has a long window: it may still fire after the service has recovered."""
+    """Is the trouble visible in the last scrapes?
+
+    An alert has a long window: it may still fire after the service has recovered.
+    """
     if facts.live is None:
         return "allow", NOT_EVALUATED
     trouble = facts.live.trouble_now

@@ -9,23 +9,28 @@ from responder.decisions.guards.guard import Answer, guard
 from responder.decisions.incidents import Incident
 
 
-@guard("Is automation stopped, by the stop file or `responder stop --all`?")
+@guard()
 def kill_switch(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Also denies forced rollbacks."""
+    """Is automation stopped, by the stop file or `responder stop --all`?
+
+    Also denies forced rollbacks.
+    """
     if facts.stopped:
         return "deny", f"automation is off: {facts.stopped}"
     return "allow", "neither the stop file nor the kill switch is set"
 
 
-@guard("Is the watchdog alert received, and not silenced?", bypassed=True, live=True)
+@guard(bypassed=True, live=True)
 def armed(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """Is the watchdog alert received, and not silenced?"""
     if reason := facts.disarmed or (facts.live.disarmed if facts.live else ""):
         return "deny", f"automation is disarmed: {reason}"
     return "allow", "automation is armed"
 
 
-@guard("Is a freeze window active? If so, a person must approve.", temporary=True)
+@guard(temporary=True)
 def freeze_window(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """Is a freeze window active? If so, a person must approve."""
     service = facts.service
     freezes = [f.name for f in facts.freezes if service and f.holds(service.name, service.environment, now)]
     if not freezes:
@@ -36,9 +41,12 @@ def freeze_window(incident: Incident, facts: Facts, now: datetime) -> Answer:
     return "require_approval", f"frozen by {names}: approval required"
 
 
-@guard("Is the policy in mode observe, approve or auto?", temporary=True)
+@guard(temporary=True)
 def mode(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Evaluated last, so that observe mode records exactly what auto mode would do."""
+    """Is the policy in mode observe, approve or auto?
+
+    Evaluated last, so that observe mode records exactly what auto mode would do.
+    """
     if incident.forced:
         return "allow", f"requested by {incident.requested_by}"
     match incident.policy.mode:

@@ -10,9 +10,9 @@ from responder.decisions.guards.guard import NOT_EVALUATED, Answer, guard
 from responder.decisions.incidents import Incident
 
 
-@guard("Are many services in trouble at once?", bypassed=True, live=True)
+@guard(bypassed=True, live=True)
 def circuit_breaker(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """If many services are in trouble at once, the deployment of one service is not the cause."""
+    """Are many services in trouble at once? Then the deployment of one service is not the cause."""
     fleet, limit = facts.fleet, facts.limits.circuit_breaker
     if fleet is None:
         return "allow", NOT_EVALUATED
@@ -26,9 +26,12 @@ def circuit_breaker(incident: Incident, facts: Facts, now: datetime) -> Answer:
     )
 
 
-@guard("Did too many rollbacks start within the last hour?", bypassed=True)
+@guard(bypassed=True)
 def rate_limit(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Limits the damage of a wrong policy or alert."""
+    """Did too many rollbacks start within the last hour?
+
+    Limits the damage of a wrong policy or alert.
+    """
     fleet, allowed = facts.fleet, facts.limits.rollbacks_per_hour
     if fleet is None:
         return "allow", NOT_EVALUATED
@@ -38,9 +41,12 @@ def rate_limit(incident: Incident, facts: Facts, now: datetime) -> Answer:
     return "deny", f"rollbacks in the last hour: {fleet.begun_lately}, allowed: {allowed}{again}"
 
 
-@guard("Is a dependency failing or being rolled back?", bypassed=True, live=True)
+@guard(bypassed=True, live=True)
 def dependencies(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """If a dependency is the cause, rolling back this service does not help."""
+    """Is a dependency failing or being rolled back?
+
+    If a dependency is the cause, rolling back this service does not help.
+    """
     if facts.fleet is None:
         return "allow", NOT_EVALUATED
     if facts.fleet.needs_locked:

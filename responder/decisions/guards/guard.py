@@ -35,7 +35,6 @@ class Guard:
     """A pure function with its documentation."""
 
     name: str
-    question: str
     answer: Callable[[Incident, Facts, datetime], Answer]
     bypassed: bool = False  # a rollback that a person requested bypasses it
     live: bool = False  # depends on live data: evaluated again before the first change and on approval
@@ -51,12 +50,12 @@ class Guard:
 
 
 def guard(
-    question: str, *, bypassed: bool = False, live: bool = False, temporary: bool = False
+    *, bypassed: bool = False, live: bool = False, temporary: bool = False
 ) -> Callable[[Callable[[Incident, Facts, datetime], Answer]], Guard]:
     """Makes a guard from a function, with the function's name."""
 
     def make(answer: Callable[[Incident, Facts, datetime], Answer]) -> Guard:
-        return Guard(answer.__name__, question, answer, bypassed=bypassed, live=live, temporary=temporary)
+        return Guard(answer.__name__, answer, bypassed=bypassed, live=live, temporary=temporary)
 
     return make
 

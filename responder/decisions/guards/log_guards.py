@@ -16,24 +16,29 @@ from responder.decisions.incidents import Incident
 _KEEP_EVIDENCE = ("accepted", "awaiting_approval", "running", "reverting")
 
 
-@guard("Were logs kept for this alert before?")
+@guard()
 def duplicate_alert(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """Were logs kept for this alert before?"""
     if facts.kept_for:
         return "deny", f"logs were already kept for this alert: {facts.kept_for}"
     return "allow", "no logs were kept for this alert before"
 
 
-@guard("Is a rollback of the service in progress?")
+@guard()
 def in_progress(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """A rollback keeps the evidence itself, before its first change."""
+    """Is a rollback of the service in progress?
+
+    A rollback keeps the evidence itself, before its first change.
+    """
     latest = facts.latest
     if latest and latest.state in _KEEP_EVIDENCE:
         return "deny", f"rollback {latest.id} is in progress and keeps the logs itself"
     return "allow", "no rollback of the service is in progress"
 
 
-@guard("Did the policy keep logs of the service long enough ago?")
+@guard()
 def cooldown(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """Did the policy keep logs of the service long enough ago?"""
     last = facts.kept_last
     return cooling_down(last.id, last.requested_at, incident, now) if last else NO_COOLDOWN
 

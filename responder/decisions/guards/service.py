@@ -10,16 +10,20 @@ from responder.decisions.guards.guard import Answer, guard
 from responder.decisions.incidents import Incident
 
 
-@guard("Is the service configured?", temporary=True)
+@guard(temporary=True)
 def service_configured(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Labels can only select configured services."""
+    """Is the service configured?
+
+    Labels can only select configured services.
+    """
     if facts.service is None:
         return "deny", facts.service_problem
     return "allow", f"{facts.service.name} in {facts.service.environment} is configured"
 
 
-@guard("Has this alert opened a rollback of this deployment before?")
+@guard()
 def duplicate_alert(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """Has this alert opened a rollback of this deployment before?"""
     latest = facts.latest
     if latest and latest.ended_at and did_not_help(incident, facts, now):
         names = ", ".join(sorted({alert.name for alert in incident.alerts})[:3])
@@ -32,9 +36,12 @@ def duplicate_alert(incident: Incident, facts: Facts, now: datetime) -> Answer:
     return "allow", "this alert has not opened a rollback before"
 
 
-@guard("Is another rollback of the service open or stuck?", temporary=True)
+@guard(temporary=True)
 def in_progress(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """A stuck rollback locks its service until a person closes it."""
+    """Is another rollback of the service open or stuck?
+
+    A stuck rollback locks its service until a person closes it.
+    """
     latest = facts.latest
     if latest is None or latest.state == "closed":
         return "allow", "no other rollback of the service is in progress"
@@ -44,9 +51,12 @@ def in_progress(incident: Incident, facts: Facts, now: datetime) -> Answer:
     return "deny", f"rollback {latest.id} is in progress ({latest.state})"
 
 
-@guard("Did the policy's last rollback of the service end long enough ago?", bypassed=True)
+@guard(bypassed=True)
 def cooldown(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Counts from the end of the rollback, for any alert that opened it."""
+    """Did the policy's last rollback of the service end long enough ago?
+
+    Counts from the end of the rollback, for any alert that opened it.
+    """
     last = facts.last_of_policy
     return cooling_down(last.id, last.ended_at, incident, now) if last and last.ended_at else NO_COOLDOWN
 

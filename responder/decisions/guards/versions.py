@@ -11,9 +11,12 @@ from responder.decisions.incidents import Incident
 from responder.services.registry import NEVER_A_TARGET
 
 
-@guard("Was it deployed recently, and did the trouble begin after that?")
+@guard()
 def deployed_within(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """Only a recent deployment can be the cause of the trouble."""
+    """Was it deployed recently, and did the trouble begin after that?
+
+    Only a recent deployment can be the cause of the trouble.
+    """
     running, window = facts.running, incident.policy.deployed_within
     if running is None:
         return "deny", "nothing to roll back: no deployment was reported (responder deployed SERVICE VERSION)"
@@ -44,9 +47,12 @@ def _older_than_deployment(incident: Incident, facts: Facts, now: datetime) -> s
     return live.older_trouble if live else ""
 
 
-@guard("Was a known-good version restored over a newer one?", bypassed=True)
+@guard(bypassed=True)
 def restored_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """A restored known-good version is not rolled back: the newer version that it replaced is to blame."""
+    """Was a known-good version restored over a newer one?
+
+    A restored known-good version is not rolled back: the newer version that it replaced is to blame.
+    """
     running, replaced = facts.running, facts.replaced
     if running is None or replaced is None:
         return "allow", "the running version did not replace a newer one"
@@ -57,9 +63,12 @@ def restored_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
     )
 
 
-@guard("Is there a known-good version to roll back to?")
+@guard()
 def target_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """A person may name a candidate, but never a version that is bad, suspect or retired."""
+    """Is there a known-good version to roll back to?
+
+    A person may name a candidate, but never a version that is bad, suspect or retired.
+    """
     running, target = facts.running, facts.target
     if running is None:
         return "deny", "the running version is unknown"
@@ -77,16 +86,20 @@ def target_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
     return "allow", f"target {target.version} is {target.status}"
 
 
-@guard("Would the rollback pass a version marked `no_rollback`?")
+@guard()
 def protected_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """A protected version, such as a security fix, is never removed."""
+    """Would the rollback pass a version marked `no_rollback`?
+
+    A protected version, such as a security fix, is never removed.
+    """
     if past := facts.no_rollback_past:
         return "deny", f"must not be rolled back past {past} (responder mark {incident.service} VERSION --lift)"
     return "allow", "no version after the target is marked no_rollback"
 
 
-@guard("Do the resulting versions work with each other?")
+@guard()
 def compatibility(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """Do the resulting versions work with each other?"""
     if facts.incompatible:
         return (
             "deny",
@@ -96,9 +109,12 @@ def compatibility(incident: Incident, facts: Facts, now: datetime) -> Answer:
     return "allow", "all known version requirements are met"
 
 
-@guard("Was the running version rolled back before?", bypassed=True)
+@guard(bypassed=True)
 def once_per_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    """An engineer who deployed it again, or stopped a rollback, may have had a reason."""
+    """Was the running version rolled back before?
+
+    An engineer who deployed it again, or stopped a rollback, may have had a reason.
+    """
     before = facts.tried_before
     if before is None:
         return "allow", "the running version was not rolled back before"
