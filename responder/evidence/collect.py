@@ -25,7 +25,7 @@ from responder.evidence.manifest import FORMAT, MANIFEST, EvidenceManifest, wher
 from responder.evidence.plots import PlotMark
 from responder.evidence.series import Query
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import EvidenceStore
+from responder.evidence.store import EvidenceStore
 
 log = logging.getLogger("responder.evidence")
 

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from foundation.durations import format_duration
 from responder.backends.connections import Connections
-from responder.backends.host.logs_client import in_daemon
 from responder.backends.log_source import MAX_LOGS, Log, LogSource, Skipped
 from responder.backends.prometheus.client import Prometheus
 from responder.config.sizes import format_size
@@ -24,6 +23,7 @@ from responder.evidence.plots import PlotMark
 from responder.evidence.redaction import Redactor
 from responder.evidence.series import Query, look_back
 from responder.evidence.settings import EvidenceSettings
+from responder.transport.daemon_threads import in_daemon
 
 log = logging.getLogger("responder.evidence")
 

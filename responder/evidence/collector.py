@@ -18,7 +18,7 @@ from responder.evidence.collect import Case, collect
 from responder.evidence.manifest import EvidenceManifest
 from responder.evidence.series import queries_of
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import EvidenceStore, is_evidence, store_of
+from responder.evidence.store import EvidenceStore, is_evidence, store_of
 from responder.journal import Database, Row, deployments, evidence
 from responder.journal.deployments import Deployment
 from responder.logging import say
@@ -50,9 +50,8 @@ class EvidenceCollector:
         self.settings, self._journal, self._policy_set, self._connections = settings, journal, policy_set, connections
         self._on_collected = on_collected
 
-    @property
-    def store(self) -> EvidenceStore:
-        return store_of(self.settings, self._connections)
+    async def store(self) -> EvidenceStore:
+        return await store_of(self.settings, self._connections)
 
     async def collect_for_rollback(self, execution: Execution, guard: Callable[[], None]) -> EvidenceCollected:
         """The event that says what was collected. Raises only `LeaseLost` and `JournalUnavailable`."""
@@ -118,14 +117,15 @@ class EvidenceCollector:
         gone = []
         needed = await self._journal.read(evidence.needed)
         oldest = now - timedelta(seconds=self.settings.retention)
-        for stored in await self.store.stored():
+        store = await self.store()
+        for stored in await store.stored():
             due = stored.at < (oldest if stored.complete else now - _UNFINISHED_FOR)
             if not due or stored.where.id in needed:
                 continue
             try:
-                if not await is_evidence(self.store, stored):
+                if not await is_evidence(store, stored):
                     continue
-                await self.store.remove(stored.where)
+                await store.remove(stored.where)
             except StepFailed as e:  # for example, a foreign directory is in it; the others are deleted all the same
                 say(log, "expired evidence not deleted", level=logging.WARNING, id=stored.where.id, reason=str(e))
                 continue
@@ -155,8 +155,9 @@ class EvidenceCollector:
 
     async def _collect(self, case: Case, guard: Callable[[], None]) -> EvidenceManifest:
         try:
+            store = await self.store()
             manifest = await collect(
-                case, settings=self.settings, store=self.store, connections=self._connections, guard=guard
+                case, settings=self.settings, store=store, connections=self._connections, guard=guard
             )
         except (LeaseLost, JournalUnavailable, StepFailed, Unavailable):
             raise

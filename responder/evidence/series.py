@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from responder.backends.alertmanager.alerts import Alert
-from responder.backends.host.logs_client import in_daemon
 from responder.backends.prometheus.client import Prometheus, Series, TooMuch
 from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.decisions.policies import Policy
 from responder.evidence.plots import MOST_LINES, PlotLine, PlotMark, plot
 from responder.services.service import Service
+from responder.transport.daemon_threads import in_daemon
 
 _MOST_QUERIES = 12
 _MOST_SERIES = 200

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from responder.backends.connections import Connections
-from responder.backends.host.logs_client import in_daemon
 from responder.backends.prometheus.client import Prometheus, Series
 from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Unknown
 from responder.evidence.plots import MOST_LINES, PlotLine, PlotMark, plot
 from responder.reports.record import PostMortem, Window
+from responder.transport.daemon_threads import in_daemon
 
 _POINTS = 300
 _ROOM = 0.15

@@ -113,6 +113,17 @@ class Aws:
             raise
         return found
 
+    async def objects(self, bucket: str, prefix: str) -> list[dict[str, Any]]:
+        """Returns all S3 objects whose key begins with the prefix, with `Key`, `Size`, `ETag` and `LastModified`."""
+        found: list[dict[str, Any]] = []
+        token: dict[str, str] = {}
+        while True:
+            page = await self.read("s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
+            found += page.get("Contents", ())
+            if not page.get("IsTruncated"):
+                return found
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
     async def in_thread(self, work: Any, *args: Any) -> Any:
         """Runs blocking work with a client of `client`. Raises the same errors."""
         wrong: Any = await asyncio.to_thread(import_module, "botocore.exceptions")

@@ -1,4 +1,4 @@
-"""Streams of unknown length in S3: parts of one size, and a further object after every 10,000 parts."""
+"""Objects of unknown length in S3: parts of one size, and a further object after every 10,000 parts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from datetime import datetime
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC
+from typing import Any, TypeVar
 
-from responder.errors import ResponderError, Unavailable
+from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.transport.aws import Aws, AwsRefused
 from responder.transport.object_store import MissingObject, StoredStream
+
+T = TypeVar("T")
 
 PART = 16 << 20
 PARTS_OF_AN_OBJECT = 10_000
 PARTS_AT_ONCE = 2
 """Uploads of one stream at a time. With the next part and the one being filled, four parts are in memory."""
 
+_DELETES_AT_ONCE = 8
 _TRIES = 4
 _ABORT_WITHIN = 15.0
 
@@ -34,6 +37,9 @@ class S3Store:
 
     def __str__(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}"
+
+    def url(self, name: str) -> str:
+        return f"{self}{name}"
 
     async def put(self, name: str, blocks: AsyncIterator[bytes]) -> tuple[str, ...]:
         names: list[str] = []
@@ -129,7 +135,8 @@ class S3Store:
 
         for tried in range(_TRIES):
             try:
-                body: bytes = await self._aws.in_thread(fetch)
+                with self._located():
+                    body: bytes = await self._aws.in_thread(fetch)
                 if len(body) == last - first + 1:
                     return body
             except Unavailable:
@@ -138,21 +145,17 @@ class S3Store:
             await asyncio.sleep(0.2 * 2**tried)
         raise Unavailable(f"s3://{self._bucket}/{key} is cut short")
 
-    async def list(self, prefix: str) -> list[StoredStream]:
-        found: list[StoredStream] = []
-        token: dict[str, str] = {}
-        while True:
-            page = await self._retry("list_objects_v2", change=False, Prefix=self._prefix + prefix, **token)
-            for entry in page.get("Contents", ()):
-                at: datetime = entry["LastModified"]
-                found.append(StoredStream(entry["Key"].removeprefix(self._prefix), entry["Size"], at))
-            if not page.get("IsTruncated"):
-                return found
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+    async def list(self, prefix: str, *, unfinished: bool = False) -> list[StoredStream]:
+        found = await self._tried(lambda: self._aws.objects(self._bucket, self._prefix + prefix))
+        return [
+            StoredStream(item["Key"].removeprefix(self._prefix), item["Size"], item["LastModified"].astimezone(UTC))
+            for item in found
+        ]
 
     async def delete(self, names: tuple[str, ...]) -> None:
-        for name in names:
-            await self._retry("delete_object", Key=self._prefix + name)
+        for start in range(0, len(names), _DELETES_AT_ONCE):
+            batch = names[start : start + _DELETES_AT_ONCE]
+            await asyncio.gather(*(self._retry("delete_object", Key=self._prefix + name) for name in batch))
 
     async def clear(self, prefix: str) -> None:
         after: dict[str, str] = {}
@@ -173,9 +176,23 @@ class S3Store:
 
     async def _retry(self, operation: str, *, change: bool = True, **params: Any) -> Any:
         call = self._aws.write if change else self._aws.read
-        for tried in range(_TRIES - 1):
-            try:
-                return await call("s3", operation, Bucket=self._bucket, **params)
-            except Unavailable:
-                await asyncio.sleep(0.2 * 2**tried)
-        return await call("s3", operation, Bucket=self._bucket, **params)
+        return await self._tried(lambda: call("s3", operation, Bucket=self._bucket, **params))
+
+    async def _tried(self, act: Callable[[], Awaitable[T]]) -> T:
+        with self._located():
+            for tried in range(_TRIES - 1):
+                try:
+                    return await act()
+                except Unavailable:
+                    await asyncio.sleep(0.2 * 2**tried)
+            return await act()
+
+    @contextlib.contextmanager
+    def _located(self) -> Iterator[None]:
+        """Adds the location to every error."""
+        try:
+            yield
+        except AwsRefused as e:
+            raise AwsRefused(f"{self}: {e}", e.code, e.status) from e
+        except (StepFailed, Unavailable) as e:
+            raise type(e)(f"{self}: {e}") from e

@@ -75,10 +75,11 @@ class Evidence(Handlers):
 
     async def _data(self, row: Row, manifest: EvidenceManifest, name: str) -> bytes:
         collector, folder = self._collector(), where(row["deployment_id"], row["id"])
-        location = collector.store.location(folder) if collector else "nowhere"
-        if collector is None or location != row["location"]:
+        store = await collector.store() if collector else None
+        location = store.location(folder) if store else "nowhere"
+        if store is None or location != row["location"]:
             raise Unknown(f"it was stored in {row['location']}, but the configured store is now {location}")
-        data = await collector.store.get(folder, name)
+        data = await store.get(folder, name)
         if data is None:
             raise Unknown(f"{name} is not in {row['location']} on this host; {manifest.kept_on} stored it")
         return data

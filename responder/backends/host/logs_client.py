@@ -13,15 +13,15 @@ import gzip
 import os
 import stat
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 from responder.errors import StepFailed
+from responder.transport.daemon_threads import in_daemon
 from responder.transport.programs import end, environment, spawn
 
-T = TypeVar("T")
 _CHUNK = 1 << 18
 _MAX_ERROR = 500
 _MOST_FILES = 1000
@@ -44,32 +44,6 @@ class End(NamedTuple):
     data: bytes
     size: int
     renewed: bool
-
-
-async def in_daemon(work: Callable[..., T], *args: Any) -> T:
-    """Runs blocking work in a thread that can be abandoned."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work(*args)
-        except BaseException as e:
-            error = e
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, daemon=True, name="host-reading").start()
-    return await done
 
 
 class Host:

@@ -7,7 +7,7 @@ import hashlib
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -168,16 +168,9 @@ class Releases(StrictModel):
 
 async def listing(aws: Aws, location: S3Place) -> dict[str, StoredObject]:
     """Returns all objects under a location by their relative path."""
-    found: dict[str, StoredObject] = {}
     before = location.key("")
-    more: dict[str, Any] = {}
-    while True:
-        page = await aws.read("s3", "list_objects_v2", Bucket=location.bucket, Prefix=before, **more)
-        for item in page.get("Contents", ()):
-            found[item["Key"].removeprefix(before)] = StoredObject(item["Size"], item["ETag"])
-        if not page.get("IsTruncated"):
-            return found
-        more = {"ContinuationToken": page["NextContinuationToken"]}
+    found = await aws.objects(location.bucket, before)
+    return {item["Key"].removeprefix(before): StoredObject(item["Size"], item["ETag"]) for item in found}
 
 
 async def stored_at(aws: Aws, location: S3Place, path: str) -> StoredObject | None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,13 +21,15 @@ from responder.backends.prometheus.client import Prometheus
 from responder.backends.resource import Resource
 from responder.cli.checking.alert_chain import unmatched_rules, unrecorded_rules, without_route
 from responder.errors import ConfigError, ResponderError
-from responder.evidence.stores import store_of, try_out
+from responder.evidence.settings import EvidenceSettings
+from responder.evidence.store import store_of, try_out
 from responder.journal import check_journal
 from responder.notify import ChannelSettings, NotDelivered
 from responder.notify.channel import redact
 from responder.rollback.gateway import Gateway
 from responder.rollback.strategies.strategy import Strategy
 from responder.services.service import Service
+from responder.transport.daemon_threads import DaemonThreads
 
 Path = tuple[int | str, ...]
 _WITHIN = 15.0
@@ -55,7 +55,7 @@ class _Target(NamedTuple):
 
 async def preflight(config: Config) -> list[Found]:
     """Everything that would make a rollback fail now, in the order of the configuration."""
-    asyncio.get_running_loop().set_default_executor(_DaemonThreads())
+    asyncio.get_running_loop().set_default_executor(DaemonThreads())
     connections = config.connections()
     at_once = asyncio.Semaphore(_AT_ONCE)
 
@@ -95,8 +95,8 @@ def _targets(config: Config, connections: Connections, gateway: Gateway) -> Iter
     for i, service in enumerate(config.services):
         yield from _of_service(("services", i), service, gateway)
     if evidence := config.evidence:
-        store = store_of(evidence, connections)
-        yield _Target(("evidence",), "the store of evidence", evidence.within, lambda: _evidence(store))
+        try_evidence = partial(_evidence, evidence, connections)
+        yield _Target(("evidence",), "the store of evidence", evidence.within, try_evidence)
 
 
 def _of_service(path: Path, service: Service, gateway: Gateway) -> Iterator[_Target]:
@@ -196,27 +196,11 @@ async def _channel(settings: ChannelSettings) -> list[Problem]:
     return []
 
 
-async def _evidence(store: Any) -> list[Problem]:
-    await try_out(store)
+async def _evidence(settings: EvidenceSettings, connections: Connections) -> list[Problem]:
+    await try_out(await store_of(settings, connections))
     return []
 
 
 async def _holds(check: Check, gateway: Gateway) -> list[Problem]:
     finding = await gateway.holds(check)
     return [] if finding.holds else [Problem(_title(check), f"does not hold now: {finding.reason}")]
-
-
-class _DaemonThreads(ThreadPoolExecutor):
-    """A thread for each call. A call that hangs in a dead file system delays neither the others nor the exit."""
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(work(*args, **kwargs))
-            except BaseException as e:
-                future.set_exception(e)
-
-        threading.Thread(target=run, daemon=True, name="preflight").start()
-        return future

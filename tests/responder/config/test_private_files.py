@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import pytest
 from responder.backends.host.client import Local
 from responder.cli.evidence import _write as write_fetched
 from responder.config.private_files import make_directory
-from responder.evidence.stores import Directory, Where
+from responder.evidence.store import EvidenceStore, Where
 from responder.journal import decisions, open_journal
-from responder.transport.object_store import DirectoryStore
+from responder.transport.object_store import DirectoryStore, one_block
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])
@@ -56,7 +56,7 @@ async def test_a_readable_journal_becomes_private(umask: int, tmp_path: Path) ->
 
 
 async def test_evidence(umask: int, tmp_path: Path) -> None:
-    store = Directory(tmp_path / "var" / "evidence")
+    store = EvidenceStore(DirectoryStore(tmp_path / "var" / "evidence"))
     where = Where("d", "e")
     await store.begin(where, b"{}")
     await store.put(where, "app.log.gz", b"x")
@@ -64,11 +64,8 @@ async def test_evidence(umask: int, tmp_path: Path) -> None:
 
 
 async def test_snapshots(umask: int, tmp_path: Path) -> None:
-    async def blocks() -> AsyncIterator[bytes]:
-        yield b"x"
-
     (tmp_path / "shelf").mkdir(mode=0o700)
-    await DirectoryStore(tmp_path / "shelf").put("shop/2026/data", blocks())
+    await DirectoryStore(tmp_path / "shelf").put("shop/2026/data", one_block(b"x"))
     assert_private(tmp_path)
 
 

@@ -19,7 +19,7 @@ from responder.backends.registries import AnyLogSource
 from responder.evidence.collect import Case, collect
 from responder.evidence.manifest import EvidenceManifest, where
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import EvidenceStore, store_of
+from responder.evidence.store import EvidenceStore, store_of
 from responder.transport.aws import Aws, AwsSettings
 from tests.responder.examples import NOW, ago, alert
 from tests.responder.outside import FakePrometheus
@@ -69,8 +69,8 @@ async def settings(request: pytest.FixtureRequest, tmp_path: Path, around: Conne
 
 
 @pytest.fixture
-def store(settings: EvidenceSettings, around: Connections) -> EvidenceStore:
-    return store_of(settings, around)
+async def store(settings: EvidenceSettings, around: Connections) -> EvidenceStore:
+    return await store_of(settings, around)
 
 
 @pytest.fixture
@@ -101,12 +101,13 @@ def a_case(*entries: dict[str, Any], **other: Any) -> Case:
 
 
 async def kept(case: Case, settings: EvidenceSettings, around: Connections, **more: Any) -> EvidenceManifest:
-    return await collect(case, settings=settings, store=store_of(settings, around), connections=around, **more)
+    store = await store_of(settings, around)
+    return await collect(case, settings=settings, store=store, connections=around, **more)
 
 
 async def unpacked(manifest: EvidenceManifest, settings: EvidenceSettings, around: Connections) -> dict[str, bytes]:
     """What is in the files, by their names, as the store has them."""
-    store, found = store_of(settings, around), {}
+    store, found = await store_of(settings, around), {}
     for file in manifest.files:
         data = await store.get(where(manifest.deployment_id, manifest.id), file.name)
         assert data is not None, file.name

@@ -19,7 +19,7 @@ from responder.backends.postgres.snapshots.encryption import Decryptor, Encrypto
 from responder.backends.postgres.snapshots.manifest import NAME, Archive, SnapshotManifest, read_manifest
 from responder.errors import StepFailed
 from responder.transport.aws import Aws
-from responder.transport.object_store import DirectoryStore, MissingObject, ObjectStore
+from responder.transport.object_store import DirectoryStore, MissingObject, ObjectStore, one_block, read_object
 from responder.transport.s3_store import S3Store
 
 
@@ -129,7 +129,7 @@ class SnapshotStore:
         """The manifest of that key; None if there is none. Raises StepFailed for an invalid manifest."""
         name = f"{key}/{NAME}"
         try:
-            raw = b"".join([block async for block in self.objects.get(name)])
+            raw = await read_object(self.objects, name)
         except MissingObject:
             return None
         return read_manifest(raw, name, self._keys)
@@ -190,11 +190,7 @@ class SnapshotStore:
 
     async def write(self, manifest: SnapshotManifest) -> None:
         """Writes the manifest, which makes the snapshot complete."""
-
-        async def encoded() -> AsyncIterator[bytes]:
-            yield manifest.encoded(self.key)
-
-        await self.objects.put(f"{manifest.key}/{NAME}", encoded())
+        await self.objects.put(f"{manifest.key}/{NAME}", one_block(manifest.encoded(self.key)))
         if await self.find(manifest.key) != manifest:
             raise StepFailed(f"the manifest of {manifest.key} in {self} differs after it was written: check the store")
 

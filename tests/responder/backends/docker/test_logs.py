@@ -11,7 +11,7 @@ from responder.backends.connections import Connections
 from responder.backends.docker.client import Docker, DockerSettings
 from responder.evidence.collect import collect
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import store_of
+from responder.evidence.store import store_of
 from tests.engine import Engine
 from tests.responder.evidence.conftest import a_case, unpacked
 
@@ -39,7 +39,7 @@ async def test_containers_that_run_and_that_have_ended(engine: Engine, docker: D
             {"docker": {"container": "none"}, "within": "30s"},
             onset=datetime.now(UTC) - timedelta(minutes=1),
         )
-        store = store_of(settings, connections)
+        store = await store_of(settings, connections)
         manifest = await collect(case, settings=settings, store=store, connections=connections)
         inside = await unpacked(manifest, settings, connections)
     finally:
