@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "troubleshooting.md"
+PAGES = (ROOT / "docs" / "troubleshooting.md", ROOT / "docs" / "how-to" / "when-it-is-stuck.md")
 FROM_OTHER_PROGRAMS = {"insufficient permissions", "is forbidden", "Can't locate revision"}
 
 
@@ -26,8 +26,8 @@ def quoted() -> list[str]:
     """The fragments between the ellipses of each quotation: cells in tables of messages, and quoted list items."""
     quotes: list[str] = []
     in_table = False
-    for line in PAGE.read_text().splitlines():
-        in_table = line.startswith("| message |") or (in_table and line.startswith("|"))
+    for line in "\n".join(page.read_text() for page in PAGES).splitlines():
+        in_table = line.startswith(("| message |", "| reason |")) or (in_table and line.startswith("|"))
         if in_table:
             quotes += re.findall(r"`([^`]+)`", line.split("|")[1])
         elif line.startswith('- "'):
@@ -36,10 +36,10 @@ def quoted() -> list[str]:
     return [piece for piece in pieces if " " in piece and piece not in FROM_OTHER_PROGRAMS]
 
 
-def test_the_page_quotes_messages() -> None:
+def test_the_pages_quote_messages() -> None:
     assert len(quoted()) > 20
 
 
 @pytest.mark.parametrize("piece", quoted())
 def test_every_quoted_message_exists(piece: str) -> None:
-    assert piece in literals(), f"{PAGE.name} quotes {piece!r}, which no program writes: quote the message as it is now"
+    assert piece in literals(), f"{piece!r} is quoted, but no program writes it: quote the message as it is now"
