@@ -24,13 +24,16 @@ FINDINGS = {
 
 
 class FakeTime:
-    """A clock that only pauses advance."""
+    """A clock that advances only with pauses, or as a test says."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def clock(self) -> float:
         return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
 
     def now(self) -> datetime:
         return NOW + timedelta(seconds=self.seconds)
@@ -42,6 +45,7 @@ class FakeRecord:
     def __init__(self, crash_at: int | None = None) -> None:
         self.commits: list[tuple[Event, ...]] = []
         self.crash_at = crash_at
+        self.at_commit: Callable[[], None] = lambda: None
 
     @property
     def events(self) -> list[Event]:
@@ -52,6 +56,7 @@ class FakeRecord:
             self.crash_at = None
             raise LeaseLost("another worker took over")
         self.commits.append(events)
+        self.at_commit()
         for event in events:
             execution = execution.after(event)
         return execution

@@ -109,6 +109,13 @@ async def test_a_change_that_does_not_converge_fails_at_the_deadline() -> None:
     assert limit < fake.time.seconds <= limit + 1.0
 
 
+async def test_the_last_check_is_after_the_deadline() -> None:
+    fake = fakes(converging=[False] * 10_000)
+    with pytest.raises(StepFailed):
+        await apply(fake, change(every=2.0**-6))
+    assert fake.time.seconds == CHANGE.resource.converge_timeout + 2.0**-6
+
+
 async def test_a_failing_check_ends_the_wait_at_once() -> None:
     fake = fakes(looks="+-", converging=[False] * 9)
     with pytest.raises(StepFailed, match=f"while the {RESOURCE} converged: down"):

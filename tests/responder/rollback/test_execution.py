@@ -143,6 +143,8 @@ def test_a_step_restarted_after_a_crash_counts_once() -> None:
         ([planned(), started(0), halted(0), started(1), done(1)], False),
         ([halted(None)], False),
         ([GAVE_UP], False),
+        ([planned(plan(FIRST, gate(otherwise="revert"))), started(0), done(0), started(1), GAVE_UP], False),
+        ([planned(plan(FIRST, SECOND)), started(0), done(0), started(1), GAVE_UP], False),
     ],
 )
 def test_verification_failed_only_if_every_change_was_made(events: list[Event], failed: bool) -> None:
@@ -150,6 +152,10 @@ def test_verification_failed_only_if_every_change_was_made(events: list[Event], 
     assert execution.verification_failed is failed
     assert after(*events, closed("failed")).verification_failed is failed
     assert after(*events, closed("succeeded")).verification_failed is False
+
+
+def test_verification_has_not_failed_while_it_is_checked() -> None:
+    assert not after(planned(), started(0), done(0), started(1), done(1), started(2)).verification_failed
 
 
 def test_the_reason_is_always_the_latest_one() -> None:
@@ -165,6 +171,10 @@ def test_the_reason_is_always_the_latest_one() -> None:
 def test_a_closed_execution_has_its_time_and_outcome() -> None:
     execution = after(planned(), stopped(), closed("cancelled"))
     assert (execution.outcome, execution.ended_at, execution.todo) == ("cancelled", NOW, ())
+
+
+def test_a_closed_execution_has_no_steps_left() -> None:
+    assert after(planned(), HELD, closed("cancelled")).todo == ()
 
 
 def test_a_fold_starts_with_accepted() -> None:
@@ -213,6 +223,27 @@ def test_progress_names_each_service_if_they_differ(events: list[Event], progres
     )
     of = Plan(parts=parts, steps=(*(change(resource=resource) for resource in resources), LAST))
     assert after(planned(of), *events).progress == progress
+
+
+AB = Plan(
+    parts=tuple(ServicePlan(version=version_change(name), steps=steps) for name, steps in (("a", 1), ("b", 2))),
+    steps=(FIRST, change("on", "off", resource=release("/srv/snapshot"), one_way=True), SECOND, LAST),
+)
+
+
+def test_a_partial_rollback_that_is_stuck_names_each_service() -> None:
+    stuck = after(planned(AB), started(0), done(0), GAVE_UP)
+    assert stuck.reason == "too often (partial: a is back at 2.0; b is still 2.1)"
+
+
+def test_a_change_that_is_never_reverted_is_no_progress() -> None:
+    execution = after(planned(AB), started(0), done(0), started(1), done(1))
+    assert execution.progress == "a is back at 2.0; b is still 2.1"
+
+
+def test_a_revert_under_way_leaves_the_service_between_its_versions() -> None:
+    reverting = after(planned(AB), started(0), done(0), stopped(), started(1))
+    assert reverting.progress == "a is between 2.1 and 2.0; b is still 2.1"
 
 
 def test_a_new_execution_has_no_progress() -> None:

@@ -168,6 +168,13 @@ async def test_an_approval_does_not_apply_to_another_plan(other: Plan) -> None:
     assert fakes.gateway.writes == []
 
 
+async def test_evidence_is_kept_before_another_plan_is_approved() -> None:
+    fakes, execution = await approved(PLAN, OTHERS[0], evidence=None)
+    fakes.evidence = EVIDENCE
+    await run(fakes, execution)
+    assert types(fakes) == ["planned", "evidence_collected", "approval_requested"]
+
+
 @pytest.mark.parametrize(
     ("failure", "state"), [(StepFailed("2.0 is bad by now"), "closed"), (Drift("2.0 is bad by now"), "stuck")]
 )
@@ -325,8 +332,10 @@ async def test_a_gate_that_fails(looks: str, otherwise: Any, state: str, inconcl
 async def test_a_gate_that_is_not_resumed_has_its_full_deadline() -> None:
     never = gate(name="never", hold_for=60.0, within=3.0, every=1.0)
     fakes = FakePorts(plan(never, FIRST), gateway=untouched())
+    fakes.record.at_commit = lambda: fakes.time.advance(0.25)  # a commit takes time
     ended = await run(fakes)
-    assert (ended.outcome, fakes.time.seconds) == ("failed", 3.0)
+    commits = len(fakes.record.commits)
+    assert (ended.outcome, fakes.time.seconds) == ("failed", 3.0 + 0.25 * commits)
 
 
 async def test_a_failed_revert_step_needs_a_human() -> None:
