@@ -21,6 +21,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from exporters.config import load as load_exporters
 from tests import parts
 from tests.acceptance.stage import REPOSITORY, CommandResult, ShopProcess
 
@@ -272,3 +273,19 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
 
 def test_every_line_starts_an_installed_program() -> None:
     assert {shlex.split(line)[0] for line in ON_CALL} == {"responder", "amtool"}
+
+
+def test_installation_creates_every_token() -> None:
+    install = block("Install")
+    created = re.search(r"for name in ([\w ]+);", install)
+    configured = [token["name"] for token in yaml.safe_load(block("Configuration", "yaml"))["web"]["tokens"]]
+    assert created and created[1].split() == configured == list(TOKENS)
+    used = block("Alert routing", "yaml") + (RULES / "prometheus.example.yml").read_text()
+    copies = set(re.findall(r"credentials_file: ([\w./]+)", used))
+    assert copies == set(re.findall(r"/etc/(?:alertmanager|prometheus)/\S+", install))
+
+
+def test_exporters_accept_their_configuration(tmp_path: Path) -> None:
+    (tmp_path / "exporters.yml").write_text(block("Configuration", "yaml", 1))
+    (check,) = load_exporters(tmp_path / "exporters.yml", {}).config.checks
+    assert (check.service, check.environment) == ("backend", "production")
