@@ -1,14 +1,20 @@
-"""The base of models that users or the journal write: frozen, and strict about keys."""
+"""The bases of models."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
 
-class StrictModel(BaseModel):
-    """A frozen model. Unknown keys are errors."""
+class FrozenModel(BaseModel):
+    """A model that cannot be changed. Unknown keys are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
+
+
+class StrictModel(FrozenModel):
+    """A model that cannot be changed. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 def exactly_one(model: BaseModel, *keys: str) -> str:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Generic
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.backends.accessible import Accessible, C
 
 
-class Finding(BaseModel):
+class Finding(FrozenModel):
     """The result of one check. `reason` is a sentence for an engineer, also if the check holds."""
-
-    model_config = ConfigDict(frozen=True)
 
     holds: bool
     reason: str

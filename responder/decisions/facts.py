@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.decisions.freeze_windows import Freeze
 from responder.decisions.limits import Limits
 from responder.journal.deployments import Deployment
@@ -14,20 +13,16 @@ from responder.rollback.version_change import VersionChange
 from responder.services.service import Service
 
 
-class Candidate(BaseModel):
+class Candidate(FrozenModel):
     """A version to roll back to, as in the version registry."""
-
-    model_config = ConfigDict(frozen=True)
 
     version: str
     status: str
     artifact: str = ""
 
 
-class Past(BaseModel):
+class Past(FrozenModel):
     """One earlier rollback of the service."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
     policy: str
@@ -41,38 +36,30 @@ class Past(BaseModel):
     stop_requested_by: str | None = None
 
 
-class Replaced(BaseModel):
+class Replaced(FrozenModel):
     """The newer version that the running one replaced, if the running one was known good before."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: str
     at: datetime  # when it was deployed
     status: str
 
 
-class KeptLast(BaseModel):
+class KeptLast(FrozenModel):
     """Evidence that a policy kept without a rollback."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     requested_at: datetime
 
 
-class TroubleNow(BaseModel):
+class TroubleNow(FrozenModel):
     """Whether the trouble of an incident's alerts is visible in the last scrapes, with the guard's reason."""
-
-    model_config = ConfigDict(frozen=True)
 
     state: Literal["visible", "gone", "unknown"]
     reason: str
 
 
-class LiveState(BaseModel):
+class LiveState(FrozenModel):
     """What other systems say at this moment about the incident's alerts, the watchdog and dependencies."""
-
-    model_config = ConfigDict(frozen=True)
 
     state: Literal["firing", "suppressed", "gone", "unknown"]
     reason: str
@@ -84,10 +71,8 @@ class LiveState(BaseModel):
     needs_failing: tuple[str, ...] = ()  # unhealthy dependencies, each with its reason
 
 
-class FleetState(BaseModel):
+class FleetState(FrozenModel):
     """The state of other services. It is expensive to collect in a storm of alerts, so it is collected last."""
-
-    model_config = ConfigDict(frozen=True)
 
     also_in_trouble: tuple[str, ...] = ()  # other services of the environment, close in time
     begun_lately: int = 0  # rollbacks of all services that started in the last hour
@@ -95,10 +80,8 @@ class FleetState(BaseModel):
     needs_locked: tuple[str, ...] = ()  # dependencies that are being rolled back, stuck or recovering
 
 
-class Facts(BaseModel):
+class Facts(FrozenModel):
     """All facts about one incident at one moment. Unknown facts are marked as unknown; nothing is assumed."""
-
-    model_config = ConfigDict(frozen=True)
 
     service: Service | None = None
     service_problem: str = ""  # why there is no service

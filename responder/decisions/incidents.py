@@ -7,17 +7,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.alertmanager.matchers import all_match
 from responder.decisions.policies import Action, Policy
 
 
-class Incident(BaseModel):
+class Incident(FrozenModel):
     """A policy, a service, and the alerts that match; or a person's request for a rollback."""
-
-    model_config = ConfigDict(frozen=True)
 
     policy: Policy
     action: Action = "roll_back"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from foundation.durations import Duration
 from foundation.models import StrictModel
@@ -22,10 +22,10 @@ _ROLLBACK_KEYS = (
 )  # fmt: skip
 
 
-class Verify(BaseModel):
+class Verify(StrictModel):
     """When a rollback counts as verified."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     bake: Duration = Field(
         default=120.0, alias="for", description="How long the service must be healthy without a break"
@@ -61,10 +61,10 @@ Services = Annotated[
 """Names of services, or the label that names one."""
 
 
-class CollateralAlerts(BaseModel):
+class CollateralAlerts(StrictModel):
     """Alerts that a rollback of the service causes. They are silenced while it runs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     match: Annotated[
         tuple[MatcherText, ...],

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from foundation.yaml_document import Mistake
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.alertmanager.matchers import all_match
@@ -18,10 +17,8 @@ from responder.decisions.policies import BY_HAND, Policy
 from responder.services.service import Service
 
 
-class PolicySet(BaseModel):
+class PolicySet(FrozenModel):
     """Services, policies, limits, freeze windows and the watchdog of one configuration."""
-
-    model_config = ConfigDict(frozen=True)
 
     services: tuple[Service, ...] = ()
     policies: tuple[Policy, ...] = ()

@@ -13,9 +13,8 @@ import socket
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from pydantic import BaseModel, ConfigDict
-
 from foundation.durations import format_duration
+from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.connections import Connections
 from responder.backends.registries import AnyLogSource
@@ -30,10 +29,8 @@ from responder.evidence.store import EvidenceStore
 log = logging.getLogger("responder.evidence")
 
 
-class Case(BaseModel):
+class Case(FrozenModel):
     """What to collect evidence of, and from where."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     execution: str | None = None  # None: only logs are collected

@@ -6,8 +6,7 @@ import hashlib
 import re
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Timestamp
 from responder.config.sizes import format_size
 
@@ -40,10 +39,8 @@ def is_plain(text: str) -> bool:
     return _PLAIN.fullmatch(text) is not None
 
 
-class KeptFile(BaseModel):
+class KeptFile(FrozenModel):
     """One stored file, compressed with gzip. `sha256` and `bytes` refer to the compressed file."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     origin: str
@@ -55,19 +52,15 @@ class KeptFile(BaseModel):
     redacted: int = 0
 
 
-class MissingFile(BaseModel):
+class MissingFile(FrozenModel):
     """Something that could not be collected, and why."""
-
-    model_config = ConfigDict(frozen=True)
 
     origin: str
     reason: str
 
 
-class EvidenceManifest(BaseModel):
+class EvidenceManifest(FrozenModel):
     """Everything about one collection."""
-
-    model_config = ConfigDict(frozen=True)
 
     format: Literal["rollback-responder/evidence/1"] = FORMAT
     id: str

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from foundation.models import FrozenModel
 
 MOST_LINES = 8
 """More lines cannot be distinguished."""
@@ -21,19 +21,15 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 
 _CSS = "inline:.line.reactive{stroke-width:inherit!important;stroke-opacity:1!important}"
 
 
-class PlotLine(BaseModel):
+class PlotLine(FrozenModel):
     """One series. Gaps between points are not drawn."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     points: tuple[tuple[datetime, float], ...]
 
 
-class PlotMark(BaseModel):
+class PlotMark(FrozenModel):
     """An important time."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     at: datetime

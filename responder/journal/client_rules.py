@@ -6,20 +6,19 @@ import json
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from foundation.models import FrozenModel
 from responder.journal.database import Row, Transaction
 
 
-class Rules(BaseModel):
+class Rules(FrozenModel):
     """The rules for the apps of one platform."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     revision: int = 0  # increases with every change, so that an app can recognize an outdated document
     min_version: str = ""
     blocked_versions: tuple[str, ...] = ()
-    flags: dict[str, bool] = {}
+    flags: dict[str, bool] = Field(default_factory=dict)
 
 
 async def get(tx: Transaction, service: str, environment: str, platform: str) -> Rules | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Timestamp
 from responder.config.permitted import EVERYTHING, Permitted
 from responder.journal.database import Row, Transaction
@@ -13,10 +12,8 @@ from responder.journal.database import Row, Transaction
 KILL_SWITCH = "kill_switch"
 
 
-class RecordedDecision(BaseModel):
+class RecordedDecision(FrozenModel):
     """A decision on an incident. `body` is a JSON document with everything that it is based on."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
     incident: str
@@ -36,10 +33,8 @@ class RecordedDecision(BaseModel):
     body: str
 
 
-class KillSwitch(BaseModel):
+class KillSwitch(FrozenModel):
     """Who turned the kill switch on, when and why."""
-
-    model_config = ConfigDict(frozen=True)
 
     set_by: str
     reason: str

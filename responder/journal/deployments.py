@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Timestamp
 from responder.config.permitted import Permitted
 from responder.errors import Unknown
@@ -18,10 +19,8 @@ retired: no longer available.
 """
 
 
-class Deployment(BaseModel):
+class Deployment(FrozenModel):
     """One deployment of a version to an environment of a service, or to one of its platforms."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
     service: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.rollback.stages import CALLS, ENDS, Stage
 
 _HEADLINES: dict[Stage, str] = {
@@ -29,20 +28,16 @@ _HEADLINES: dict[Stage, str] = {
 }
 
 
-class NotifiedStep(BaseModel):
+class NotifiedStep(FrozenModel):
     """One step of the plan, or one revert step."""
-
-    model_config = ConfigDict(frozen=True)
 
     title: str
     state: Literal["done", "running", "failed", "pending"]
     note: str = ""
 
 
-class NotifiedAlert(BaseModel):
+class NotifiedAlert(FrozenModel):
     """One alert that led to the rollback."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     severity: str
@@ -51,29 +46,23 @@ class NotifiedAlert(BaseModel):
     starts_at: datetime
 
 
-class NotifiedGuardResult(BaseModel):
+class NotifiedGuardResult(FrozenModel):
     """The result of one guard."""
-
-    model_config = ConfigDict(frozen=True)
 
     guard: str
     result: str
     reason: str
 
 
-class ProgressLine(BaseModel):
+class ProgressLine(FrozenModel):
     """One entry of the timeline."""
-
-    model_config = ConfigDict(frozen=True)
 
     at: datetime
     text: str
 
 
-class Notification(BaseModel):
+class Notification(FrozenModel):
     """Everything that a message can say. Templates name these fields."""
-
-    model_config = ConfigDict(frozen=True)
 
     subject: str  # the ID of the execution, or of the decision that led to none
     occasion: str  # the same for every attempt to deliver this notification

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from foundation.durations import Duration, format_duration
+from foundation.models import StrictModel
 from foundation.registry import Registry
 from responder.config.text import meant
 from responder.decisions.policies import Policy
@@ -46,10 +47,10 @@ def _field(key: str, settings: type[ChannelSettings]) -> Any:
     return Annotated[tuple[channel, ...], BeforeValidator(named)], Field(default=(), description=summary)
 
 
-class Escalation(BaseModel):
+class Escalation(StrictModel):
     """Whom to call if nobody reacts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     after: Duration = Field(gt=0, description="How long a rollback may wait for a human before the call")
     waiting: Annotated[

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Alert
 from responder.decisions.facts import Facts
 from responder.decisions.guards import Decision, needs_human
@@ -20,10 +21,10 @@ MOST_ALERTS = 20
 """Alerts that the record of a decision keeps. An accepted execution keeps all."""
 
 
-class Decided(BaseModel):
+class Decided(FrozenModel):
     """The decision on one incident, and the execution if one was accepted."""
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     incident: Incident
     facts: Facts

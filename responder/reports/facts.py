@@ -5,17 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from foundation.models import FrozenModel
 from responder.decisions.policies import Mode
 from responder.journal.deployments import Deployment
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class CheckResult(_Fact):
+class CheckResult(FrozenModel):
     """The result of one check of a service, just now."""
 
     kind: Literal["health", "traffic"]
@@ -24,7 +21,7 @@ class CheckResult(_Fact):
     reason: str
 
 
-class Rollback(_Fact):
+class Rollback(FrozenModel):
     """One row of the history."""
 
     id: str
@@ -41,12 +38,12 @@ class Rollback(_Fact):
     plan_hash: str | None = None
 
 
-class Cooldown(_Fact):
+class Cooldown(FrozenModel):
     policy: str
     until: datetime
 
 
-class Denial(_Fact):
+class Denial(FrozenModel):
     """Alerts that requested a rollback, and the guard that denied it."""
 
     guard: str
@@ -55,7 +52,7 @@ class Denial(_Fact):
     last_at: datetime
 
 
-class ServiceFacts(_Fact):
+class ServiceFacts(FrozenModel):
     """One configured service."""
 
     service: str
@@ -73,7 +70,7 @@ class ServiceFacts(_Fact):
     refused: tuple[Denial, ...] = ()
 
 
-class ReportInputs(_Fact):
+class ReportInputs(FrozenModel):
     """All facts of one report."""
 
     at: datetime

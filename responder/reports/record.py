@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
+from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Alert
 from responder.decisions.guards import GuardResult
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Event
 
 
-class ReportedDecision(BaseModel):
+class ReportedDecision(FrozenModel):
     """One decision about the service at about that time."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     at: datetime
     times: int
@@ -26,20 +25,16 @@ class ReportedDecision(BaseModel):
     execution: str | None
 
 
-class Version(BaseModel):
+class Version(FrozenModel):
     """The current status of a version."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: str
     status: str
     reason: str
 
 
-class ExecutionRecord(BaseModel):
+class ExecutionRecord(FrozenModel):
     """Everything that the journal has about one rollback."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     events: tuple[Event, ...]

@@ -6,8 +6,9 @@ from datetime import datetime
 from itertools import islice
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import Field, JsonValue
 
+from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Timestamp
 from responder.rollback.events import (
     Accepted,
@@ -34,10 +35,8 @@ Position = Literal["before", "between", "after"]
 """Where a service is on its way from one version to the other."""
 
 
-class Execution(BaseModel):
+class Execution(FrozenModel):
     """One rollback after the events so far."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     seq: int  # of the last event
@@ -48,7 +47,7 @@ class Execution(BaseModel):
     todo: tuple[Step, ...] = ()
     taken: tuple[Step, ...] = ()
     current: Step | None = None  # started, and neither completed nor failed
-    reached: dict[str, JsonValue] = {}  # the last value of each resource, by the resource as JSON
+    reached: dict[str, JsonValue] = Field(default_factory=dict)  # last value of each resource, by its JSON
     current_since: Timestamp | None = None  # first start of the current step, however often it was resumed
     steps_started: int = 0  # also the number of the next step
     changed: bool = False  # whether any write had an effect

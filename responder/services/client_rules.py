@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from foundation.models import FrozenModel
 from responder.config.versions import is_newer
 from responder.journal import Transaction, client_rules
 from responder.journal.client_rules import Rules
 from responder.rollback.plan import Mitigation
 
 
-class RuleChange(BaseModel):
+class RuleChange(FrozenModel):
     """A requested change of the rules. What it leaves out stays as it is."""
-
-    model_config = ConfigDict(frozen=True)
 
     min_version: str | None = None  # empty: no minimum
     block: tuple[str, ...] = ()
     unblock: tuple[str, ...] = ()
-    flags: dict[str, bool | None] = {}  # None: remove the flag
+    flags: dict[str, bool | None] = Field(default_factory=dict)  # None: remove the flag
 
     def apply(self, rules: Rules) -> Rules:
         """The rules after this change; the same rules if it changes nothing."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
+
+from foundation.models import FrozenModel
 
 
 def aware(when: datetime) -> datetime:
@@ -33,10 +35,10 @@ def fingerprint(labels: dict[str, str]) -> str:
     return f"{value:016x}"
 
 
-class Alert(BaseModel):
+class Alert(FrozenModel):
     """One alert, independent of the group: neither the status nor the common labels of the group apply to it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     status: Literal["firing", "resolved"]
     labels: dict[str, str]
@@ -56,10 +58,8 @@ class UndatedAlert(Alert):
     """An alert without `startsAt` in its body; `starts_at` is the time of arrival."""
 
 
-class RefusedAlert(BaseModel):
+class RefusedAlert(FrozenModel):
     """An alert that cannot be used: the location and reason of the error, and the labels that are readable."""
-
-    model_config = ConfigDict(frozen=True)
 
     where: str
     reason: str
@@ -67,13 +67,11 @@ class RefusedAlert(BaseModel):
     resolved: bool = False
 
 
-class AlertGroup(BaseModel):
+class AlertGroup(FrozenModel):
     """The usable and the refused alerts of one body.
 
     `receiver` arrives regexp-quoted and `groupKey` changes with the route tree, so neither is an identity.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     alerts: tuple[Alert, ...]
     refused: tuple[RefusedAlert, ...] = ()

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from foundation.models import FrozenModel
 from responder.backends.kubernetes.api import AccessDenied
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
@@ -67,10 +68,8 @@ class Reconciliation(PartOfObject[str]):
         return f"reconciliation by {self.what}"
 
 
-class Owner(BaseModel):
+class Owner(FrozenModel):
     """A system that would restore the bad version, how to suspend it, and what to fix by hand."""
-
-    model_config = ConfigDict(frozen=True)
 
     who: str
     mend: str

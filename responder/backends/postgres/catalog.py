@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from foundation.models import FrozenModel
 
 KEEP = "rollback_keep"
 """The side schema, which holds preserved data. Fingerprints leave it out."""
@@ -163,10 +163,8 @@ SELECT format('%s slot %s%s', slot_type, slot_name, CASE WHEN active THEN '' ELS
 """
 
 
-class Column(BaseModel):
+class Column(FrozenModel):
     """One column of a table."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     type: str
@@ -175,10 +173,8 @@ class Column(BaseModel):
     serial: bool
 
 
-class Table(BaseModel):
+class Table(FrozenModel):
     """One table, as the catalogs describe it."""
-
-    model_config = ConfigDict(frozen=True)
 
     schema_name: str
     name: str

@@ -6,8 +6,9 @@ import asyncio
 import random
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from foundation.models import FrozenModel
 from responder.errors import StepFailed
 from responder.transport.acting import acting
 
@@ -17,10 +18,8 @@ RETRIED = {"55P03": "a lock timed out", "40P01": "a deadlock", "40001": "a seria
 _LOCK = "hashtextextended('rollback:' || current_database(), 0)"
 
 
-class ScriptLimits(BaseModel):
+class ScriptLimits(FrozenModel):
     """Timeouts of a session in seconds, and how often a transaction is tried."""
-
-    model_config = ConfigDict(frozen=True)
 
     lock_timeout: float
     statement_timeout: float
@@ -37,10 +36,8 @@ class ScriptLimits(BaseModel):
         }
 
 
-class ScriptPart(BaseModel):
+class ScriptPart(FrozenModel):
     """The statements of one transaction, or one statement that cannot run in a transaction."""
-
-    model_config = ConfigDict(frozen=True)
 
     statements: tuple[str, ...]
     standalone: bool = False

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
-from foundation.models import StrictModel
+from foundation.models import FrozenModel, StrictModel
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.backends.sites.s3_url import S3Place, S3Url
@@ -35,19 +35,15 @@ def _inside(path: str) -> str:
     return path
 
 
-class File(BaseModel):
+class File(FrozenModel):
     """One file of a release."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     size: int = Field(ge=0)
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class ReleaseManifest(BaseModel):
+class ReleaseManifest(FrozenModel):
     """The `manifest.json` of a release: its files."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     files: Annotated[dict[Annotated[str, AfterValidator(_inside)], File], Field(min_length=1)]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.decisions.facts import Facts
 from responder.decisions.guards.guard import Guard, GuardResult
 from responder.decisions.guards.service import did_not_help, service_configured
@@ -20,10 +19,8 @@ _BLAMING = (["deployed_within"], ["restored_version"])
 """If only one of these denies, live data shows whether the trouble is older than the version that was replaced."""
 
 
-class Decision(BaseModel):
+class Decision(FrozenModel):
     """The results of all guards."""
-
-    model_config = ConfigDict(frozen=True)
 
     guard_results: tuple[GuardResult, ...]
 

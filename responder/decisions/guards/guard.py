@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.decisions.facts import Facts
 from responder.decisions.incidents import Incident
 
@@ -20,10 +19,8 @@ Answer = tuple[Kind, str]
 NOT_EVALUATED = "not evaluated: another guard denied it"
 
 
-class GuardResult(BaseModel):
+class GuardResult(FrozenModel):
     """The result of one guard. Every guard runs, and every result is kept."""
-
-    model_config = ConfigDict(frozen=True)
 
     guard: str
     result: Kind

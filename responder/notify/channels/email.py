@@ -57,7 +57,7 @@ class EmailTemplates(StrictModel):
 class EmailSettings(ChannelSettings):
     """E-mail by SMTP."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     default_stages: ClassVar[tuple[Stage, ...]] = (*CALLS, "reverting", *ENDS)
 

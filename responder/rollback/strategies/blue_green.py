@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from foundation.durations import Duration
 from foundation.models import StrictModel
@@ -42,8 +42,6 @@ Pointer = Annotated[
 
 class Color(OneResource):
     """One of the two sets of pods, containers or releases."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     release: CurrentRelease | None = Field(default=None, description="The releases of this color")
     kubernetes: PodTemplate | None = Field(default=None, description="The Deployment of this color")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.backends.docker.compose_override import ComposeOverride, override_beside
 from responder.backends.docker.service_image import ServiceImage
 from responder.backends.problems import Problem
@@ -17,10 +16,8 @@ from responder.rollback.strategies.strategy import read_expecting, value_of
 from responder.rollback.version_change import VersionChange
 
 
-class ContainerChanges(BaseModel):
+class ContainerChanges(FrozenModel):
     """The containers of one service, with their images before and after."""
-
-    model_config = ConfigDict(frozen=True)
 
     resources: tuple[ServiceImage, ...]
     before: tuple[Any, ...]

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.backends.kubernetes.gitops import owners_of
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.rollout import RolloutPaused, RolloutSettings
@@ -19,10 +18,8 @@ from responder.rollback.strategies.strategy import read_expecting, value_of
 from responder.rollback.version_change import VersionChange
 
 
-class Workpiece(BaseModel):
+class Workpiece(FrozenModel):
     """One pod template, with its value before and after."""
-
-    model_config = ConfigDict(frozen=True)
 
     template: PodTemplate
     before: Any

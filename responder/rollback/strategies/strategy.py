@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Self
 
-from pydantic import BaseModel, JsonValue, model_validator
+from pydantic import JsonValue, model_validator
 
 from foundation.models import StrictModel, exactly_one
 from responder.backends.host.release import CurrentRelease, PointerFile
@@ -36,7 +36,7 @@ class Strategy(StrictModel, ABC):
         return []
 
 
-class OneResource(BaseModel):
+class OneResource(StrictModel):
     """Where the service runs: exactly one of the fields that name a resource is set."""
 
     @model_validator(mode="after")

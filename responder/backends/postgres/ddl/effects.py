@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.backends.postgres.sql import Name
 
 Does = Literal[
@@ -26,10 +25,8 @@ Does = Literal[
 ]
 
 
-class Effect(BaseModel):
+class Effect(FrozenModel):
     """One effect of a statement."""
-
-    model_config = ConfigDict(frozen=True)
 
     does: Does
     on: Name | None = None
@@ -43,10 +40,8 @@ class Effect(BaseModel):
     reason: str = ""  # why the effect is unknown
 
 
-class Statement(BaseModel):
+class Statement(FrozenModel):
     """One statement as it was written, with its effects."""
-
-    model_config = ConfigDict(frozen=True)
 
     sql: str
     effects: tuple[Effect, ...] = ()

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-from foundation.models import StrictModel
+from foundation.models import FrozenModel, StrictModel
 from responder.backends.host.access import program_problems
 from responder.backends.postgres.schemas import Schemas, fill_placeholders
 from responder.backends.postgres.script_runner import ScriptLimits
@@ -35,13 +35,11 @@ Template = Annotated[str, AfterValidator(_known_placeholders)]
 CommandLine = Annotated[tuple[Template, ...], Field(min_length=1)]
 
 
-class MigrationStep(BaseModel):
+class MigrationStep(FrozenModel):
     """The step from one revision to the one before it, and back again.
 
     Without `downgrade` the tool runs its own command, in its own session.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     from_revision: str
     to_revision: str
@@ -56,10 +54,8 @@ class MigrationStep(BaseModel):
     reason: str = ""  # why the command has to run
 
 
-class MigrationContext(BaseModel):
+class MigrationContext(FrozenModel):
     """The database, the limits, and the values of placeholders."""
-
-    model_config = ConfigDict(frozen=True)
 
     database: str
     execution: str

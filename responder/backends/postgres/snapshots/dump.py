@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
+from foundation.models import FrozenModel
 from responder.backends.postgres.client import Postgres
 from responder.backends.postgres.snapshots import checksums
 from responder.backends.postgres.snapshots.checksums import CountedTable
@@ -30,10 +29,8 @@ _NAMED_AT_MOST = 2000
 """Most tables on command lines, the largest ones. The others are in the archive that excludes the named ones."""
 
 
-class SnapshotRequest(BaseModel):
+class SnapshotRequest(FrozenModel):
     """What a snapshot contains, and how it is verified."""
-
-    model_config = ConfigDict(frozen=True)
 
     key: str
     database: str

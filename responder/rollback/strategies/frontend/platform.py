@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from foundation.models import StrictModel
 from responder.backends.sites.purge import Purge
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Mitigation, Step, StrategyPlan
 from responder.rollback.version_change import VersionChange
 
 
-class Platform(BaseModel, ABC):
+class Platform(StrictModel, ABC):
     """One way in which a frontend reaches its users."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     @property
     def own_cache(self) -> Purge | None:
