@@ -270,6 +270,41 @@ async def test_on_delete_goes_pod_by_pod(kind: str, cluster: Cluster, kube: InPr
     assert {p["spec"]["containers"][0]["image"] for p in cluster.all("Pod")} == {"shop:2"}
 
 
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+async def test_no_pod_is_deleted_until_the_controller_has_observed_the_change(
+    kind: str, cluster: Cluster, kube: InProcess
+) -> None:
+    """The controller would create it from the old template again."""
+    put_out(cluster, kind, "web", "12", updateStrategy={"type": "OnDelete"})
+    resource = PodTemplate(**{"namespace": "shop", kind.lower(): "web"})
+    value = await resource.value_of(kube, "2", "")
+    while not await resource.converged(kube, value):
+        await resource.assist(kube, value)
+    deleted = [verb for verb, _ in cluster.requests].count("delete")
+    cluster.controllers = False
+    good = await resource.value_of(kube, "1", "")
+    await resource.write(kube, good, expected=value)
+    await resource.assist(kube, good)
+    assert [verb for verb, _ in cluster.requests].count("delete") == deleted
+    cluster.controllers = True
+    assert not await resource.converged(kube, good)
+    await resource.assist(kube, good)
+    assert [verb for verb, _ in cluster.requests].count("delete") == deleted + 1
+
+
+async def test_the_stuck_pod_is_kept_until_the_controller_has_observed_the_change(
+    cluster: Cluster, kube: InProcess
+) -> None:
+    cluster.images["shop:2"] = Image(starts="crashes")
+    put_out(cluster, "StatefulSet", "web", "12", replicas=3)
+    resource = PodTemplate(namespace="shop", statefulset="web")
+    value = await resource.value_of(kube, "1", "")
+    cluster.controllers = False
+    await resource.write(kube, value, expected=await resource.read(kube))
+    await resource.assist(kube, value)
+    assert "delete" not in [verb for verb, _ in cluster.requests]
+
+
 async def test_kept_pods_stay_as_they_are_and_are_replaced(cluster: Cluster, kube: InProcess) -> None:
     cluster.apply(deployment("backend", "shop:2", 3))
     before = {pod["metadata"]["name"] for pod in cluster.all("Pod")}
