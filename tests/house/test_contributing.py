@@ -20,11 +20,11 @@ EXAMPLES = {
     "Add a probe": ["tests/exporters/probes/test_unix_socket.py"],
     "Add a notification channel": [
         "tests/responder/notify/test_contract.py",
-        "tests/responder/cli/checking/test_live.py::test_no_channel_that_cannot_be_used_passes",
+        "tests/responder/cli/checking/test_live.py::test_every_unusable_channel_is_reported",
     ],
     "Add a backend": [
         "tests/responder/backends/consul",
-        "tests/responder/cli/checking/test_live.py::test_nothing_that_cannot_be_used_passes",
+        "tests/responder/cli/checking/test_live.py::test_every_unusable_target_is_reported",
     ],
 }
 

@@ -62,12 +62,12 @@ SERVICE = """services:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (SERVICE + "    logs: [{system: true}]\n", "services[0].logs: no place to store the logs: configure"),
+        (SERVICE + "    logs: [{system: true}]\n", "services[0].logs: no store for the logs: configure"),
         (
             SERVICE + "policies: [{name: p, match: [a=b], preserve_logs: [backend]}]\nevidence: {s3: 's3://bucket'}\n",
             "policies[0].preserve_logs[0]: service backend has no `logs` to preserve",
         ),
-        ("policies: [{name: p, match: [a=b], preserve_logs: {label: service}}]\n", "preserve_logs: no place to store"),
+        ("policies: [{name: p, match: [a=b], preserve_logs: {label: service}}]\n", "preserve_logs: no store for"),
         ("policies: [{name: p, match: [a=b], preserve_logs: [x]}]\nevidence: {s3: 's3://bucket'}\n",
          "policies[0].preserve_logs[0]: no service x is configured"),
         ("policies: [{name: p, match: [a=b]}]\n", "policies[0]: has no effect: set one of roll_back, preserve_logs"),
