@@ -89,7 +89,7 @@ async def newest(lines: AsyncGenerator[bytes, None]) -> Chunks:
             count += chunk.count(b"\n")
             yield chunk
     if count >= MAX_LINES:
-        raise StepFailed(f"only its newest {MAX_LINES} lines were asked for")
+        raise StepFailed(f"only its newest {MAX_LINES} lines were requested")
 
 
 def as_json(name: str, origin: str, value: Any) -> Log:

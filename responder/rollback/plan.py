@@ -102,7 +102,7 @@ class Plan(StrictModel):
 
     parts: Annotated[tuple[ServicePlan, ...], Field(min_length=1)]  # one per service, in the order of the steps
     steps: tuple[Step, ...]  # of all parts, then the verification
-    notes: tuple[str, ...] = ()  # for people, such as what would bring the bad version back
+    notes: tuple[str, ...] = ()  # for people, such as what would restore the bad version
     mitigations: tuple[Mitigation, ...] = ()  # with any, the outcome is `mitigated`
 
     @property

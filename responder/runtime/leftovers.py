@@ -6,7 +6,7 @@ from responder.backends.connections import Connections
 from responder.backends.docker.client import Docker
 from responder.backends.docker.containers import EXECUTION, labels_of
 from responder.backends.docker.service_image import ServiceImage
-from responder.backends.docker.slots import waits_for_a_place
+from responder.backends.docker.slots import waits_for_slot
 from responder.decisions.policy_set import PolicySet
 from responder.errors import StepFailed, Unavailable
 from responder.journal import Database, Transaction
@@ -28,7 +28,7 @@ async def remove_leftovers(journal: Database, policy_set: PolicySet, connections
     try:
         docker = await connections.to(Docker)
         for container in await docker.never_started(EXECUTION, "_next_"):
-            if waits_for_a_place(container) and await journal.read(_is_closed, labels_of(container)[EXECUTION]):
+            if waits_for_slot(container) and await journal.read(_is_closed, labels_of(container)[EXECUTION]):
                 await docker.remove(container["Id"])
                 removed.append(str(container["Name"]).lstrip("/"))
     except (StepFailed, Unavailable):

@@ -143,7 +143,7 @@ def post(moment: Moment, what: Alert, *, answers: set[int], times: int = 1, with
         statuses = [answer.status for answer in await asyncio.gather(*posted)]
         took = time.monotonic() - began
         summary = ", ".join(f"{statuses.count(status)} x {status}" for status in sorted(set(statuses)))
-        assert set(statuses) <= answers, f"answered {summary}, wanted {answers}"
+        assert set(statuses) <= answers, f"answered {summary}, expected {answers}"
         assert took < within, f"answered after {took:.1f} s"
         return summary
 
@@ -159,7 +159,7 @@ def command(moment: Moment, *argv: str, code: int = 0) -> Act:
             newest = (await stage.executions())[0]
             words = [word.format(id=newest["id"], plan=newest["plan_hash"]) for word in argv]
         result = await stage.responder.command(*words)
-        assert result.code == code, f"exited with {result.code}, wanted {code}: {result.out}{result.err}"
+        assert result.code == code, f"exited with {result.code}, expected {code}: {result.out}{result.err}"
         assert "Traceback" not in result.err, result.err
         return f"{result.out}{result.err}".strip()
 

@@ -1,4 +1,4 @@
-"""A client of Alertmanager's API v2 that asks every peer for live alerts and silences."""
+"""A client of Alertmanager's API v2 that queries every peer for live alerts and silences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from responder.transport.bodies import body_of
 
 
 class AlertmanagerSettings(StrictModel):
-    """All Alertmanagers of the cluster. Peers do not share alerts, so each one is asked."""
+    """All Alertmanagers of the cluster. Peers do not share alerts, so each one is queried."""
 
     urls: Annotated[tuple[HttpUrl, ...], Field(min_length=1, description="Base URLs, such as [http://localhost:9093]")]
     token: SecretStr | None = Field(default=None, description="Bearer token, such as ${ALERTMANAGER_TOKEN}")
@@ -138,7 +138,7 @@ T = TypeVar("T")
 
 
 class Alertmanager:
-    """Asks all peers at once. One answer is enough; raises Unavailable without any."""
+    """Queries all peers at once. One answer is enough; raises Unavailable if no peer answers."""
 
     setting = "alertmanager"
 
@@ -188,7 +188,7 @@ class Alertmanager:
             return Silence(id=silence_id, createdBy="an unknown author")
 
     async def silencing(self, labels: Mapping[str, str]) -> list[Silence]:
-        """The silences that mute an alert with these labels now, whether or not there is such an alert."""
+        """The silences that mute an alert with these labels now, even if no such alert exists."""
         peers = await self._all("/api/v2/silences", [], _SILENCES)
         try:
             return list(
@@ -202,9 +202,9 @@ class Alertmanager:
     ) -> list[str]:
         """Creates missing silences and expires the author's others, on every peer separately.
 
-        The comment identifies a silence: an existing one, even expired, is never created again. `live` returns by the
-        comment whether a silence stays. Returns one sentence per action. Raises Unavailable if a peer does not answer;
-        the actions on other peers remain, and the next call continues.
+        The comment identifies a silence: an existing one, even expired, is never created again. `live` returns
+        whether the silence with that comment stays. Returns one sentence per action. Raises Unavailable if a peer does
+        not answer; the actions on other peers remain, and the next call continues.
         """
         done = []
         for base in (str(url).rstrip("/") for url in self._settings.urls):
@@ -248,7 +248,7 @@ class Alertmanager:
                 try:
                     return shape.validate_json(body)
                 except ValueError:
-                    raise Unavailable(f"{url} answered 200 with something else: {_shown(body)}") from None
+                    raise Unavailable(f"{url} answered 200 with an unexpected body: {_shown(body)}") from None
         except (aiohttp.ClientError, TimeoutError) as e:
             raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e
 

@@ -141,7 +141,7 @@ def _alert(item: Any, now: datetime, *, posted: bool) -> Alert:
     if posted or not alert_fingerprint:
         alert_fingerprint = fingerprint(labels)
     elif not isinstance(alert_fingerprint, str) or not _FINGERPRINT.fullmatch(alert_fingerprint):
-        raise _Refused(f"does not match 16 hexadecimal digits: {_shown(alert_fingerprint)}", "fingerprint")
+        raise _Refused(f"must be 16 hexadecimal digits, not {_shown(alert_fingerprint)}", "fingerprint")
     return (Alert if starts_at else UndatedAlert)(
         status=status,
         labels={name: readable(value) for name, value in labels.items()},
@@ -162,7 +162,7 @@ def _labels(value: Any) -> dict[str, str]:
     labels = {}
     for name, raw in value.items():
         if not 1 <= len(name) <= MAX_NAME or readable(name) != name:
-            raise _Refused(f"the name of a label is 1 to {MAX_NAME} characters of text", "labels", name)
+            raise _Refused(f"a label name must have 1 to {MAX_NAME} characters of text", "labels", name)
         text = without_surrogates(_text(raw, "labels", name))
         if len(text) > MAX_VALUE:
             raise _Refused(f"{len(text)} characters, at most {MAX_VALUE} are read", "labels", name)
@@ -182,7 +182,7 @@ def _labels_of(item: Any) -> dict[str, str]:
 
 
 def _annotations(value: Any) -> dict[str, str]:
-    """Annotations are no identity, so a long text or a long list is cut, with a marker."""
+    """Annotations do not identify an alert, so a long text or a long list is cut, with a marker."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -219,7 +219,7 @@ def _time(value: Any, key: str, *, local: bool) -> datetime | None:
     if not text:
         return None
     if not found:
-        raise _Refused(f"is no datetime such as 2026-11-23T22:00:00Z: {_shown(text)}", key)
+        raise _Refused(f"is not a datetime such as 2026-11-23T22:00:00Z: {_shown(text)}", key)
     day, minute, second, fraction, utc, hours, minutes = found.groups()
     if not utc and not hours and not local:
         raise _Refused("a timestamp needs a time zone", key)
@@ -227,7 +227,7 @@ def _time(value: Any, key: str, *, local: bool) -> datetime | None:
     try:
         when = aware(datetime.fromisoformat(f"{day}T{minute}:{second or '00'}.{(fraction or '0')[:6]:0<6}{zone}"))
     except ValueError as e:
-        raise _Refused(f"is no datetime: {e}", key) from None
+        raise _Refused(f"is not a datetime: {e}", key) from None
     return None if when.year == 1 else when
 
 

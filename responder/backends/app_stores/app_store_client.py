@@ -51,18 +51,18 @@ class Phased(NamedTuple):
     version_state: str
     id: str = ""
     state: str = ""
-    paused_days: int = 0  # of the 30 that it may be paused in all
+    paused_days: int = 0  # the App Store allows 30 in total
 
 
 class AppStore(StoreApi):
-    """Reads versions, and sets the state of a phased release, which is all that can be set after the release."""
+    """Reads versions, and sets the state of a phased release, the only thing that can change after a release."""
 
     name = "App Store Connect"
     setting = "stores.app_store"
     package = "jwt"
     rights = (
         "Check in App Store Connect under Users and Access, Integrations: the key must be active, a team key with the "
-        "role App Manager, and match key_id and issuer_id. The clock of this host must be right"
+        "role App Manager, and match key_id and issuer_id. The clock of this host must be correct"
     )
 
     def __init__(self, settings: AppStoreSettings, key: str) -> None:

@@ -25,7 +25,7 @@ Release = dict[str, Any]
 """A release in the JSON of the API: `versionCodes`, `status`, `userFraction`, `name` and others."""
 
 Change = Callable[[list[Release]], list[Release] | None]
-"""A function from all releases of a track to all that it should have, or to None if nothing changes."""
+"""Maps all releases of a track to the desired releases, or returns None if nothing changes."""
 
 _QUOTA = {"quotaExceeded", "rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "RESOURCE_EXHAUSTED"}
 _SCOPE = "https://www.googleapis.com/auth/androidpublisher"
@@ -49,7 +49,7 @@ class GooglePlaySettings(StrictModel):
 @dataclass
 class _Edit:
     path: str
-    over: bool = False  # committed, or ended by another one
+    over: bool = False  # committed, or ended by another edit
 
 
 class GooglePlay(StoreApi):
@@ -80,7 +80,7 @@ class GooglePlay(StoreApi):
             return await self._releases(edit, track)
 
     async def validate_change(self, app: str, track: str, change: Change, *, sent_for_review: bool = True) -> None:
-        """Makes and validates a change without the commit. Raises ApiRefused if the store would refuse it."""
+        """Makes and validates a change without committing it. Raises ApiRefused if the store would refuse it."""
         await self._change(app, track, change, sent_for_review, commit=False)
 
     async def write(self, app: str, track: str, change: Change, *, sent_for_review: bool = True) -> None:
@@ -188,6 +188,6 @@ def _refresh(credentials: Any, timeout: float) -> None:
         if e.retryable or reason.startswith("No access token"):  # the latter for a success with another body
             raise Unavailable(f"Google's token server: {reason}") from None
         raise StepFailed(
-            f"Google refuses the key of the service account: {reason}. The key may be deleted, or the clock of this "
-            "host wrong. Create a new key in Google Cloud for stores.google_play"
+            f"Google refuses the key of the service account: {reason}. The key may have been deleted, or the clock of "
+            "this host may be wrong. Create a new key in Google Cloud for stores.google_play"
         ) from None

@@ -14,7 +14,7 @@ from responder.errors import StepFailed, Unavailable
 
 
 class PhasedRelease(Resource[AppStore, JsonValue]):
-    """The value is its state: ACTIVE and PAUSED can be set, INACTIVE has not begun, COMPLETE is final. None: none."""
+    """The state: ACTIVE and PAUSED can be set, INACTIVE has not begun, COMPLETE is final. None: no phased release."""
 
     resource: Literal["phased_release"] = "phased_release"
     app: str = Field(pattern=r"^\d+$", description="Apple ID of the app, in quotes, as '1234567890'")

@@ -60,7 +60,7 @@ class PlayRelease(Resource[GooglePlay, JsonValue]):
         return () if sent else (f"{self}: {note}",)
 
     def same(self, found: JsonValue, value: JsonValue) -> bool:
-        """Other releases are no drift, such as the one that replaces a halted release."""
+        """Other releases are not drift, such as the one that replaces a halted release."""
         if not isinstance(found, dict) or not isinstance(value, dict):
             return found == value
         return all(found.get(code) == share for code, share in value.items())

@@ -32,7 +32,7 @@ def statuses() -> aiohttp.TraceConfig:
 
 
 def meaning(doing: str, status: int, message: str) -> StepFailed | Unavailable:
-    """The error for a failed request. The engine answers 500 in JSON to what it refuses permanently."""
+    """The error for a failed request. For a permanent error, the engine answers 500 with a JSON body."""
     message = one_line(message.strip() or "(no message)", 600) + (f" ({status})" if status != _NO_CONNECTION else "")
     if status in _TEMPORARY or (status >= 500 and answered.get()[1] != "application/json"):
         return Unavailable(f"{doing}: the Docker Engine: {message}")

@@ -58,7 +58,7 @@ class Docker:
             self._engine = None
 
     async def container(self, name: str) -> Object | None:
-        """The container in the format of `docker inspect`; None if there is none."""
+        """The container in the format of `docker inspect`; None if it does not exist."""
         return await self._maybe(self._api().containers.container(name).show(), f"container {name}")
 
     async def containers(self, labels: dict[str, str]) -> list[Object]:
@@ -86,13 +86,13 @@ class Docker:
         await self._ask(self._api().images.pull(name), f"pulling {name}", within=self._settings.pull_within)
 
     async def create(self, name: str, config: Object) -> str:
-        """Creates a container, without starting it, and returns its id."""
+        """Creates a container without starting it, and returns its ID."""
         acting.get()()
         made = await self._ask(self._api().containers.create(config, name=name), f"creating {name}")
         return str(made.id)
 
     async def join(self, container: str, network: str, endpoint: Object) -> None:
-        """Connects a container to a further network, under the given aliases and addresses."""
+        """Connects a container to another network, with the given aliases and addresses."""
         acting.get()()
         body = {"Container": container, "EndpointConfig": endpoint}
         api = self._api()
@@ -118,19 +118,19 @@ class Docker:
         await self._ask(self._api().containers.container(name).rename(to), f"renaming {name} to {to}")
 
     async def set_restart_policy(self, name: str, policy: Object) -> None:
-        """What the engine does when the container ends by itself, or when the engine starts again."""
+        """Sets what the engine does when the container exits by itself or the engine restarts."""
         acting.get()()
         api = self._api()
         asking = api._query_json(f"containers/{name}/update", "POST", data={"RestartPolicy": policy})
         await self._ask(asking, f"changing the restart policy of {name}")
 
     async def remove(self, name: str) -> None:
-        """Removes a container that is not running; none, or one that somebody removes just now, is as good."""
+        """Removes a stopped container. No error if it does not exist or is already being removed."""
         acting.get()()
         await self.discard(name)
 
     async def discard(self, container: str) -> None:
-        """The same for one that this process has just made, and that nobody else uses: also where it may not act."""
+        """Like `remove`, but without the lease: for a container that only this process uses."""
         try:
             await self._maybe(self._api().containers.container(container).delete(), f"removing {container}")
         except StepFailed as failure:
@@ -138,19 +138,19 @@ class Docker:
                 raise
 
     async def commit(self, name: str) -> str:
-        """Makes an image of what a stopped container is now, without its volumes, and returns the image's ID."""
+        """Commits a stopped container, without its volumes, to a new image and returns the image ID."""
         acting.get()()
         committing = self._api().containers.container(name).commit(message="Kept by the rollback responder")
         made = await self._ask(committing, f"committing {name}")
         return str(made["Id"])
 
     async def changes(self, name: str) -> list[Object]:
-        """What differs between a container's files and its image, as `docker diff` says it."""
+        """The differences between a container's files and its image, as in `docker diff`."""
         api = self._api()
         return await self._ask(api._query_json(f"containers/{name}/changes"), f"the changes in {name}") or []
 
     async def stat(self, name: str, path: str) -> Object | None:
-        """Name, size, mode and time of a file in a container, stopped or not; None if there is none."""
+        """Name, size, mode and time of a file in a container, running or stopped; None if it does not exist."""
         api = self._api()
 
         async def head() -> Object:
@@ -158,12 +158,12 @@ class Docker:
                 return dict(json.loads(base64.b64decode(answer.headers["X-Docker-Container-Path-Stat"])))
 
         try:
-            return await self._maybe(head(), f"looking at {path} in {name}")
+            return await self._maybe(head(), f"inspecting {path} in {name}")
         except ValueError:  # a refused HEAD has no body, but aiodocker reads one
             return None
 
     async def archive(self, name: str, path: str) -> bytes | None:
-        """A file in a container, stopped or not, as a tar archive; None if there is none."""
+        """A file in a container, running or stopped, as a tar archive; None if it does not exist."""
         api = self._api()
 
         async def get() -> bytes:
@@ -198,14 +198,14 @@ class Docker:
         return ""
 
     async def log_tail(self, name: str) -> str:
-        """The end of what a container wrote."""
+        """The end of a container's log."""
         lines = await self._maybe(
             self._api().containers.container(name).log(stdout=True, stderr=True, tail=10), f"the log of {name}"
         )
         return "".join(lines or ()).strip()[-_MAX_LOG_TAIL:]
 
     async def log(self, container: str, *, since: datetime, lines: int) -> AsyncGenerator[bytes, None]:
-        """The newest lines of a container since then, stopped or not, with their times, as they come."""
+        """Streams the newest log lines of a container, running or stopped, since that time, with timestamps."""
         import aiohttp
         from aiodocker.exceptions import DockerError
 
@@ -230,7 +230,7 @@ class Docker:
                 self._engine = Engine(url=self._settings.host)
                 self._engine.session.trace_configs.append(statuses())
             except (ValueError, OSError, AssertionError) as e:  # AssertionError: no socket exists
-                raise StepFailed(f"no Docker Engine is configured: {e or 'none of the usual sockets is there'}") from e
+                raise StepFailed(f"no Docker Engine is configured: {e or 'none of the usual sockets exists'}") from e
         return self._engine
 
     async def _maybe(self, asking: Awaitable[T], doing: str) -> T | None:
@@ -260,5 +260,5 @@ class Docker:
             status, _ = answered.get()
             if status >= 400:
                 raise meaning(doing, status, "") from DockerError(status, str(e))
-            prefix = f"answered {status} with something else: " if status else ""
+            prefix = f"answered {status} with an unexpected body: " if status else ""
             raise Unavailable(f"{doing}: the Docker Engine: {prefix}{e or type(e).__name__}") from e

@@ -39,17 +39,17 @@ class ComposeOverride(Resource[Local, str | None]):
             await local.remove(self.file)
 
     async def _images(self, local: Local) -> dict[str, Any]:
-        """The images by service. Raises StepFailed if the file is not ours."""
+        """The images by service. Raises StepFailed if the responder did not write the file."""
         text = await local.text(self.file)
         if not text:
             return {}
         try:
             services = yaml.safe_load(text)["services"]
             if not text.startswith("# Written by the rollback responder"):
-                raise StepFailed(f"{self.file} was not written by us: name another file for `override`")
+                raise StepFailed(f"{self.file} was not written by the responder: set another file for `override`")
             return {name: service["image"] for name, service in services.items()}
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as e:
-            raise StepFailed(f"{self.file} is not a Compose file of ours") from e
+            raise StepFailed(f"{self.file} is not a Compose file of the responder") from e
 
     async def check_access(self, local: Local) -> list[Problem]:
         await self._images(local)
@@ -65,7 +65,7 @@ class ComposeOverride(Resource[Local, str | None]):
 
 
 def override_beside(files: list[str]) -> Path | None:
-    """The file that `docker compose up` reads besides by itself; None where the files are named by hand."""
+    """The override file that `docker compose up` reads by default; None if the files are listed explicitly."""
     if len(files) == 1 and (file := Path(files[0])).stem in ("compose", "docker-compose"):
         return file.with_name(f"{file.stem}.override{file.suffix}")
     return None

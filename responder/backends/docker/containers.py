@@ -1,4 +1,4 @@
-"""The body of `POST /containers/create` for a container that takes the place of another one. Pure."""
+"""The body of `POST /containers/create` for a container that replaces another one. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Object = dict[str, Any]
 
 _OURS = "io.rollback-responder."
 EXECUTION = f"{_OURS}execution"
-"""Label of all that we made: the rollback that it was made for."""
+"""Label of everything that the responder creates: the execution."""
 REPLACES = f"{_OURS}replaces"
-"""Label of a container that we made: the ID of the one that it stands for. An existing one cannot be given labels."""
+"""Label of a new container: the ID of the container that it replaces. Existing containers cannot be labeled."""
 KEPT = f"{_OURS}kept"
 """Label of a copy that is kept for study: the Compose project and service that the original belonged to."""
 ORIGINAL = f"{_OURS}original"
 """Label of a kept copy: the ID of the original."""
 FILES = f"{_OURS}files"
-"""Label: the paths, as JSON, of files that Compose copied into the container and that we carried over."""
+"""Label: the paths, as JSON, of files that Compose copied into the container and a rollback carried over."""
 _LABELS, _IMAGE, _NAME = f"{_OURS}labels", f"{_OURS}image", f"{_OURS}image-name"
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _KEPT_PROJECT = "rollback-responder-kept"
@@ -109,7 +109,7 @@ def copy_of(
         _NAME: image_name_of(container),
         EXECUTION: mark,
     }
-    # A commit has the labels of its container, and whatever is made from it inherits those that it does not override.
+    # A commit has the labels of its container. Containers made from it inherit those that they do not override.
     inherited = {**dict.fromkeys(labels, ""), _COMPOSE_PROJECT: _KEPT_PROJECT} if committed else {}
     host = {
         **container["HostConfig"],
@@ -121,7 +121,7 @@ def copy_of(
 
 
 def restored_from(copy: Object, image: str, pattern: Object, *, networks: dict[str, Object], mark: str) -> Object:
-    """The body for the original of a kept copy. `pattern` is the container that runs in its place."""
+    """The body that restores the original of a kept copy. `pattern` is the container that runs in its place."""
     labels = labels_of(copy)
     committed = copy["Image"] != image_of(copy)
     ours = {key: labels[key] for key in (FILES, *((_IMAGE, _NAME) if committed else ()))}
@@ -132,7 +132,7 @@ def restored_from(copy: Object, image: str, pattern: Object, *, networks: dict[s
 
 
 def wrote_files(container: Object, changes: Iterable[Object]) -> bool:
-    """Whether its writable layer holds more than the places where something is mounted."""
+    """Whether its writable layer contains more than mount points."""
     mounted = {normpath(m["Destination"]) for m in container.get("Mounts") or ()}
     mounted |= {normpath(path) for path in container["HostConfig"].get("Tmpfs") or ()}
     expected = {parent for path in mounted for parent in _and_above(path)}
@@ -146,7 +146,7 @@ def _and_above(path: str) -> Iterable[str]:
 
 
 def _own_settings(container: Object) -> Object:
-    """Its configuration without what the engine filled in."""
+    """Its configuration without the values that the engine filled in."""
     config, mode = dict(container["Config"]), str(container["HostConfig"].get("NetworkMode") or "")
     if config.get("Hostname") == container["Id"][:12] or mode.startswith("container:"):
         config.pop("Hostname", None)

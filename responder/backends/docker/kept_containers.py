@@ -24,7 +24,7 @@ from responder.errors import StepFailed
 log = logging.getLogger("responder.docker")
 
 LOG_FILE = "rollback-responder.log"
-"""In the root of a kept copy: the end of what the original wrote to its log."""
+"""File in the root of a kept copy: the end of the original's log."""
 _LOG_LINES, _LOG_BYTES = 20_000, 4 << 20
 _INJECTED_AT_MOST = 1 << 20
 """Bytes of one file that Compose copies into a container; a secret or a config of Swarm has at most half of it."""
@@ -48,7 +48,7 @@ async def put_away(docker: Docker, slot: Slot, service: str, mark: str) -> None:
             continue
         try:
             await _keep(docker, slot, container, service, mark)
-        except StepFailed as failure:  # a copy for study is no reason to revert a rollback
+        except StepFailed as failure:  # a missing copy for study does not justify a revert
             log.warning(
                 "container not copied", extra={"container": container["Name"].lstrip("/"), "reason": str(failure)}
             )
@@ -79,13 +79,13 @@ def _never_started(container: Object) -> bool:
 
 
 async def volume_sources(docker: Docker, container: Object) -> list[Object]:
-    """The containers that it takes volumes from, as far as they still exist."""
+    """The containers in its `VolumesFrom` that still exist."""
     names = [entry.split(":")[0] for entry in container["HostConfig"].get("VolumesFrom") or ()]
     return [found for name in names if (found := await docker.container(name))]
 
 
 async def reference(docker: Docker, container: Object) -> str:
-    """How to name its image: by the name, so that people see the version, or by the ID where the name was moved."""
+    """The reference of its image: the name, which shows the version, or the ID if the name was moved."""
     image, name = str(container["Image"]), image_name_of(container)
     named = await docker.image(name)
     return name if named and named["Id"] == image else image
@@ -118,7 +118,7 @@ def _is_injected(container: Object, stat: Object) -> bool:
 
 
 async def carry_over(docker: Docker, container: Object, paths: list[str], to: str) -> None:
-    """Copies files from one container into another one, with their owners and rights."""
+    """Copies files from one container into another one, with their owners and modes."""
     if not paths:
         return
     packed = io.BytesIO()
@@ -140,7 +140,7 @@ async def carry_over(docker: Docker, container: Object, paths: list[str], to: st
 
 
 async def _log_of(docker: Docker, container: str) -> bytes:
-    """An archive with the end of the container's log; without a driver that can be read, with what the engine says."""
+    """An archive with the end of the container's log, or with the engine's error if the log driver is unreadable."""
     kept = bytearray()
     try:
         async for line in docker.log(container, since=datetime.fromtimestamp(0, UTC), lines=_LOG_LINES):

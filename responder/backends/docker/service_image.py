@@ -63,7 +63,7 @@ class ServiceImage(Resource[Docker, Any]):
         """The containers of the service, by number. Raises StepFailed if there are none."""
         slots = await slots_of(docker, self.project, self.service, self.number, kept=kept)
         if not slots:
-            raise StepFailed(f"there is no container of {self.project}/{self.service}")
+            raise StepFailed(f"{self.project}/{self.service} has no container")
         return slots
 
     async def _slot(self, docker: Docker) -> Slot:
@@ -86,7 +86,7 @@ class ServiceImage(Resource[Docker, Any]):
         await put_away(docker, slot, f"{self.project}/{self.service}", self.mark)
 
     async def _replace(self, docker: Docker, slot: Slot, value: Any) -> None:
-        """Every line may be the last one before a crash: what is there by then tells where to go on."""
+        """A crash may follow any line; the containers that exist by then show where to continue."""
         pattern, old = slot.pattern, slot.current
         new = await self._stand_in(docker, slot, value)
         joined = new["NetworkSettings"]["Networks"]
@@ -102,20 +102,20 @@ class ServiceImage(Resource[Docker, Any]):
         await docker.start(slot.name)
 
     async def _stand_in(self, docker: Docker, slot: Slot, value: Any) -> Object:
-        """The container that takes the place: the very one that ours replaced, its copy, or one like the present."""
+        """The container to start: the one that ours replaced, its copy, or a new one with the current settings."""
         pattern = slot.pattern
         replaced = labels_of(pattern).get(REPLACES)
         for container in slot.before:
             if container["Id"] in (pattern["Id"], replaced) and image_of(container) == value["image"]:
                 return container
         files = await injected(docker, pattern)
-        for leftover in slot.next:  # of an earlier try, or of another replica that may remove it itself
+        for leftover in slot.next:  # of an earlier attempt, or of another replica that may remove it itself
             await docker.remove(leftover["Id"])
         made = await _create(docker, slot.next_name(), await self._body(docker, slot, value, files))
         await carry_over(docker, pattern, files, made)
         found = await docker.container(made)
         if found is None:
-            raise StepFailed(f"the new container for {slot.name} vanished as soon as it was made")
+            raise StepFailed(f"the new container for {slot.name} disappeared right after it was created")
         return found
 
     async def _body(self, docker: Docker, slot: Slot, value: Any, files: list[str]) -> Object:
@@ -126,7 +126,7 @@ class ServiceImage(Resource[Docker, Any]):
                 return restored_from(copy, image, pattern, networks=networks, mark=self.mark)
         if await docker.image(value["image"]) is None:
             raise StepFailed(
-                f"the image {value['name']} ({value['image'][:19]}) is gone from this host: was it pruned?"
+                f"the image {value['name']} ({value['image'][:19]}) no longer exists on this host: was it pruned?"
             )
         # By name, so that people see the version; by ID if the name points to another image now.
         named = await docker.image(value["name"])
@@ -151,18 +151,18 @@ class ServiceImage(Resource[Docker, Any]):
         return True
 
     async def assist(self, docker: Docker, value: Any) -> None:
-        """Removes what a replica that lost its lease has made here since the write."""
+        """Removes containers that a replica created here after it lost its lease."""
         for container in (await self._slot(docker)).next:
             await docker.remove(container["Id"])
 
     async def is_well(self, docker: Docker, slot: Slot, *, healthy: bool = True) -> bool:
-        """Whether it runs, and where asked is healthy. Raises StepFailed if it will not be by waiting."""
+        """Whether it runs and, if required, is healthy. Raises StepFailed if waiting cannot help."""
         if slot.current is None:
             return False
         state = slot.current["State"]
         if state["Status"] in ("exited", "dead") or state.get("Restarting"):
             output = await docker.log_tail(slot.current["Id"])
-            raise StepFailed(f"container {slot.name} exited with {state['ExitCode']}: {output or '(it said nothing)'}")
+            raise StepFailed(f"container {slot.name} exited with {state['ExitCode']}: {output or '(no output)'}")
         if not state["Running"] or not healthy:
             return bool(state["Running"])
         if (health := state.get("Health")) and health["Status"] != "none":
@@ -187,10 +187,10 @@ class ServiceImage(Resource[Docker, Any]):
                     continue
                 if found := await _find(docker, [name], artifact):
                     return found
-                why = f"{name} is another image by now"
+                why = f"{name} now refers to another image"
         looked = ", ".join(names) or "nothing: neither an artifact nor a repository is known"
         raise StepFailed(
-            f"the image of {version} is neither on this host nor to be had; looked for {looked} {why}".strip()
+            f"the image of {version} is not on this host and cannot be pulled; looked for {looked} {why}".strip()
         )
 
     async def runs(self, docker: Docker, found: Any, version: str, artifact: str) -> bool:
@@ -200,7 +200,7 @@ class ServiceImage(Resource[Docker, Any]):
         return known is not None and self.same(found, known)
 
     async def lasting(self, docker: Docker, value: Any) -> str:
-        """How a file names the image so that it means the same tomorrow: by digest, else by tag, else by its ID."""
+        """The most stable reference of the image for a file: its digest, else its tag, else its ID."""
         found = await docker.image(value["image"])
         digests = (found or {}).get("RepoDigests") or ()
         repository = repository_of(value["name"])
@@ -209,7 +209,7 @@ class ServiceImage(Resource[Docker, Any]):
     async def preflight(self, docker: Docker, value: Any) -> tuple[str, ...]:
         for slot in await self.slots(docker):
             if "com.docker.swarm.service.id" in slot.pattern["Config"]["Labels"]:
-                raise StepFailed(f"{slot.name} belongs to Swarm, which would bring the bad version back")
+                raise StepFailed(f"{slot.name} belongs to Swarm, which would restore the bad version")
             if slot.pattern["HostConfig"].get("AutoRemove"):
                 raise StepFailed(f"{slot.name} runs with --rm: stopping it would delete it and its anonymous volumes")
         return ()
@@ -217,7 +217,7 @@ class ServiceImage(Resource[Docker, Any]):
     async def check_access(self, docker: Docker) -> list[Problem]:
         await self.preflight(docker, None)
         if refused := await docker.write_refused():
-            fix = "let the proxy of its socket pass POST for containers, images and networks"
+            fix = "allow POST for containers, images and networks in its socket proxy"
             return [Problem("Docker Engine", f"refuses changes: {refused}", fix)]
         return []
 
@@ -229,7 +229,7 @@ class ServiceImage(Resource[Docker, Any]):
 
 
 async def _create(docker: Docker, name: str, config: Object) -> str:
-    """Makes a container that takes a place soon. A process that was superseded meanwhile leaves none behind."""
+    """Creates a container that will take a slot. A process that lost its lease meanwhile leaves none behind."""
     made = await docker.create(name, config)
     try:
         acting.get()()
@@ -244,7 +244,7 @@ def _value(slot: Slot) -> dict[str, JsonValue]:
 
 
 def _endpoints(container: Object) -> dict[str, Object]:
-    """How it is reached in each of its networks, the first being the one that it was made with."""
+    """Its settings in each network; the first is the network that it was created with."""
     networks = container["NetworkSettings"]["Networks"]
     main = container["HostConfig"].get("NetworkMode")
     short = container["Id"][:12]
@@ -261,7 +261,7 @@ def _endpoints(container: Object) -> dict[str, Object]:
 
 
 def _names(repository: str, version: str, artifact: str) -> list[str]:
-    """Where to look for a version, the surest first."""
+    """The references to try for a version, the most reliable first."""
     names = [artifact] if artifact else []
     if artifact.startswith("sha256:") and repository:
         names.append(f"{repository}@{artifact}")
@@ -269,7 +269,7 @@ def _names(repository: str, version: str, artifact: str) -> list[str]:
 
 
 async def _find(docker: Docker, names: list[str], artifact: str) -> dict[str, JsonValue] | None:
-    """The image of a version, where it is on this host; a tag that was moved since is none."""
+    """The image of a version if it is on this host; a tag that was moved since does not count."""
     digest = digest_of(artifact)
     for name in names:
         found = await docker.image(name)

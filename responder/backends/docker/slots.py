@@ -1,4 +1,4 @@
-"""The containers of a Compose service, by the place that each of them has or is waiting for."""
+"""The containers of a Compose service, by the slot that each of them occupies or waits for."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ COMPOSE = "com.docker.compose"
 
 @dataclass
 class Slot:
-    """The place of one container of the service: what has its name, and what waits beside it."""
+    """The slot of one container of the service: the container with its name, and those beside it."""
 
     name: str
     number: int
     current: Object | None = None
     before: list[Object] = field(default_factory=list)  # replaced, not yet copied; the latest last
     next: list[Object] = field(default_factory=list)  # created by the responder, not yet in place
-    left: list[Object] = field(default_factory=list)  # replaced, and it could not be copied
+    left: list[Object] = field(default_factory=list)  # replaced, but could not be copied
     kept: list[Object] = field(default_factory=list)  # copies for study, invisible to Compose
 
     @property
     def pattern(self) -> Object:
-        """The container whose settings count: between two renames it is the one just taken out."""
+        """The container whose settings count; between two renames, the one that was renamed first."""
         found = self.current or (self.before[-1] if self.before else None)
         if found is None:
-            raise StepFailed(f"there is no container {self.name}")
+            raise StepFailed(f"container {self.name} does not exist")
         return found
 
     @property
     def stops_within(self) -> float:
-        """Seconds from TERM to KILL, as the container wants it; 10 are the Engine's default."""
+        """Seconds from SIGTERM to SIGKILL in the container's settings; the engine's default is 10."""
         return float(self.pattern["Config"].get("StopTimeout") or 10)
 
     @property
@@ -44,11 +44,11 @@ class Slot:
         return not self.before and not self.next
 
     def next_name(self) -> str:
-        """A name for a container that is to take this place, of which no other try makes use."""
+        """A name for a container that will take this slot; no other attempt uses it."""
         return f"{self.name}_next_{secrets.token_hex(6)}"
 
     def named(self, role: str, container: Object) -> str:
-        """The name of a container that waits beside this place."""
+        """The name of a container that waits beside this slot."""
         return f"{self.name}_{role}_{container['Id'][:12]}"
 
 
@@ -85,8 +85,8 @@ async def slots_of(
     return sorted(slots.values(), key=lambda slot: slot.number)
 
 
-def waits_for_a_place(container: Object) -> bool:
-    """Whether it was made to take the place of another one, and has not taken it."""
+def waits_for_slot(container: Object) -> bool:
+    """Whether it was created to replace another container, and has not replaced it yet."""
     return _parts(container["Name"].lstrip("/"))[1] == "next"
 
 

@@ -1,4 +1,4 @@
-"""Whether the current user may do what a rollback does on this host. The tests leave everything unchanged."""
+"""Whether the current user has the permissions that a rollback needs on this host. The tests change nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def replacement_problems(path: Path, *, link: bool = False) -> list[Problem]:
         new.rename(moved)
     except OSError as e:
         what = "create and rename symbolic links" if link else "create and rename files"
-        fix = "give this user the right to write there"
+        fix = "give this user write permission there"
         return [Problem(here, f"{user()} cannot {what} in it: {e.strerror}", fix)]
     finally:
         for file in (new, moved):

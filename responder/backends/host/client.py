@@ -37,7 +37,7 @@ class Local:
 
     @classmethod
     async def connect(cls, settings: Any) -> Self:
-        """`settings`: names of further environment variables that commands receive."""
+        """`settings`: names of additional environment variables that commands receive."""
         return cls(settings or ())
 
     async def close(self) -> None:
@@ -199,16 +199,14 @@ class Local:
             await asyncio.wait([reading])
         text = output.decode(errors="replace").strip()
         if process.returncode:
-            raise StepFailed(f"{' '.join(argv)} exited with {process.returncode}: {text or '(it said nothing)'}")
+            raise StepFailed(f"{' '.join(argv)} exited with {process.returncode}: {text or '(no output)'}")
         return text
 
     async def output(self, argv: tuple[str, ...], *, within: float) -> str:
         """The standard output of a command that changes nothing. Raises like `run`."""
         code, out, stderr = await program(argv, within=within, cwd=None, env=environment())
         if code:
-            raise StepFailed(
-                f"{' '.join(argv)} exited with {code}: {stderr.strip()[-_MAX_OUTPUT:] or '(it said nothing)'}"
-            )
+            raise StepFailed(f"{' '.join(argv)} exited with {code}: {stderr.strip()[-_MAX_OUTPUT:] or '(no output)'}")
         return out
 
 

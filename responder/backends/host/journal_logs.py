@@ -48,7 +48,7 @@ class JournaldLogs(LogSource[Host]):
             if await anext(chunks, b""):
                 return []
         fix = f"correct the name of the unit, or add this user ({user()}) to the group systemd-journal"
-        return [Problem(str(self), "the journal has no entry of it", fix)]
+        return [Problem(str(self), "the journal has no entries of it", fix)]
 
 
 class SystemLogs(LogSource[Host]):

@@ -42,8 +42,8 @@ class FileLogs(LogSource[Host]):
 
     async def check_access(self, client: Host) -> list[Problem]:
         if not await client.files(self.file):
-            return [Problem(str(self), "no file matches", "correct the path, or give this user the right to list it")]
-        return await self.unreadable(client, EVER, f"give this user ({user()}) the right to read it")
+            return [Problem(str(self), "no file matches", "correct the path, or give this user permission to list it")]
+        return await self.unreadable(client, EVER, f"give this user ({user()}) permission to read it")
 
     def _reading(self, host: Host, file: LogFile) -> Callable[[], Chunks]:
         async def chunks() -> Chunks:
@@ -53,6 +53,6 @@ class FileLogs(LogSource[Host]):
             yield Skipped(end.size - len(end.data))
             yield end.data
             if end.renewed:
-                raise StepFailed("it was rotated before it was read: what it held until then is not in it")
+                raise StepFailed("it was rotated before it was read: the older lines are missing")
 
         return chunks

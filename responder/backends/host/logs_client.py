@@ -96,7 +96,7 @@ class Host:
             code = await process.wait()
             stderr = await reading_errors
             if code:
-                raise StepFailed(f"{argv[0]} exited with {code}: {stderr or '(it said nothing)'}")
+                raise StepFailed(f"{argv[0]} exited with {code}: {stderr or '(no output)'}")
         finally:
             await end(process, process.stdout, timeout=1.0)
             reading_errors.cancel()
@@ -154,7 +154,7 @@ def _end_of(unpacked: gzip.GzipFile, most: int, given_up: threading.Event) -> tu
     kept, total = bytearray(), 0
     while chunk := unpacked.read(_CHUNK):
         if given_up.is_set():
-            raise ValueError("nobody waits for it any more")
+            raise ValueError("the read was abandoned")
         total += len(chunk)
         kept.extend(chunk)
         if len(kept) > 2 * most:

@@ -42,7 +42,7 @@ def _problems(include: Path, test: tuple[str, ...], files: list[str]) -> list[Pr
     read = {Path(file).resolve() for file in files} if own else {Path(file).name for file in files}
     if (include.resolve() if own else include.name) not in read:
         main = files[0] if files else "its configuration"
-        found = f"is not read by nginx: neither {main} nor what it includes names it"
+        found = f"is not read by nginx: neither {main} nor its includes name it"
         return [Problem(f"file {include}", found, f"include {include} in the upstream block")]
     return _other_master(test) if own else []
 
@@ -56,8 +56,8 @@ def _other_master(test: tuple[str, ...]) -> list[Problem]:
     if not running and not (_PROCESSES / "1").exists():
         return []  # processes of other users are hidden from this one
     listed = ", ".join(running) or "none"
-    found = f"looks at {tested.config or 'the default configuration'}, but no nginx that runs here uses that: {listed}"
-    fix = "give test and restart the -c and -p of the nginx that serves"
+    found = f"tests {tested.config or 'the default configuration'}, but no nginx on this host runs with it: {listed}"
+    fix = "use the -c and -p of the serving nginx in test and restart"
     return [Problem(f"test {' '.join(test)}", found, fix)]
 
 

@@ -40,15 +40,15 @@ class NginxInclude(_Pointer):
 
     async def _target_problems(self, local: Local, value: str) -> list[Problem]:
         if value not in self.servers:
-            return [Problem(str(self), f"knows no {value}", f"add {value} to servers")]
+            return [Problem(str(self), f"has no color {value}", f"add {value} to servers")]
         return []
 
     async def _pointer_problems(self, local: Local) -> list[Problem]:
         if (text := await local.text(self.nginx)) is None:
             return [Problem(f"file {self.nginx}", "does not exist", "write the servers of the live color into it")]
         if await self.read(local) not in self.servers:
-            found = f"contains {text[:80]!r}, which is the text of none of {', '.join(self.servers)}"
-            return [Problem(f"file {self.nginx}", found, "make servers say exactly what the file contains")]
+            found = f"contains {text[:80]!r}, which matches none of {', '.join(self.servers)}"
+            return [Problem(f"file {self.nginx}", found, "make one of servers match the file exactly")]
         return []
 
     async def _move_problems(self, local: Local) -> list[Problem]:
@@ -60,7 +60,7 @@ class NginxInclude(_Pointer):
         try:
             await local.run(self.test, within=self.restart_within)
         except StepFailed as failure:
-            return [Problem(f"test {' '.join(self.test)}", str(failure), "no color can be switched to until it passes")]
+            return [Problem(f"test {' '.join(self.test)}", str(failure), "traffic cannot be switched until it passes")]
         return []
 
     async def check_access(self, local: Local) -> list[Problem]:
@@ -77,7 +77,7 @@ class NginxInclude(_Pointer):
                 await local.write_text(self.nginx, before)
                 await local.remove(self._note)  # nothing changed: a revert must not reload nginx
             raise StepFailed(
-                f"nginx does not like the configuration for {value}, so it was put back: {failure}"
+                f"nginx rejects the configuration for {value}; the previous one was restored: {failure}"
             ) from failure
 
     def __str__(self) -> str:
@@ -103,7 +103,7 @@ class HaproxyServers(Resource[Local, str | None]):
     def _each_once(self) -> HaproxyServers:
         names = [name for group in self.servers.values() for name in group]
         if len(set(names)) < len(names):
-            raise ValueError("servers: each one belongs to one color")
+            raise ValueError("servers: each server must belong to exactly one color")
         return self
 
     async def read(self, local: Local) -> str | None:
@@ -116,7 +116,7 @@ class HaproxyServers(Resource[Local, str | None]):
     async def write(self, local: Local, value: str | None, *, expected: str | None) -> None:
         self.must_be(await self.read(local), expected, value)
         if value not in self.servers:
-            raise StepFailed(f"{self} knows no {value}")
+            raise StepFailed(f"{self} have no color {value}")
         # First the new servers, then the old ones, so that some are always ready; drain lets requests finish.
         for name in self.servers[str(value)]:
             await self._say(local, f"set server {self.backend}/{name} state ready")
@@ -131,14 +131,16 @@ class HaproxyServers(Resource[Local, str | None]):
         found = await self._level_problems(local)
         live = await self.read(local)
         if live not in self.servers:
-            fix = "let all servers of exactly one color be ready"
-            found.append(Problem(str(self), f"{live or 'no color'} has the traffic, not one of its colors", fix))
+            fix = "set all servers of exactly one color to ready"
+            found.append(
+                Problem(str(self), f"{live or 'no color'} receives the traffic, expected exactly one color", fix)
+            )
         return found
 
     async def preflight(self, local: Local, value: str | None) -> tuple[str, ...]:
         found = await self._level_problems(local)
         if value not in self.servers:
-            found.append(Problem(str(self), f"knows no {value}", f"add {value} to servers"))
+            found.append(Problem(str(self), f"has no color {value}", f"add {value} to servers"))
         if found:
             raise StepFailed(joined(found))
         await self.read(local)
@@ -159,7 +161,7 @@ class HaproxyServers(Resource[Local, str | None]):
             if len(columns) > 7 and columns[1] == self.backend:
                 states[columns[3]] = int(columns[6]) & _NOT_TAKING == 0
         if missing := [name for group in self.servers.values() for name in group if name not in states]:
-            raise StepFailed(f"{self} has no server {', '.join(missing)}")
+            raise StepFailed(f"{self} lack {', '.join(missing)}")
         return [color for color, names in self.servers.items() if all(states[name] for name in names)]
 
     async def _say(self, local: Local, command: str) -> str:

@@ -105,7 +105,7 @@ class _Pointer(Resource[Local, str | None]):
     @property
     def nothing_follows(self) -> str:
         """The note for people if no command restarts the service."""
-        return f"no `restart` for the {self}: a process that runs keeps serving the old version until it is restarted"
+        return f"no `restart` for the {self}: a running process serves the old version until it is restarted"
 
     async def converged(self, local: Local, value: str | None) -> bool:
         return await self.read(local) == value and await local.text(self._note) is None
@@ -138,7 +138,7 @@ class CurrentRelease(_Pointer):
         home = self.root / self.releases
         if await local.is_directory(home / _plain_name(value)):
             return []
-        found = f"there is no release {value} in {home}"
+        found = f"release {value} does not exist in {home}"
         return [Problem(str(self), found, "keep every release until a newer one is known good")]
 
     async def _pointer_problems(self, local: Local) -> list[Problem]:
@@ -183,7 +183,7 @@ class PointerFile(_Pointer):
         if await local.text(self.file):
             return []
         found = "does not exist" if await local.content(self.file) is None else "is empty"
-        return [Problem(f"file {self.file}", found, "write the name of what is live into it")]
+        return [Problem(f"file {self.file}", found, "write the name of the live version or color into it")]
 
     def __str__(self) -> str:
         return f"pointer in {self.file}"

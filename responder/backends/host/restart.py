@@ -60,7 +60,7 @@ async def _unknown_units(local: Local, argv: tuple[str, ...], cwd: Path) -> list
         try:
             state = await local.run(ask, within=_WITHIN, cwd=cwd)
         except (StepFailed, Unavailable) as e:
-            found.append(Problem(f"unit {unit}", f"systemd cannot be asked about it: {e}", "is systemd running here?"))
+            found.append(Problem(f"unit {unit}", f"systemd cannot be queried: {e}", "is systemd running here?"))
         else:
             if state.strip() in ("not-found", "masked", "error", "bad-setting"):
                 found.append(Problem(f"unit {unit}", f"systemd says {state.strip()}", "correct the name of the unit"))

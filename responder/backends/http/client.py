@@ -46,7 +46,7 @@ class Http:
             async with asyncio.timeout(timeout):
                 return list(dict.fromkeys(str(found[4][0]) for found in await looking))
         except TimeoutError:
-            raise Unavailable(f"{host} was not looked up within {timeout:g} s") from None
+            raise Unavailable(f"{host} did not resolve within {timeout:g} s") from None
         except OSError as e:
             raise Unavailable(f"{host}: {e.strerror or e}") from e
 

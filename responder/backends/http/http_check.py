@@ -48,7 +48,7 @@ class HttpCheck(Check[Http]):
         return value
 
     async def check_access(self, http: Http) -> list[Problem]:
-        """Raises Unavailable if it cannot be reached. Nothing may listen at the moment: that is for `holds`."""
+        """Raises Unavailable if it cannot be reached. A refused connection is no problem here; `holds` reports it."""
         await http.reach(str(self.http), timeout=self.timeout)
         return []
 
@@ -74,11 +74,11 @@ class HttpCheck(Check[Http]):
         status, body = await http.get(str(self.http), **how)
         wrong = f"{self.http}{at and f' at {at}'} answered {status}"
         if status != self.status:
-            return Finding(holds=False, reason=f"{wrong}, wanted {self.status}")
+            return Finding(holds=False, reason=f"{wrong}, expected {self.status}")
         if self.sha256 is not None:
             status, digest = await http.digest(str(self.http), **how)
             if (status, digest) != (self.status, self.sha256):
-                mismatch = f"body has the SHA-256 {digest[:12]}, wanted {self.sha256[:12]}"
+                mismatch = f"body has the SHA-256 {digest[:12]}, expected {self.sha256[:12]}"
                 where = f"{self.http}{at and f' at {at}'}"
                 return Finding(holds=False, reason=f"{where} answered {status}, but its {mismatch}")
         if self.body is not None and not re2.search(self.body, body):
@@ -91,10 +91,10 @@ class HttpCheck(Check[Http]):
             for path, value in self.fields.items():
                 found = _field(document, path)
                 if found is _ABSENT:
-                    return Finding(holds=False, reason=f"{wrong} without {path}, wanted {json.dumps(value)}")
+                    return Finding(holds=False, reason=f"{wrong} without {path}, expected {json.dumps(value)}")
                 # Compared as JSON, because in Python `True == 1`.
                 if json.dumps(found, sort_keys=True) != json.dumps(value, sort_keys=True):
-                    mismatch = f"{path}={json.dumps(found)}, wanted {json.dumps(value)}"
+                    mismatch = f"{path}={json.dumps(found)}, expected {json.dumps(value)}"
                     return Finding(holds=False, reason=f"{wrong} with {mismatch}")
         return Finding(holds=True, reason=wrong)
 

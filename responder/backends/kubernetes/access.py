@@ -1,4 +1,4 @@
-"""The rights that this account lacks in a namespace, by SelfSubjectAccessReview."""
+"""The permissions that this account lacks in a namespace, by SelfSubjectAccessReview."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Right = tuple[str, str] | tuple[str, str, str]
 
 
 async def missing_rights(kube: Kubernetes, namespace: str, rights: tuple[Right, ...]) -> list[Problem]:
-    """One problem that names all missing rights; empty if none is missing. Raises StepFailed and Unavailable."""
+    """One problem that lists all missing permissions; empty if none is missing. Raises StepFailed and Unavailable."""
     allowed = await asyncio.gather(*(kube.may(right[0], right[1], namespace, *right[2:]) for right in rights))
     missing = [
         f"{right[0]} {right[1]}s{''.join(f'/{sub}' for sub in right[2:])}"
@@ -21,5 +21,7 @@ async def missing_rights(kube: Kubernetes, namespace: str, rights: tuple[Right, 
     ]
     if not missing:
         return []
-    fix = "give it the Role of deploy/kubernetes/rights"
-    return [Problem("Kubernetes rights", f"our account may not {', '.join(missing)} in {namespace}", fix)]
+    fix = "grant the Role of deploy/kubernetes/rights"
+    return [
+        Problem("Kubernetes permissions", f"the responder's account cannot {', '.join(missing)} in {namespace}", fix)
+    ]

@@ -99,7 +99,9 @@ class Kubernetes:
             status, answer = await self.request("GET", f"/{home}")
             if status in (401, 403):
                 return True  # discovery is forbidden: the request for the kind itself decides
-            found = [] if status == 404 else good(status, answer, f"what /{home} serves", resources=list)["resources"]
+            found = (
+                [] if status == 404 else good(status, answer, f"the resources of /{home}", resources=list)["resources"]
+            )
             names = frozenset(str(resource.get("name")) for resource in found if isinstance(resource, dict))
             self._served[home] = now, names
         return plural(kind) in names
@@ -187,7 +189,7 @@ class Kubernetes:
         status, answer = await self.request(
             "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review
         )
-        return bool(good(status, answer, "our own rights", status=dict)["status"].get("allowed"))
+        return bool(good(status, answer, "the permissions of this account", status=dict)["status"].get("allowed"))
 
     async def request(
         self,

@@ -47,7 +47,7 @@ class Reconciliation(PartOfObject[str]):
     async def write(self, kube: Kubernetes, value: str | None, *, expected: str | None) -> None:
         await super().write(kube, value, expected=expected)
         if (present := await self.read(kube)) != value:
-            raise StepFailed(f"{self} stays {present}: this version of it does not know how to be suspended")
+            raise StepFailed(f"{self} stays {present}: its version does not support suspension")
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         off = value == "off"
@@ -99,7 +99,7 @@ def _controllers(found: Object) -> Iterator[Owner]:
             yield Owner(who=f"{who} ({ref['kind']} {ref['name']})", mend=f"abort {ref['name']} there", fights=True)
         elif ref.get("controller"):
             controller = f"{ref['kind']} {ref['name']}"
-            yield Owner(who=controller, mend=f"roll {controller} back with what controls it", fights=True)
+            yield Owner(who=controller, mend=f"roll back {controller} with the tool that manages it", fights=True)
 
 
 async def _progressive_delivery(kube: Kubernetes, workload: Workload) -> list[Owner]:
@@ -116,7 +116,7 @@ async def _progressive_delivery(kube: Kubernetes, workload: Workload) -> list[Ow
         for name in _referring(rollouts, "workloadRef", workload)
     ]
     owners += [
-        Owner(who=f"Flagger (Canary {name})", mend=f"let Flagger roll {name} back", fights=True)
+        Owner(who=f"Flagger (Canary {name})", mend=f"roll back {name} with Flagger", fights=True)
         for name in _referring(canaries, "targetRef", workload)
     ]
     return owners
@@ -162,7 +162,7 @@ def _resource(kind: str, namespace: str, name: str) -> Reconciliation | None:
 
 
 def _by_git(who: str, name: str, suspend: Reconciliation | None) -> Owner:
-    return Owner(who=who, mend=f"put {name} right in Git", suspend=suspend, fights=suspend is None)
+    return Owner(who=who, mend=f"fix {name} in Git", suspend=suspend, fights=suspend is None)
 
 
 async def _by_instance(kube: Kubernetes, workload: Workload, name: str) -> list[Owner]:

@@ -73,7 +73,11 @@ class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
                 await kube.patch(found, annotate(found, execution="check"), dry_run=True)
             except StepFailed as failure:
                 problems.append(
-                    Problem(self.what, f"refuses a patch: {failure}", "let what refuses it allow our account")
+                    Problem(
+                        self.what,
+                        f"refuses a patch: {failure}",
+                        "allow the responder's account in the webhook or policy that refuses it",
+                    )
                 )
         return problems
 

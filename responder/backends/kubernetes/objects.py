@@ -21,12 +21,12 @@ PREFIX = "rollback-responder.io"
 
 _HOPELESS = {
     "ImagePullBackOff": "its image cannot be pulled",
-    "InvalidImageName": "its image has a name that cannot be",
-    "ErrImageNeverPull": "its image is not on the node and may not be pulled",
-    "CrashLoopBackOff": "it crashes again and again",
+    "InvalidImageName": "its image name is invalid",
+    "ErrImageNeverPull": "its image is not on the node and must not be pulled",
+    "CrashLoopBackOff": "it keeps crashing",
     "RunContainerError": "it cannot be started",
     "CreateContainerError": "it cannot be created",
-    "CreateContainerConfigError": "something that it needs is missing",
+    "CreateContainerConfigError": "an object that it needs is missing",
 }
 """Reasons of a waiting container that waiting does not resolve, with an explanation."""
 
@@ -124,7 +124,7 @@ def is_ready(pod: Object) -> bool:
 
 
 def trouble_of(pod: Object) -> str:
-    """Why this pod will not become ready; empty if it still may."""
+    """Why this pod cannot become ready; empty if it still can."""
     status = pod.get("status", {})
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         waiting = container.get("state", {}).get("waiting") or {}
@@ -144,7 +144,7 @@ def other_image(pod: Object, container: str, digest: str) -> str:
         if container_status["name"] == container and (
             runs_now := digest_of(container_status.get("imageID", ""))
         ) not in ("", digest):
-            return f"pod {pod['metadata']['name']} runs {runs_now}, and the version that was good is {digest}"
+            return f"pod {pod['metadata']['name']} runs {runs_now}, but the good version is {digest}"
     return ""
 
 
@@ -169,7 +169,7 @@ def unfinished(workload: Object) -> str:
     if updated < desired:
         return f"{updated} of {desired} pods are updated"
     if total > updated:
-        return f"{total - updated} old pods are still there"
+        return f"{total - updated} old pods still exist"
     return f"{available} of {updated} updated pods are available" if available < updated else ""
 
 
@@ -197,7 +197,7 @@ def failure_of(deployment: Object, revision: Object) -> str:
     if status.get("replicas", 0) >= revision["spec"].get("replicas", 1):
         return ""  # all pods exist; the Deployment's condition disappears with its next sync
     if failure.get("status") == "True" and _is_new(failure, since):
-        return f"no pod can be made: {failure.get('message', '')}"
+        return f"no pod can be created: {failure.get('message', '')}"
     return ""
 
 

@@ -68,8 +68,7 @@ class PodTemplate(Workload[Any]):
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
     with_settings: tuple[str, ...] = Field(
         default=(),
-        description="Set by the responder: rollout settings that are a part of the value. One patch sets both: beside "
-        "the bad template, settings of ours make the controller remove good pods",
+        description="Set by the responder: rollout settings that are part of the value, set by the same patch",
     )
 
     @property
@@ -112,10 +111,10 @@ class PodTemplate(Workload[Any]):
         name = value["revision"]
         revision = next((r for r in await self.revisions(kube, found) if r["metadata"]["name"] == name), None)
         if revision is None:
-            raise StepFailed(f"{self.what} has no revision {name} any more")
+            raise StepFailed(f"{self.what} no longer has revision {name}")
         template = template_of(revision)
         if images_of(template) != value["images"]:
-            raise StepFailed(f"revision {name} has other images by now: {images_of(template)}")
+            raise StepFailed(f"revision {name} now has other images: {images_of(template)}")
         why = f"rollback {self.mark}: {self.describe(present)} → {self.describe(value)}"
         annotations = annotate(found, execution=self.mark, **{"rolled-back": why})
         cause = {"op": "add", "path": "/metadata/annotations/kubernetes.io~1change-cause", "value": why}
@@ -162,7 +161,7 @@ class PodTemplate(Workload[Any]):
             return
         for pod in pods:
             if other := other_image(pod, value["container"], digest):
-                raise StepFailed(f"{other}: {value['images'][value['container']]} names another image by now")
+                raise StepFailed(f"{other}: {value['images'][value['container']]} now refers to another image")
 
     async def assist(self, kube: Kubernetes, value: Any) -> None:
         """Deletes pods for which the controller would wait forever, one at a time."""
@@ -227,7 +226,7 @@ class PodTemplate(Workload[Any]):
         found = await self.object(kube)
         if found["spec"].get("paused") and self.when_paused == "refuse":
             raise StepFailed(
-                f"somebody has paused the rollout of {self.what} (kubectl rollout resume, or when_paused: resume)"
+                f"the rollout of {self.what} is paused (run kubectl rollout resume, or set when_paused: resume)"
             )
         await self.need_rights(kube)
         present = await self._value(kube, found)
@@ -242,17 +241,17 @@ class PodTemplate(Workload[Any]):
             f"{kind} {name}" for (kind, name), exists in zip(needed, found_references, strict=True) if exists is None
         ]
         if gone:
-            raise StepFailed(f"the good version of {self.what} needs what is not there any more: {', '.join(gone)}")
+            raise StepFailed(f"the good version of {self.what} needs objects that no longer exist: {', '.join(gone)}")
         await kube.patch(found, change, dry_run=True)  # admission webhooks can refuse before the first change
-        return (f"whether {', '.join(unseen)} are still there could not be seen: no right to",) if unseen else ()
+        return (f"cannot check whether {', '.join(unseen)} still exist: permission denied",) if unseen else ()
 
     async def check_access(self, kube: Kubernetes) -> list[Problem]:
         """Also reports other writers of the workload: a plan is refused if they would restore the bad version."""
         problems = await super().check_access(kube)
         for owner in await owners_of(kube, self):
             if owner.unseen:
-                found = f"our account may not see whether {owner.who} would bring the bad version back"
-                problems.append(Problem(self.what, found, "give it the Role of deploy/kubernetes/rights"))
+                found = f"the responder's account cannot see whether {owner.who} would restore the bad version"
+                problems.append(Problem(self.what, found, "grant the Role of deploy/kubernetes/rights"))
             elif owner.fights or self.gitops == "refuse":
                 fix = owner.mend + ("" if owner.fights else ", or set gitops: suspend")
                 problems.append(Problem(self.what, f"belongs to {owner.who}: a rollback is refused", fix))

@@ -28,7 +28,7 @@ class Pods(StrictModel):
     @model_validator(mode="after")
     def _names_the_container(self) -> Pods:
         if bool(self.container) != bool(self.digest):
-            raise ValueError("container and digest: one needs the other")
+            raise ValueError("container and digest must be set together")
         return self
 
 
@@ -54,4 +54,4 @@ class PodsCheck(Check[Kubernetes]):
             return Finding(holds=False, reason=other)
         labels = ", ".join(f"{k}={v}" for k, v in self.pods.labels.items())
         counts = f"{len(ready)} of {len(found)} pods with {labels} are ready"
-        return Finding(holds=len(ready) >= self.pods.at_least, reason=f"{counts}, wanted {self.pods.at_least}")
+        return Finding(holds=len(ready) >= self.pods.at_least, reason=f"{counts}, expected {self.pods.at_least}")

@@ -29,7 +29,7 @@ class RolloutSettings(Workload[Any]):
     resource: Literal["rollout_settings"] = "rollout_settings"
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
     fields: tuple[str, ...] = Field(
-        default=(), description="Set by the responder: the fields of the spec, where more than the usual two"
+        default=(), description="Set by the responder: the fields of the spec, if more than the usual two"
     )
 
     async def _value(self, kube: Kubernetes, found: Object) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class RolloutSettings(Workload[Any]):
 class RolloutPaused(Workload[bool]):
     """Whether the rollout of a Deployment is paused. None leaves it unchanged.
 
-    A paused Deployment does not roll a new template out. So it is resumed after the good template is set. A revert
+    A paused Deployment does not roll out a new template. So it is resumed after the good template is set. A revert
     pauses it again after the original template is rolled out. These are two changes, both without an inverse.
     """
 
@@ -91,7 +91,7 @@ class RolloutPaused(Workload[bool]):
         return await template.converged(kube, self.brings or await template.read(kube))
 
     def describe(self, value: bool | None) -> str:
-        return "as it is" if value is None else "paused" if value else "resumed"
+        return "unchanged" if value is None else "paused" if value else "resumed"
 
     def __str__(self) -> str:
         return f"pause of {self.what}"

@@ -20,10 +20,10 @@ class Replicas(Workload[int]):
 
     resource: Literal["replicas"] = "replicas"
     autoscaled: bool = Field(
-        default=False, description="Set by the responder: an autoscaler moves it too, and more is as good"
+        default=False, description="Set by the responder: an autoscaler also changes it, so more replicas are accepted"
     )
     unready: int = Field(
-        default=0, ge=0, description="Set by the responder: down to so many of a failed version need not be ready"
+        default=0, ge=0, description="Set by the responder: replicas of a failed version that need not be ready"
     )
     within: Duration = Field(default=600.0, gt=0, description="Deadline for all replicas to become ready")
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
@@ -103,7 +103,7 @@ class AutoscalerFloor(PartOfObject[int]):
         return [{"op": "add", "path": "/spec/minReplicas", "value": value}, *annotations]
 
     def __str__(self) -> str:
-        return f"fewest pods of {self.what}"
+        return f"minimum replicas of {self.what}"
 
 
 class KeptPods(Workload[str]):

@@ -143,7 +143,7 @@ class Prometheus:
             return ask(self._connect)
         except _Longer:
             raise TooMuch(
-                f"{promql!r} is more than the {format_size(_MOST)} that are taken: ask for less, as by sum by (...)"
+                f"the answer to {promql!r} exceeds {format_size(_MOST)}: aggregate it, for example with sum by (...)"
             ) from None
         except (RequestException, HTTPError) as e:
             raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
@@ -154,7 +154,7 @@ class Prometheus:
                 f"Prometheus at {self._settings.url} answered with an error: {str(e)[:_MAX_ERROR]}"
             ) from e
         except (KeyError, TypeError, AttributeError, ValueError) as e:
-            raise Unavailable(f"Prometheus at {self._settings.url} answered with something else") from e
+            raise Unavailable(f"Prometheus at {self._settings.url} answered with an unexpected body") from e
 
 
 class _Longer(Exception):
@@ -187,7 +187,7 @@ def _series(promql: str, result: Any) -> list[Series]:
             for item in result
         ]
     except (LookupError, TypeError, ValueError) as e:
-        raise StepFailed(f"{promql!r} does not give series over a time") from e
+        raise StepFailed(f"{promql!r} does not return a range vector") from e
 
 
 def _samples(promql: str, result: Any) -> list[Sample]:
@@ -196,4 +196,4 @@ def _samples(promql: str, result: Any) -> list[Sample]:
             result = [{"metric": {}, "value": result}]
         return [Sample(labels=item["metric"], value=float(item["value"][1])) for item in result]
     except (LookupError, TypeError, ValueError) as e:
-        raise StepFailed(f"{promql!r} does not give an instant vector") from e
+        raise StepFailed(f"{promql!r} does not return an instant vector") from e

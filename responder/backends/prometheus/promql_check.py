@@ -47,7 +47,7 @@ class PromqlCheck(Check[Prometheus]):
             return Finding(holds=False, answered=False, reason=f"{self.name or self.promql} has no data")
         wrong = [s for s in samples if not self._within(s.value)]
         values = "; ".join(f"{s.value:g}{self._labels(s)}" for s in (wrong or samples)[:3])
-        return Finding(holds=not wrong, reason=f"{self.name or self.promql} is {values}, wanted {self._wanted()}")
+        return Finding(holds=not wrong, reason=f"{self.name or self.promql} is {values}, expected {self._expected()}")
 
     def _labels(self, sample: Sample) -> str:
         """Those that the query does not name itself, as ` (instance=a)`; it names the metric."""
@@ -55,6 +55,6 @@ class PromqlCheck(Check[Prometheus]):
         shown = [f"{name}={value}" for name, value in labels.items() if f'{name}="{value}"' not in self.promql]
         return f" ({', '.join(shown)})" if shown else ""
 
-    def _wanted(self) -> str:
+    def _expected(self) -> str:
         bounds = (("at least", self.at_least), ("at most", self.at_most), ("above", self.above), ("below", self.below))
         return " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)

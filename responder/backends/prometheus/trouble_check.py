@@ -29,15 +29,15 @@ _IDENTIFYING = ("alertname", "service", "environment")
 class TroubleCheck(Check[Prometheus]):
     """The trouble behind these alerts is not visible in the last scrapes. Plans use it, not configurations.
 
-    It evaluates the `expression` of the policy, or else the series that the shipped rules record. For alerts of other
-    rules it holds: only the alert shows their trouble, and it lasts longer than the trouble itself.
+    It evaluates the `expression` of the policy, or else the series that the shipped rules record. It always holds for
+    alerts of other rules: only the alert itself shows their trouble, and it lasts longer than the trouble.
     """
 
     trouble_of: tuple[dict[str, str], ...] = Field(
         min_length=1, description="Labels alertname, service and environment of each alert"
     )
     expression: str = Field(default="", description="PromQL that has a result for the service while the trouble lasts")
-    service: str = Field(default="", description="Service that the expression is asked about")
+    service: str = Field(default="", description="Service that the expression is evaluated for")
     environment: str = Field(default="", description="Environment of that service")
 
     @classmethod
@@ -55,7 +55,7 @@ class TroubleCheck(Check[Prometheus]):
         names = ", ".join(sorted({labels.get("alertname", "") for labels in self.trouble_of}))
         if self.expression:
             lasts = concerning(await prometheus.query(self.expression), self.service, self.environment)
-            state = "still has a result" if lasts else "has no result any more"
+            state = "still has a result" if lasts else "no longer has a result"
             return Finding(holds=not lasts, reason=f"the `expression` for {names} {state}")
         rules = [{"alertname": labels.get("alertname", "")} for labels in self.trouble_of]
         queries = [selector(NOW, labels) for labels in self.trouble_of]
@@ -71,7 +71,7 @@ class TroubleCheck(Check[Prometheus]):
 
 
 def concerning(samples: Iterable[Sample], service: str, environment: str) -> bool:
-    """Whether any of the series is about this service; one that names none is about whatever was asked for."""
+    """Whether any of the series is about this service; a missing label matches every service and environment."""
     where = {"service": service, "environment": environment}
     return any(all(s.labels.get(name, value) == value for name, value in where.items()) for s in samples)
 

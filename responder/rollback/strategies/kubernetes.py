@@ -56,11 +56,11 @@ async def _suspended(gateway: Gateway, template: PodTemplate) -> tuple[tuple[Cha
     changes, notes = [], []
     for owner in await gateway.ask(template, lambda kube: owners_of(kube, template)):
         if owner.unseen:
-            notes.append(f"whether {owner.who} would bring the bad version back could not be seen: no right to")
+            notes.append(f"whether {owner.who} would restore the bad version is unknown: permission denied")
             continue
         if owner.fights or template.gitops == "refuse":
             raise StepFailed(
-                f"{template.what} belongs to {owner.who}, which would bring the bad version back: {owner.mend}"
+                f"{template.what} belongs to {owner.who}, which would restore the bad version: {owner.mend}"
                 + ("" if owner.fights else " (gitops: suspend lets us stop it there and go on)")
             )
         now = await gateway.read(owner.suspend) if owner.suspend is not None else "off"

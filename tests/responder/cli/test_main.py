@@ -589,7 +589,7 @@ async def test_report(ask: Run, responder: ResponderServer) -> None:
     responder.prometheus.vectors[UP] = [({}, "0")]
     code, out, _ = await ask("report")
     assert (code, out.startswith("unhealthy at ")) == (1, True)
-    assert f"{UP} is 0, wanted at least 1" in out
+    assert f"{UP} is 0, expected at least 1" in out
     assert "roll back to 2.0: responder rollback backend" in out
     code, out, _ = await ask("report", "--service", "backend", "--since", "1h", "--output", "json")
     assert (code, json.loads(out)["status"]) == (1, "unhealthy")

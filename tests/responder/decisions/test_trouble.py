@@ -82,9 +82,9 @@ HEALTHY, SICK, NO_DATA = [({}, "1")], [({}, "0")], []
 @pytest.mark.parametrize(
     ("health", "traffic", "state", "reason"),
     [
-        (SICK, SICK, "visible", f"{UP} is 0, wanted at least 1"),
+        (SICK, SICK, "visible", f"{UP} is 0, expected at least 1"),
         (SICK, NO_DATA, "visible", f"{UP} is 0"),
-        (HEALTHY, SICK, "visible", f"{TRAFFIC} is 0, wanted above 0"),
+        (HEALTHY, SICK, "visible", f"{TRAFFIC} is 0, expected above 0"),
         (HEALTHY, HEALTHY, "gone", "all health and traffic checks of backend hold"),
         (HEALTHY, NO_DATA, "unknown", "has no data"),
         (NO_DATA, NO_DATA, "unknown", "cannot tell whether BackendDown persists"),

@@ -45,7 +45,7 @@ async def test_every_check_is_evaluated_now(responder: ResponderServer) -> None:
     responder.prometheus.vectors[UP] = [({}, "0")]
     status, body = await responder.get("/api/v1/report")
     assert (status, body["status"]) == (200, "unhealthy")
-    assert [(c["check"], c["reason"]) for c in body["failed_checks"]] == [(UP, f"{UP} is 0, wanted at least 1")]
+    assert [(c["check"], c["reason"]) for c in body["failed_checks"]] == [(UP, f"{UP} is 0, expected at least 1")]
     assert (body["services"][0]["version"], body["services"][0]["rollback_target"]) == ("2.1", "2.0")
     assert any("roll back to 2.0" in advice["do"] for advice in body["recommendations"])
     responder.prometheus.vectors[UP] = [({}, "1")]

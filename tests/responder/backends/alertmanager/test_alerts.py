@@ -258,7 +258,7 @@ def test_in_a_list_as_well() -> None:
     group = read_body(as_bytes([posted(startsAt="now"), posted(), posted(endsAt="2026-11-20T00:00:00Z")]), NOW)
     assert len(group.alerts) == 1
     assert [(refusal.where, refusal.reason) for refusal in group.refused] == [
-        ("[0].startsAt", "is no datetime such as 2026-11-23T22:00:00Z: now"),
+        ("[0].startsAt", "is not a datetime such as 2026-11-23T22:00:00Z: now"),
         ("[2].startsAt", "is after endsAt"),
     ]
 

@@ -184,7 +184,7 @@ async def test_the_override_keeps_the_laws(tmp_path: Path) -> None:
     await resource.write(Local(), None, expected="shop:1")
     assert yaml.safe_load(resource.file.read_text()) == {"services": {"other": {"image": "other:7"}}}
     resource.file.write_text("nonsense")
-    with pytest.raises(StepFailed, match="is not a Compose file of ours"):
+    with pytest.raises(StepFailed, match="is not a Compose file of the responder"):
         await resource.read(Local())
 
 

@@ -141,7 +141,7 @@ async def test_what_nginx_does_not_like_is_put_back_before_anybody_reads_it(tmp_
     async with nginx_that_answers(tmp_path) as (proxy, _):
         before = proxy.include.read_text()
         resource = include(proxy, green=before, blue="server nonsense nonsense;")
-        with pytest.raises(StepFailed, match="nginx does not like the configuration for blue, so it was put back"):
+        with pytest.raises(StepFailed, match="nginx rejects the configuration for blue; the previous one was restored"):
             await resource.write(Local(), "blue", expected="green")
         assert proxy.include.read_text() == before
         assert await resource.read(Local()) == "green"

@@ -49,7 +49,7 @@ async def test_an_exit_code_is_a_halt_with_the_last_words() -> None:
 
 
 async def test_an_exit_without_a_word_is_reported_as_such() -> None:
-    with pytest.raises(StepFailed, match=r"exited with 1: \(it said nothing\)"):
+    with pytest.raises(StepFailed, match=r"exited with 1: \(no output\)"):
         await run("false")
 
 

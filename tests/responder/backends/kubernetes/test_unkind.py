@@ -165,7 +165,7 @@ async def test_no_room_for_the_bad_version_is_not_believed_of_the_good_one(
 
 
 @pytest.mark.parametrize(
-    ("starts", "why"), [("never_ready", "has timed out progressing"), ("crashes", "it crashes again and again")]
+    ("starts", "why"), [("never_ready", "has timed out progressing"), ("crashes", "it keeps crashing")]
 )
 async def test_a_good_version_that_fails_is_noticed(starts: str, why: str, cluster: Cluster, clock: Any) -> None:
     for version in "12":
@@ -177,7 +177,7 @@ async def test_a_good_version_that_fails_is_noticed(starts: str, why: str, clust
     assert clock.now < 60.0
 
 
-@pytest.mark.parametrize(("replicas", "why"), [(3, ""), (2, 'no pod can be made: pods "backend-6d-x" is forbidden')])
+@pytest.mark.parametrize(("replicas", "why"), [(3, ""), (2, 'no pod can be created: pods "backend-6d-x" is forbidden')])
 def test_a_quota_that_was_exceeded_for_a_moment(replicas: int, why: str) -> None:
     """The ReplicaSet has made all its pods since; the Deployment shows its old condition until its own next sync."""
     failure = {"type": "ReplicaFailure", "status": "True", "message": 'pods "backend-6d-x" is forbidden'}

@@ -125,7 +125,7 @@ async def test_a_range_that_is_refused_or_not_to_be_had(
 
 async def test_what_is_no_range_is_a_halt(client: Prometheus, prometheus: FakePrometheus) -> None:
     prometheus.vectors["up"] = [({}, "1")]
-    with pytest.raises(StepFailed, match="does not give series over a time"):
+    with pytest.raises(StepFailed, match="does not return a range vector"):
         await client.range("up", datetime.now(UTC), datetime.now(UTC), 15)
 
 

@@ -18,13 +18,13 @@ BACKEND, FRONTEND = {"service": "backend"}, {"service": "frontend"}
 @pytest.mark.parametrize(
     ("bounds", "vector", "holds", "reason"),
     [
-        ({"at_least": 1.0}, [({}, "1")], True, "q is 1, wanted at least 1"),
-        ({"at_least": 1.0}, [({}, "0.999")], False, "q is 0.999, wanted at least 1"),
-        ({"at_most": 1.0}, [({}, "1")], True, "wanted at most 1"),
+        ({"at_least": 1.0}, [({}, "1")], True, "q is 1, expected at least 1"),
+        ({"at_least": 1.0}, [({}, "0.999")], False, "q is 0.999, expected at least 1"),
+        ({"at_most": 1.0}, [({}, "1")], True, "expected at most 1"),
         ({"at_most": 1.0}, [({}, "1.001")], False, "q is 1.001"),
-        ({"above": 1.0}, [({}, "1")], False, "wanted above 1"),
+        ({"above": 1.0}, [({}, "1")], False, "expected above 1"),
         ({"above": 1.0}, [({}, "1.1")], True, ""),
-        ({"below": 1.0}, [({}, "1")], False, "wanted below 1"),
+        ({"below": 1.0}, [({}, "1")], False, "expected below 1"),
         ({"below": 1.0}, [({}, "0.9")], True, ""),
         ({"at_least": 0.0, "below": 0.05}, [({}, "0.01")], True, "at least 0 and below 0.05"),
         ({"at_least": 0.0, "below": 0.05}, [({}, "-0.01")], False, ""),
@@ -58,7 +58,7 @@ async def test_promql(
 async def test_a_scalar_is_one_sample(prometheus: FakePrometheus, connections: Connections) -> None:
     prometheus.results["scalar(q)"] = {"resultType": "scalar", "result": [1e9, "3"]}
     finding = await PromqlCheck(promql="scalar(q)", at_least=3.0).holds(await connections.to(Prometheus))
-    assert (finding.holds, finding.reason) == (True, "scalar(q) is 3, wanted at least 3")
+    assert (finding.holds, finding.reason) == (True, "scalar(q) is 3, expected at least 3")
 
 
 @pytest.mark.parametrize(

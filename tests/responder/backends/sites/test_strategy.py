@@ -96,7 +96,7 @@ async def test_a_cache_that_was_not_emptied_turns_it_back(aws: Aws, amazon: Amaz
         await rollback.gateway.holds(seen)
     ended = await rollback.run()
     assert ended.outcome == "reverted"
-    assert 'with version="2", wanted "1"' in ended.reason
+    assert 'with version="2", expected "1"' in ended.reason
     assert "but its body has the SHA-256" in ended.reason
     assert amazon.distributions["E1"].origin_path == "/releases/2"
 
@@ -205,7 +205,7 @@ async def test_every_address_of_an_edge_is_queried(
         rollback = Rollback(wanted, {}, health_checks=[{"http": urls[0]}])
         assert (await rollback.run()).outcome == ended, rollback.execution.reason
     if ended == "reverted":
-        assert f'{urls[1]} at 127.0.0.1 answered 200 with version="2", wanted "1"' in rollback.execution.reason
+        assert f'{urls[1]} at 127.0.0.1 answered 200 with version="2", expected "1"' in rollback.execution.reason
 
 
 async def _say(version: str, request: web.Request) -> web.Response:

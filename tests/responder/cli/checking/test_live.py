@@ -342,7 +342,7 @@ async def test_the_running_nginx(tmp_path: Path) -> None:
         with pytest.raises(StepFailed, match="knows no pink"):
             await resource.preflight(Local(), "pink")
         (here / "nginx.conf").write_text("nonsense;")
-        with pytest.raises(StepFailed, match="no color can be switched to until it passes"):
+        with pytest.raises(StepFailed, match="traffic cannot be switched until it passes"):
             await resource.preflight(Local(), "blue")
 
 

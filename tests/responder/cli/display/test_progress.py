@@ -103,19 +103,19 @@ def test_every_step_has_its_state(events: list[Event], state: str, steps: list[s
 
 def test_the_picture() -> None:
     progress, _ = seen(*FORWARD)
-    progress.show_findings([{"holds": False, "reason": "up is 0, wanted at least 1"}])
+    progress.show_findings([{"holds": False, "reason": "up is 0, expected at least 1"}])
     assert drawn(progress).splitlines() == [
         "r1  backend in production  2.1 → 2.0  running  10.0s",
         "BackendDown on backend in production",
         "✓ current release of /srv/backend: 2.1 → 2.0 1.0s",
         "▸ ready, within 1m                           8.0s",
-        "  up is 0, wanted at least 1",
+        "  up is 0, expected at least 1",
         "· healthy, within 1m",
         "━━━━━━━━━━━━━                            1 of 3",
     ]
     progress.take(event_body(*unfold("r1", [accepted(), *FORWARD, done(1, 5)])[-1]))
     progress.take(event_body(*unfold("r1", [accepted(), *FORWARD, done(1, 5), started(2, 5)])[-1]))
-    assert "wanted at least 1" not in drawn(progress), "what was found is the step's before"
+    assert "expected at least 1" not in drawn(progress), "what was found is the step's before"
 
 
 def test_the_picture_names_the_required_action() -> None:

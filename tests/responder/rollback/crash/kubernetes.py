@@ -113,7 +113,7 @@ def immediate_deployment(directory: Path) -> RollbackScenario:
 
 
 def paused_deployment(directory: Path) -> RollbackScenario:
-    """Somebody has paused its rollout, and Argo CD would bring the bad version back."""
+    """Somebody has paused its rollout, and Argo CD would restore the bad version."""
     cluster, clock = _cluster()
     for version in ("1", "2"):
         cluster.apply(deployment("backend", f"shop:{version}", replicas=2))
