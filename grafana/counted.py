@@ -1,13 +1,13 @@
-"""PromQL that more than one dashboard needs: how often something rare happened, and how long the stages took."""
+"""PromQL that several dashboards share: increases of rare counters, and durations of the stages."""
 
 from __future__ import annotations
 
 STAGES = ("firing", "received", "decided", "started", "acted", "verified")
-"""In their order: see `responder_stage_seconds` in docs/reference/metrics.md."""
+"""The stages in order: see `responder_stage_seconds` in docs/reference/metrics.md."""
 
 
 def times(series: str, by: str) -> str:
-    """How often a counter went up while it is shown, its first time included, which `increase` does not see."""
+    """The increase of a counter over the time range, including its first sample, which `increase` misses."""
     there = f"0 * last_over_time({series}[$__range])"
     return (
         f"sum by ({by}) (round(increase({series}[$__range])) or {there})"
@@ -16,7 +16,7 @@ def times(series: str, by: str) -> str:
 
 
 def stages(quantile: float) -> str:
-    """A quantile for each stage, named so that they sort in their order."""
+    """A quantile for each stage; numbered names keep the stages in order."""
     expr = f"histogram_quantile({quantile}, sum by (stage, le) (increase(responder_stage_seconds_bucket[$__range])))"
     for number, stage in enumerate(STAGES, 1):
         expr = f'label_replace({expr}, "stage", "{number} {stage}", "stage", "{stage}")'
@@ -24,7 +24,7 @@ def stages(quantile: float) -> str:
 
 
 def quantile(which: float, series: str, by: str = "") -> str:
-    """Of a histogram, over the time between two points of a graph."""
+    """A quantile of a histogram, over the rate interval of the graph."""
     return (
         f"histogram_quantile({which}, sum by ({f'{by}, ' if by else ''}le) (rate({series}_bucket[$__rate_interval])))"
     )

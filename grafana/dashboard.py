@@ -1,4 +1,4 @@
-"""A dashboard of panels: laid out in rows over 24 columns, with its variables, its links and what it marks."""
+"""A dashboard of panels: laid out in rows over 24 columns, with its variables, links and annotations."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import NamedTuple
 from grafana.panels import CHOSEN, POSTGRES, PROMETHEUS, Json, sql
 
 SCHEMA = 39
-"""Of Grafana 11.0; every newer one brings it up to date when it is loaded."""
+"""The schema version of Grafana 11.0; newer versions migrate it when they load the dashboard."""
 
 
 class Line(NamedTuple):
-    """Panels beside each other, each with its width; together they are 24 wide."""
+    """Panels beside each other, each with its width; the widths add up to 24."""
 
     height: int
     panels: Sequence[tuple[int, Json]]
 
 
 class Row(NamedTuple):
-    """Lines under a heading; one that is folded asks nothing until it is opened."""
+    """Lines under a heading; a collapsed row runs no query until it is opened."""
 
     title: str
     lines: Sequence[Line]
@@ -71,9 +71,9 @@ def _laid_out(rows: Sequence[Row]) -> list[Json]:
     return panels
 
 
-# --- what can be chosen ----------------------------------------------------------------------------------------------
+# --- variables -------------------------------------------------------------------------------------------------------
 def _datasources() -> list[Json]:
-    """What is provisioned here is chosen first; every other one of its kind can be."""
+    """A data source variable. The provisioned one is the default; any other of its kind can be selected."""
     return [
         _variable("datasource", name, label, query=kind, current={"text": text, "value": uid}, regex="")
         for name, label, kind, text, uid in (
@@ -85,7 +85,7 @@ def _datasources() -> list[Json]:
 
 
 def of_label(name: str, label: str, series: str) -> Json:
-    """The values of a label, several of them or all."""
+    """A variable with the values of a label; several of them or all can be selected."""
     query = {"query": f"label_values({series}, {name})", "refId": name}
     everything = {"includeAll": True, "multi": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"}}
     return _variable(
@@ -94,7 +94,7 @@ def of_label(name: str, label: str, series: str) -> Json:
 
 
 def of_rows(name: str, label: str, text: str, *, shown: bool = True) -> Json:
-    """One of what a query finds."""
+    """A variable with one of the values that a query returns."""
     more = {"includeAll": False, "multi": False, "current": {}, "regex": "", "sort": 0, "refresh": 1}
     return _variable("query", name, label, datasource=POSTGRES, query=text, hide=0 if shown else 2, **more)
 
@@ -109,7 +109,7 @@ SERVICES = (
 )
 
 
-# --- what is marked --------------------------------------------------------------------------------------------------
+# --- annotations ----------------------------------------------------------------------------------------------------
 DEPLOYED = """
 SELECT at AS time, service || ' ' || version || ' deployed in ' || environment AS text,
        'deployment,' || service || ',' || environment AS tags
@@ -125,9 +125,9 @@ WHERE accepted_at <= $__timeTo() AND coalesce(ended_at, now()) >= $__timeFrom() 
 
 
 def marks(*, of_service: bool = True) -> list[Json]:
-    """Deployments and rollbacks on every graph: from SQL, which needs no token and leaves nothing in Grafana behind.
+    """Deployments and rollbacks on every graph, from SQL: it needs no token and stores nothing in Grafana.
 
-    Without PostgreSQL the last one can be switched on instead.
+    Without PostgreSQL, the last annotation can be enabled instead.
     """
     chosen = "$of_service" if of_service else "TRUE"
     return [

@@ -1,4 +1,4 @@
-"""The dashboard *One execution*: its stages, steps, events and alerts, and how its service did meanwhile."""
+"""The dashboard *One execution*: its stages, steps, events and alerts, and the health of its service meanwhile."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ITS = 'service="$its_service",environment="$its_environment"'
 
 ITSELF = table(
     "The rollback",
-    "What it was for and what became of it. The time under `began` leads to the time in which it was.",
+    "Trigger, outcome and duration. The link under `began` sets the dashboard to the time range of this rollback.",
     sql("""
 SELECT service, environment, from_version, to_version, state, outcome, reason, duration_seconds AS took, changed,
        policy, strategy, requested_by, coalesce(onset_at, firing_at, accepted_at) AS began,
@@ -52,12 +52,12 @@ FROM rollback_history WHERE id = '$execution'
         colored("outcome", STATES),
         column("took", unit="s"),
         column("reason", custom_minWidth=300),
-        column("began", links=link("Show this time", ZOOM)),
+        column("began", links=link("Show this time range", ZOOM)),
     ),
 )
 STAGES = waterfall(
     "From onset to verified",
-    "Its stages, one after the other; what is not over yet counts until now.",
+    "Duration of each stage, in order; a stage in progress counts until now.",
     sql("""
 SELECT stage, greatest(extract(epoch FROM starts - first), 0) AS before,
        greatest(extract(epoch FROM ends - starts), 0) AS took
@@ -73,12 +73,12 @@ WHERE id = '$execution' AND starts IS NOT NULL ORDER BY n
 )
 TIMELINE = timeline(
     "Steps over time",
-    "When each step was under way, and its end. Choose the time of the rollback by the link under `began` above.",
+    "When each step ran, and its result. The link under `began` above selects the time range of the rollback.",
     sql("""
 SELECT at AS time, label, state AS "Value" FROM rollback_steps AS s
 CROSS JOIN LATERAL (SELECT lpad(step::text, 2, '0') || ' ' || title AS label) AS named
 CROSS JOIN LATERAL (VALUES
-    (started_at, CASE WHEN ended_at IS NULL THEN 'under way' ELSE result END), (ended_at, NULL)) AS v (at, state)
+    (started_at, CASE WHEN ended_at IS NULL THEN 'in progress' ELSE result END), (ended_at, NULL)) AS v (at, state)
 WHERE execution = '$execution' AND at IS NOT NULL ORDER BY 1
 """),
     by="label",
@@ -86,7 +86,7 @@ WHERE execution = '$execution' AND at IS NOT NULL ORDER BY 1
 )
 STEPS = table(
     "Steps",
-    "Forward and back, in their order. A step that was begun again after a crash has a row of its own.",
+    "Forward and revert steps, in order. A step that was started again after a crash has its own row.",
     sql("""
 SELECT step, title, result, extract(epoch FROM coalesce(ended_at, now()) - started_at) AS took, note, started_at
 FROM rollback_steps WHERE execution = '$execution' ORDER BY started_at, step
@@ -101,7 +101,7 @@ FROM rollback_steps WHERE execution = '$execution' ORDER BY started_at, step
 )
 EVENTS = table(
     "Events",
-    "The journal itself: written down before each act, and never changed.",
+    "The journal: written before each action, and never changed.",
     sql("""
 SELECT seq, at, type, state, coalesce(title, '') AS step, note FROM rollback_events
 WHERE execution = '$execution' ORDER BY seq
@@ -115,21 +115,21 @@ WHERE execution = '$execution' ORDER BY seq
 )
 ALERTS = table(
     "Alerts",
-    "What opened it. The name leads to the runbook, the address to the expression in Prometheus.",
+    "Alerts that triggered it. The name links to the runbook, the source to the expression in Prometheus.",
     sql("""
 SELECT alertname, starts_at, summary, labels, generator_url AS source FROM rollback_alerts
 WHERE execution = '$execution' ORDER BY starts_at, alertname
 """),
-    noValue="none: a person asked for it",
+    noValue="none: requested by a person",
     columns=(
         column("alertname", links=link("Runbook", RUNBOOK)),
         column("labels", custom_minWidth=250),
-        column("source", links=link("In Prometheus", "${__value.raw:raw}")),  # it is encoded already
+        column("source", links=link("In Prometheus", "${__value.raw:raw}")),  # already URL-encoded
     ),
 )
 DECISIONS = table(
-    "Why it acted",
-    "The decisions about its service from an hour before until its end: what allowed it and what was denied.",
+    "Decisions",
+    "Decisions about its service from one hour before the rollback until its end, allowed and denied.",
     sql("""
 SELECT d.last_at AS at, d.result, d.guard, d.reason, d.times, d.policy FROM rollback_decisions AS d
 JOIN rollback_history AS x ON x.service = d.service AND x.environment = d.environment
@@ -145,7 +145,7 @@ WHERE x.id = '$execution'
 )
 EVIDENCE = table(
     "Evidence",
-    "What was kept before anything was touched. To list and fetch it: `responder evidence ID`.",
+    "Logs and context that were collected before the first change. List and fetch them with `responder evidence ID`.",
     sql("""
 SELECT state, location, files, missing, bytes, problem, kept_at FROM evidence_kept WHERE execution = '$execution'
 """),
@@ -158,14 +158,14 @@ SELECT state, location, files, missing, bytes, problem, kept_at FROM evidence_ke
     ),
 )
 HEALTH = timeline(
-    "Its service's checks",
-    "Each check of the service that is rolled back.",
+    "Checks of the service",
+    "Results of every check of the service.",
     promql(f"max by (check_id) (probe_success{{{ITS}}})", "{{check_id}}"),
     texts={"1": ("healthy", "green"), "0": ("failing", "red")},
 )
 FIRING = timeline(
-    "Its service's alerts",
-    "When they were pending and when they fired.",
+    "Alerts of the service",
+    "When alerts of the service were pending and firing.",
     promql(
         f'max by (alertname) (ALERTS{{alertstate="firing",{ITS}}} * 2 or ALERTS{{alertstate="pending",{ITS}}})',
         "{{alertname}}",
@@ -175,28 +175,28 @@ FIRING = timeline(
 
 TOLD = text(
     "Without PostgreSQL",
-    "What this row is for.",
+    "When to use this row.",
     """
-Everything above reads one execution from the journal's views in PostgreSQL. **With `state: sqlite:`** it is shown by
-`responder explain ID` and `GET /api/v1/executions/{id}`. No series has the id of an execution for a label; what series
-know of the rollbacks of the chosen *service* in the time that is shown is below.
+The panels above read one execution from the journal's views in PostgreSQL. **With `state: sqlite:`**, use
+`responder explain ID` or `GET /api/v1/executions/{id}`. Series have no label for the ID of an execution. The panels
+below show rollbacks of the selected *service* in the selected time range.
 """,
 )
 STEP_TIMES = timeseries(
-    "How long steps took",
-    "95th percentile by kind of resource, over all services; `gate` waits for checks, `back` is a revert step.",
+    "Step duration",
+    "95th percentile by kind of resource, all services; `gate` waits for checks, `back` is a revert step.",
     promql(quantile(0.95, "responder_step_duration_seconds", "resource"), "{{resource}}"),
     unit="s",
 )
 STAGE_TIMES = timeseries(
-    "How long stages took",
-    "95th percentile of each stage, from the end of the one before. Of all services.",
+    "Stage duration",
+    "95th percentile of each stage, from the end of the previous one, all services.",
     promql(quantile(0.95, "responder_stage_seconds", "stage"), "{{stage}}"),
     unit="s",
 )
 CHOSEN_ALERTS = labels(
-    "Alerts of the chosen services",
-    "Pending and firing now.",
+    "Alerts of the selected services",
+    "Alerts that are pending or firing now.",
     promql(
         "max by (alertname, alertstate, service, environment) "
         '(ALERTS{service=~"$service",environment=~"$environment"})',
@@ -209,7 +209,7 @@ CHOSEN_ALERTS = labels(
 DASHBOARD: Json = dashboard(
     "responder-execution",
     "One execution",
-    "One rollback from its onset to its end: what was done, when, and why.",
+    "One rollback from the onset of the problem to its end: actions, times and reasons.",
     Row(
         "From the journal (PostgreSQL)",
         [

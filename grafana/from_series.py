@@ -1,4 +1,4 @@
-"""The same questions where the state is in SQLite: a row of the dashboard *Rollbacks* that asks only Prometheus."""
+"""A row of the dashboard *Rollbacks* that uses only Prometheus, for a responder with its state in SQLite."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ OPEN = ("accepted", "awaiting_approval", "running", "reverting", "stuck")
 
 TOLD = text(
     "The same from series",
-    "What this row is for.",
+    "When to use this row.",
     """
-The row above reads the journal's views in PostgreSQL. **With `state: sqlite:` there is nothing to read**: these panels
-answer the same questions from the responder's series, as far as series can. They know no single rollback and no reason:
-for those there are `responder history`, `responder explain ID` and `responder status`.
+The row above reads the journal's views in PostgreSQL. **With `state: sqlite:` it stays empty**. These panels use the
+responder's series instead. Series contain neither single rollbacks nor reasons: use `responder history`,
+`responder explain ID` and `responder status`.
 
-The annotations *Deployments* and *Rollbacks* come from PostgreSQL, too: switch them off above, and
-*Deployments (without PostgreSQL)* on.
+The annotations *Deployments* and *Rollbacks* also come from PostgreSQL. Disable them above, and enable
+*Deployments (without PostgreSQL)*.
 """,
 )
 
 
 def locked() -> Json:
-    """The state of each service's rollback as a number, for a line of a timeline."""
+    """The state of each service's rollback as a number, for a state timeline."""
     coded = (
         f'{code} * max by (service, environment) (responder_service_locked{{state="{state}",{CHOSEN}}})'
         for code, state in enumerate(OPEN, 1)
     )
     return timeline(
         "Each service, from series",
-        "State of its rollback, as far as Prometheus saw it when it looked.",
+        "State of its rollback at each scrape; shorter states are not visible.",
         promql(" or ".join(coded), "{{service}} in {{environment}}"),
         texts={str(code): (state, STATES[state]) for code, state in enumerate(OPEN, 1)},
     )
@@ -42,7 +42,7 @@ def by_stage() -> Json:
     named = {"excludeByName": unseen, "indexByName": {}, "renameByName": {"Value #A": "p50", "Value #B": "p95"}}
     return bars(
         "From onset to verified, from series",
-        "Median and 95th percentile of each stage, of all services.",
+        "Median and 95th percentile of each stage, all services.",
         promql(stages(0.5), table=True),
         promql(stages(0.95), table=True),
         over="stage",
@@ -57,20 +57,20 @@ def by_stage() -> Json:
 
 OUTCOMES = pie(
     "Outcomes, from series",
-    "Of the rollbacks that ended in this time. One that a human closed is not counted.",
+    "Outcomes of rollbacks that ended in this time range, without those that a human closed.",
     promql(times('responder_executions_total{service=~"$service"}', "outcome"), "{{outcome}}", now=True),
     colors=STATES,
 )
 ROLLBACKS = labels(
     "Rollbacks, from series",
-    "How many ended how in this time.",
+    "Rollbacks that ended in this time range, by outcome.",
     promql(times('responder_executions_total{service=~"$service"}', "service, strategy, outcome"), table=True),
     value="rollbacks",
     columns=(colored("outcome", STATES), column("rollbacks", unit="none")),
 )
 BY_GUARD = gauges(
-    "Why no rollback was made, from series",
-    "How often a guard denied, or that require approval; repeats of an incident are counted again.",
+    "Why no rollback started, from series",
+    "Decisions that a guard denied or that require approval; repeats of an incident count again.",
     promql(
         times('responder_decisions_total{result=~"deny|require_approval"}', "guard, result"),
         "{{guard}}: {{result}}",

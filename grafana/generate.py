@@ -1,4 +1,4 @@
-"""Writes the dashboards: `python -m grafana.generate`, or `--check` to compare with what is there."""
+"""Writes the dashboards: `python -m grafana.generate`. With `--check` it only compares them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ DASHBOARDS = {
 
 
 def written() -> dict[str, str]:
-    """Each file's text."""
+    """The text of each file."""
     return {name: json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n" for name, dashboard in DASHBOARDS.items()}
 
 
 def stale() -> list[str]:
-    """The files that are not what would be written, and those that nothing writes any more."""
+    """The files that differ from the generated ones, and those that are no longer generated."""
     there = {file.name: file.read_text() for file in DIRECTORY.glob("*")}
     texts = written()
     return sorted(name for name in {*there, *texts} if there.get(name) != texts.get(name))
 
 
 def main() -> int:
-    """Writes the files, or with `--check` tells which are stale (exit code 1)."""
+    """Writes the files, or with `--check` lists stale ones (exit code 1)."""
     parser = argparse.ArgumentParser(prog="python -m grafana.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a dashboard is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a dashboard is stale")
     if parser.parse_args().check:
         for name in (found := stale()):
-            print(f"grafana/dashboards/{name} is stale: python -m grafana.generate")
+            print(f"grafana/dashboards/{name} is stale: run python -m grafana.generate")
         return 1 if found else 0
     for name, text in written().items():
         (DIRECTORY / name).write_text(text)

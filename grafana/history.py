@@ -1,4 +1,4 @@
-"""What the journal's views in PostgreSQL say of all rollbacks: a row of the dashboard *Rollbacks*."""
+"""A row of the dashboard *Rollbacks*: all rollbacks in the journal's views in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPEN = column("id", links=link("This rollback", EXECUTION), custom_width=240)
 
 NOT_CLOSED = table(
     "Not closed",
-    "What is under way, waits for approval or is stuck, with the reason. The id leads to its steps.",
+    "Rollbacks that run, wait for approval or are stuck, with the reason. The ID links to the steps.",
     sql("""
 SELECT id, service, environment, state, from_version, to_version, reason,
        coalesce(onset_at, firing_at, accepted_at) AS began, now() AS until
@@ -33,7 +33,7 @@ FROM rollback_history WHERE state <> 'closed' AND $of_service ORDER BY accepted_
 )
 EACH_SERVICE = timeline(
     "Each service",
-    "State of its rollback; after the end the outcome, until the next one begins.",
+    "State of its rollback; after its end, the outcome until the next one starts.",
     sql("""
 SELECT greatest(at, $__timeFrom()) AS time, service || ' in ' || environment AS label, state AS "Value" FROM (
     SELECT e.at, e.service, e.environment, CASE e.state WHEN 'closed' THEN x.outcome ELSE e.state END AS state,
@@ -47,7 +47,7 @@ WHERE (next IS NULL OR next >= $__timeFrom()) AND $of_service ORDER BY 1
 )
 OUTCOMES = pie(
     "Outcomes",
-    "Of the rollbacks that were accepted in this time and are closed.",
+    "Outcomes of rollbacks that were accepted in this time range and are closed.",
     sql("""
 SELECT outcome, count(*) AS rollbacks FROM rollback_history
 WHERE $__timeFilter(accepted_at) AND outcome IS NOT NULL AND $of_service GROUP BY outcome ORDER BY rollbacks DESC
@@ -57,7 +57,7 @@ WHERE $__timeFilter(accepted_at) AND outcome IS NOT NULL AND $of_service GROUP B
 )
 STAGES = waterfall(
     "From onset to verified",
-    "The median of each stage of the rollbacks that succeeded, one after the other.",
+    "Median duration of each stage of successful rollbacks, in order.",
     sql("""
 WITH medians AS (
     SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM firing_at - onset_at)) AS fired,
@@ -73,8 +73,8 @@ FROM medians CROSS JOIN LATERAL (VALUES
     over="stage",
 )
 EACH_BY_STAGE = bars(
-    "Each of them by stage",
-    "The 15 newest rollbacks that succeeded: where the time went.",
+    "Successful rollbacks by stage",
+    "Duration of each stage of the 15 newest successful rollbacks.",
     sql("""
 SELECT service || ' ' || to_char(accepted_at AT TIME ZONE 'UTC', 'MM-DD HH24:MI') AS rollback,
        extract(epoch FROM firing_at - onset_at) AS "onset to alert",
@@ -89,7 +89,7 @@ ORDER BY accepted_at DESC LIMIT 15
     stacked=True,
 )
 BY_GUARD = bars(
-    "Why no rollback was made",
+    "Why no rollback started",
     "Incidents that a guard denied, or that require approval. What each guard checks: docs/reference/guards.md.",
     sql("""
 SELECT guard, count(*) FILTER (WHERE result = 'deny') AS denied,
@@ -108,8 +108,8 @@ GROUP BY guard ORDER BY count(*) DESC
 )
 DECISIONS = table(
     "Decisions",
-    "Every decision with its reason, newest first; repeats are counted in `times`. The environment is not chosen "
-    "here: an alert may name none.",
+    "Every decision with its reason, newest first; `times` counts repeats. The environment filter does not apply, "
+    "because an alert may have no environment.",
     sql("""
 SELECT last_at AS at, service, environment, result, guard, reason, times, policy, execution FROM rollback_decisions
 WHERE $__timeFilter(last_at) AND service ~ '^(${service:regex})$' ORDER BY last_at DESC LIMIT 200
@@ -123,7 +123,7 @@ WHERE $__timeFilter(last_at) AND service ~ '^(${service:regex})$' ORDER BY last_
 )
 HISTORY = table(
     "History",
-    "Every rollback that was accepted in this time. The id leads to its steps, events and alerts.",
+    "Every rollback that was accepted in this time range. The ID links to its steps, events and alerts.",
     sql("""
 SELECT id, service, environment, from_version, to_version, state, outcome, duration_seconds AS took, reason, policy,
        strategy, requested_by, coalesce(onset_at, firing_at, accepted_at) AS began, coalesce(ended_at, now()) AS until
@@ -139,7 +139,7 @@ FROM rollback_history WHERE $__timeFilter(accepted_at) AND $of_service ORDER BY 
 )
 
 ROW = Row(
-    "What was done, and what was not (PostgreSQL)",
+    "History and decisions (PostgreSQL)",
     [
         Line(6, [(24, NOT_CLOSED)]),
         Line(8, [(24, EACH_SERVICE)]),

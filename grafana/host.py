@@ -1,4 +1,4 @@
-"""The dashboard *Exporters and host*: whether the checks are asked at all, and what the machines have left."""
+"""The dashboard *Exporters and host*: whether the checks run, and the free resources of the hosts."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ def rate(series: str, labels: str = "", by: str = "instance") -> str:
 # --- the exporters ---------------------------------------------------------------------------------------------------
 UP = timeline(
     "Exporters",
-    "Whether Prometheus reaches them. While one is down its checks are missing, and what is missing is no failure.",
+    "Whether Prometheus can scrape them. While one is down, its checks have no samples, which is no failure.",
     promql(f'up{{job="exporters",{HOST}}}', "{{instance}}"),
     texts={"1": ("up", "green"), "0": ("down", "red")},
 )
 CHECKS = stat(
     "Checks",
-    "How many are configured.",
+    "Number of configured checks.",
     promql(f"sum(exporter_checks{{{HOST}}})", now=True),
     steps=((None, "blue"),),
 )
 UNANSWERED = stat(
-    "Without an answer",
-    "Checks that Prometheus asked for and got no sample of: the exporter's own fault, never the service's.",
+    "Checks without a sample",
+    "Checks whose scrape returned no sample: a fault of the exporter, never of the service.",
     promql('count(up{job="probes"} == 0) or vector(0)', now=True),
     steps=((None, "green"), (1, "red")),
 )
 RELOADED = stat(
     "Configuration",
-    "Whether the newest configuration is in use.",
+    "Whether the last load of the configuration succeeded.",
     promql(f"min(exporter_config_last_reload_successful{{{HOST}}})", now=True),
     texts={"1": ("newest", "green"), "0": ("refused", "red")},
 )
 PROBES = timeseries(
     "Probes",
-    "Answers to Prometheus by type and outcome; `unable` and `bug` are the exporter's own.",
+    "Probes by type and outcome; `unable` and `bug` are faults of the exporter.",
     promql(rate("exporter_probes_total", by="type, outcome"), "{{type}} {{outcome}}"),
     unit="reqps",
 )
 LAG = timeseries(
     "Doubt",
-    "99th percentile of what the exporter adds to a probe, and of how late its event loop is: when these grow, its "
-    "results deserve doubt.",
+    "99th percentile of the exporter's overhead per probe and of its event loop lag: when they grow, its "
+    "results are unreliable.",
     promql(quantile(0.99, "exporter_overhead_seconds"), "overhead"),
     promql(quantile(0.99, "exporter_event_loop_lag_seconds"), "event loop"),
     unit="s",
 )
 CERTIFICATES = labels(
     "Certificates",
-    "How long the certificates of the checked services are still valid.",
+    "Time until the certificates of the checked services expire.",
     promql("min by (service, environment, check_id) (probe_ssl_earliest_cert_expiry) - time()", table=True),
     value="left",
     noValue="none",
@@ -63,7 +63,7 @@ CERTIFICATES = labels(
 )
 ALERTS = labels(
     "Alerts",
-    "Pending and firing now, of exporters and hosts.",
+    "Alerts of exporters and hosts that are pending or firing now.",
     promql(
         "max by (alertname, alertstate, instance, environment) "
         '(ALERTS{alertname=~"Exporter.+|Prob.+|Resource.+|System.+|Disk.+|TargetDown|Certificate.+"})',
@@ -76,7 +76,7 @@ ALERTS = labels(
 # --- the host --------------------------------------------------------------------------------------------------------
 USED = gauges(
     "Used",
-    "Share of each resource. The rules warn above 80 % of CPU and memory and page above 95 %.",
+    "Share in use of each resource. The rules warn above 80 % of CPU and memory and page above 95 %.",
     promql(f"instance:resource_utilization:ratio{{{HOST}}} >= 0", "{{instance}} {{resource}} {{mountpoint}}", now=True),
     unit="percentunit",
     max=1,
@@ -84,7 +84,7 @@ USED = gauges(
 )
 CPU = timeseries(
     "CPU",
-    "Where the time of all CPUs went.",
+    "CPU time by mode, as a share of all CPUs.",
     promql(
         f"sum by (mode) (rate(resource_cpu_seconds_total{{{HOST}}}[$__rate_interval]))"
         f" / scalar(sum(resource_cpus{{{HOST}}}))",
@@ -95,21 +95,21 @@ CPU = timeseries(
 )
 MEMORY = timeseries(
     "Memory",
-    "What is available without swapping, and what there is.",
+    "Memory available without swapping, and total memory.",
     promql(f"resource_memory_available_bytes{{{HOST}}}", "{{instance}} available"),
     promql(f"resource_memory_size_bytes{{{HOST}}}", "{{instance}} there"),
     unit="bytes",
 )
 SWAP = timeseries(
     "Swapping",
-    "Bytes to and from swap: memory is short when these go on.",
+    "Bytes to and from swap: sustained traffic means that memory is short.",
     promql(rate("resource_swap_in_bytes_total"), "{{instance}} in"),
     promql(rate("resource_swap_out_bytes_total"), "{{instance}} out"),
     unit="Bps",
 )
 LOAD = timeseries(
     "Load",
-    "Processes that run or wait, by CPU: above 1 they queue.",
+    "Load average per CPU: above 1, processes wait.",
     *(
         promql(
             f"max by (instance) (resource_load{minutes}{{{HOST}}}) / max by (instance) (resource_cpus{{{HOST}}})",
@@ -121,13 +121,13 @@ LOAD = timeseries(
 )
 PRESSURE = timeseries(
     "Pressure",
-    "Share of the time in which something waited for the resource. Kernels without it publish nothing.",
+    "Share of time in which a task waited for the resource. Absent if the kernel lacks PSI.",
     promql(rate("resource_pressure_waiting_seconds_total", by="instance, resource"), "{{instance}} {{resource}}"),
     unit="percentunit",
 )
 DISK = timeseries(
-    "Room on disks",
-    "Share that ordinary users still have.",
+    "Free disk space",
+    "Share of space that is free for ordinary users.",
     promql(
         f"resource_disk_available_bytes{{{HOST}}} / resource_disk_size_bytes{{{HOST}}}", "{{instance}} {{mountpoint}}"
     ),
@@ -136,7 +136,7 @@ DISK = timeseries(
 )
 INODES = timeseries(
     "Inodes left",
-    "Share that is free; without one no file can be made, however much room there is.",
+    "Share of free inodes; without one, no file can be created, even with free space.",
     promql(
         f"resource_disk_inodes_free{{{HOST}}} / (resource_disk_inodes{{{HOST}}} > 0)", "{{instance}} {{mountpoint}}"
     ),
@@ -145,20 +145,20 @@ INODES = timeseries(
 )
 BUSY = timeseries(
     "Disks busy",
-    "Share of the time in which the device had something to do.",
+    "Share of time in which the device was busy.",
     promql(rate("resource_disk_busy_seconds_total", by="instance, device"), "{{instance}} {{device}}"),
     unit="percentunit",
 )
 NETWORK = timeseries(
     "Network",
-    "Bytes in and out.",
+    "Bytes received and sent.",
     promql(rate("resource_network_receive_bytes_total"), "{{instance}} in"),
     promql(rate("resource_network_transmit_bytes_total"), "{{instance}} out"),
     unit="Bps",
 )
 LOST = timeseries(
     "Network errors and drops",
-    "Packets that were lost on the way in and out.",
+    "Errors and dropped packets, received and sent.",
     promql(
         f"{rate('resource_network_receive_errors_total')} + {rate('resource_network_transmit_errors_total')}",
         "{{instance}} errors",
@@ -171,14 +171,14 @@ LOST = timeseries(
 )
 PROCESSES = timeseries(
     "Processes and files",
-    "Share of what the kernel allows.",
+    "Share of the kernel's limits in use.",
     promql(f"resource_processes{{{HOST}}} / resource_processes_limit{{{HOST}}}", "{{instance}} processes"),
     promql(f"resource_file_handles{{{HOST}}} / resource_file_handles_limit{{{HOST}}}", "{{instance}} files"),
     unit="percentunit",
 )
 CGROUP = timeseries(
     "In a container",
-    "Share of the memory limit, and of the time in which the CPU limit held it back. Absent where there are no limits.",
+    "Share of the memory limit in use, and share of time throttled by the CPU limit. Absent without limits.",
     promql(
         f"resource_cgroup_memory_working_set_bytes{{{HOST}}} / resource_cgroup_memory_limit_bytes{{{HOST}}}",
         "{{instance}} memory",
@@ -187,8 +187,8 @@ CGROUP = timeseries(
     unit="percentunit",
 )
 READ = timeline(
-    "Could be read",
-    "Whether each kind of resource could be read.",
+    "Resources read",
+    "Whether the last scrape could read each kind of resource.",
     promql(f"min by (resource) (resource_scrape_success{{{HOST}}})", "{{resource}}"),
     texts={"1": ("yes", "green"), "0": ("no", "red")},
 )
@@ -196,7 +196,7 @@ READ = timeline(
 DASHBOARD: Json = dashboard(
     "responder-host",
     "Exporters and host",
-    "Whether the checks are asked at all, and what the machines have left.",
+    "Whether the checks run, and the free resources of the hosts.",
     Row(
         "Exporters",
         [

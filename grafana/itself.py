@@ -1,4 +1,4 @@
-"""The dashboard *Responder itself*: webhooks, errors, queue, journal and latency, from its own series alone."""
+"""The dashboard *Responder itself*: webhooks, errors, queue, journal and latency, from its own series only."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ def rate(series: str, by: str) -> str:
 
 UP = timeline(
     "Replicas",
-    "Whether Prometheus reaches them.",
+    "Whether Prometheus can scrape each replica.",
     promql(f'up{{job="responder",{REPLICA}}}', "{{instance}}"),
     texts={"1": ("up", "green"), "0": ("down", "red")},
 )
 ARMED = timeline(
     "Armed",
-    "Whether each replica may act on its own.",
+    "Whether automatic rollbacks are enabled on each replica.",
     promql(f"responder_armed{{{REPLICA}}}", "{{instance}}"),
     texts={"1": ("armed", "green"), "0": ("disarmed", "red")},
 )
 RELOADED = stat(
     "Configuration",
-    "Whether every replica uses its newest configuration.",
+    "Whether the last configuration reload succeeded on every replica.",
     promql(f"min(responder_config_last_reload_successful{{{REPLICA}}})", now=True),
     texts={"1": ("newest", "green"), "0": ("refused", "red")},
 )
 UPTIME = stat(
     "Youngest replica",
-    "How long ago the one that was started last was started.",
+    "Time since the latest start of a replica.",
     promql(f'time() - max(process_start_time_seconds{{job="responder",{REPLICA}}})', now=True),
     unit="s",
     steps=((None, "blue"),),
 )
 ALERTS = labels(
     "Alerts about the responder",
-    "Pending and firing now. `RollbackAutomationArmed` is the watchdog: it fires always, and should.",
+    "Alerts that are pending or firing now. `RollbackAutomationArmed` is the watchdog and always fires.",
     promql(
         "max by (alertname, alertstate) "
         '(ALERTS{alertname=~"Responder.+|Rollback.+|RuleEvaluationFailing|DeploymentsNotReported"})',
@@ -50,19 +50,19 @@ ALERTS = labels(
 )
 WEBHOOKS = timeseries(
     "Webhooks",
-    "By what became of them. The watchdog alone makes one a minute.",
+    "Webhooks by result. The watchdog alone sends one per minute.",
     promql(rate("responder_webhooks_total", "outcome"), "{{outcome}}"),
     unit="reqps",
 )
 RECEIVED = timeseries(
     "Alerts received",
-    "Firing and resolved, repeats included.",
+    "Alerts received, firing and resolved, including repeats.",
     promql(rate("responder_alerts_total", "status"), "{{status}}"),
     unit="cps",
 )
 ANSWERS = timeseries(
-    "Time to the answer",
-    "Of webhooks: Alertmanager gives up after its own timeout and comes again.",
+    "Webhook latency",
+    "Time to answer a webhook: Alertmanager retries after its own timeout.",
     promql(quantile(0.5, "responder_webhook_duration_seconds"), "median"),
     promql(quantile(0.95, "responder_webhook_duration_seconds"), "95th percentile"),
     promql(quantile(0.99, "responder_webhook_duration_seconds"), "99th percentile"),
@@ -77,18 +77,18 @@ ERRORS = gauges(
     steps=((None, "orange"),),
 )
 UNDELIVERED = timeseries(
-    "On the way to it",
-    "What Alertmanager could not deliver, and what waits in Prometheus for Alertmanager.",
+    "Undelivered alerts",
+    "Failed webhook deliveries of Alertmanager, and alerts queued in Prometheus for Alertmanager.",
     promql(
         'sum by (instance) (rate(alertmanager_notifications_failed_total{integration="webhook"}[$__rate_interval]))',
-        "{{instance}}: failed a second",
+        "{{instance}}: failed per second",
     ),
     promql("sum by (instance) (prometheus_notifications_queue_length)", "{{instance}}: waiting"),
     unit="short",
 )
 QUEUE = timeseries(
     "Queue",
-    "Open rollbacks by state: `accepted` waits for a worker, `awaiting_approval` and `stuck` wait for a person.",
+    "Open rollbacks by state: `accepted` waits for a worker, `awaiting_approval` and `stuck` for a human.",
     promql("max by (state) (responder_executions_active)", "{{state}}"),
     unit="short",
     columns=tuple(
@@ -97,49 +97,49 @@ QUEUE = timeseries(
 )
 JOURNAL = timeline(
     "Journal",
-    "Whether it could be read at each scrape.",
+    "Whether each scrape could read the journal.",
     promql(f"responder_journal_up{{{REPLICA}}}", "{{instance}}"),
     texts={"1": ("up", "green"), "0": ("down", "red")},
 )
 READING = timeseries(
-    "Reading the journal",
-    "How long it took for a scrape: a database that is slow shows here first.",
+    "Journal read latency",
+    "Time to read the journal for a scrape: a slow database shows here first.",
     promql(f"responder_journal_read_seconds{{{REPLICA}}}", "{{instance}}"),
     unit="s",
 )
 STAGES = timeseries(
     "Latency by stage",
-    "95th percentile since the stage before: `received` and `decided` lead to a decision, `started` to work.",
+    "95th percentile since the previous stage: `received` and `decided` end with a decision, `started` with work.",
     promql(quantile(0.95, "responder_stage_seconds", "stage"), "{{stage}}"),
     unit="s",
 )
 STEPS = timeseries(
     "Steps",
-    "95th percentile by the kind of resource; `gate` waits for checks, `back` is a step of the way back.",
+    "95th percentile by kind of resource; `gate` waits for checks, `back` is a revert step.",
     promql(quantile(0.95, "responder_step_duration_seconds", "resource"), "{{resource}}"),
     unit="s",
 )
 DECISIONS = timeseries(
     "Decisions",
-    "Verdicts by the guard that decided, repeats included.",
+    "Decisions by the deciding guard, including repeats.",
     promql(rate("responder_decisions_total", "result, guard"), "{{result}}: {{guard}}"),
     unit="cps",
 )
 CPU = timeseries(
     "CPU",
-    "Of each replica's process.",
+    "CPU time per second of each replica.",
     promql(f'rate(process_cpu_seconds_total{{job="responder",{REPLICA}}}[$__rate_interval])', "{{instance}}"),
     unit="percentunit",
 )
 MEMORY = timeseries(
     "Memory",
-    "Of each replica's process.",
+    "Resident memory of each replica.",
     promql(f'process_resident_memory_bytes{{job="responder",{REPLICA}}}', "{{instance}}"),
     unit="bytes",
 )
 FILES = timeseries(
     "Open files",
-    "Of each replica's process.",
+    "Open file descriptors of each replica.",
     promql(f'process_open_fds{{job="responder",{REPLICA}}}', "{{instance}}"),
     unit="short",
 )
@@ -147,7 +147,7 @@ FILES = timeseries(
 DASHBOARD: Json = dashboard(
     "responder-itself",
     "Responder itself",
-    "Whether alerts arrive, are written down and decided in time.",
+    "Whether alerts arrive, are journaled and are decided in time.",
     Row(
         "Replicas",
         [Line(6, [(8, UP), (8, ARMED), (4, RELOADED), (4, UPTIME)])],

@@ -1,4 +1,4 @@
-"""Panels of Grafana as they stand in its JSON, each with what a reader needs: a title, a sentence, a unit."""
+"""Grafana panels as JSON, each with a title, a description and a unit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ PROMETHEUS = {"type": "prometheus", "uid": "${prometheus_datasource}"}
 POSTGRES = {"type": "grafana-postgresql-datasource", "uid": "${postgres_datasource}"}
 
 CHOSEN = 'service=~"$service",environment=~"$environment"'
-"""In PromQL: what the variables choose."""
+"""PromQL matchers for the selected services and environments."""
 
 OF_SERVICE = "service ~ '^(${service:regex})$' AND environment ~ '^(${environment:regex})$'"
-"""The same in SQL, where it is written as `$of_service`; `All` is every service, also one that is there no more."""
+"""The same in SQL, written as `$of_service`; `All` includes services that no longer exist."""
 
 RUNBOOK = "https://github.com/rollback-responder/rollback-responder/blob/main/docs/runbooks/${__value.raw}.md"
 EXECUTION = (
@@ -34,16 +34,16 @@ STATES = {
     "cancelled": "text",
     "failed": "red",
 }
-"""Of executions, and the outcomes of closed ones."""
+"""Colors of the states of executions, and of the outcomes of closed ones."""
 
 VERSIONS = {"candidate": "blue", "good": "green", "suspect": "orange", "bad": "red"}
 RESULT_COLORS = {"allow": "green", "require_approval": "yellow", "deny": "orange", "ignore": "text"}
-RESULTS = {"under way": "blue", "step_completed": "green", "step_failed": "red"}
+RESULTS = {"in progress": "blue", "step_completed": "green", "step_failed": "red"}
 
 
-# --- what is asked ---------------------------------------------------------------------------------------------------
+# --- queries ---------------------------------------------------------------------------------------------------------
 def promql(expr: str, legend: str = "", *, table: bool = False, now: bool = False) -> Json:
-    """A query over the time that is shown; `now` asks for the last value only, `table` for labels as columns."""
+    """A query over the selected time range; `now` returns the last value only, `table` returns labels as columns."""
     instant = now or table
     target: Json = {"datasource": PROMETHEUS, "expr": expr, "editorMode": "code", "instant": instant}
     return {**target, "range": not instant, "legendFormat": legend, "format": "table" if table else "time_series"}
@@ -59,7 +59,7 @@ def sql(text: str) -> Json:
     }
 
 
-# --- how it looks ----------------------------------------------------------------------------------------------------
+# --- display ---------------------------------------------------------------------------------------------------------
 def panel(
     kind: str,
     title: str,
@@ -74,7 +74,7 @@ def panel(
     transformations: tuple[Json, ...] = (),
     **defaults: Any,
 ) -> Json:
-    """`colors` says how a text is colored, `texts` also what it is shown as; `steps` color numbers."""
+    """`colors` maps texts to colors, `texts` also maps them to other texts; `steps` color numbers."""
     mappings = {**{value: (value, color) for value, color in (colors or {}).items()}, **(texts or {})}
     return {
         "type": kind,
@@ -108,11 +108,11 @@ def _mappings(texts: dict[str, tuple[str, str]]) -> list[Json]:
 
 
 _MANY = ("timeseries", "barchart", "piechart")
-"""Panels that show many things at once, each in its own color."""
+"""Options of panels that show many series, each in its own color."""
 
 
 def column(name: str, **properties: Any) -> Json:
-    """What is different about one column or series; `_` in a property stands for the dot of Grafana's name for it."""
+    """Overrides of one column or series; `_` in a property stands for the dot in Grafana's name."""
     settings = [{"id": key.replace("custom_", "custom."), "value": value} for key, value in properties.items()]
     return {"matcher": {"id": "byName", "options": name}, "properties": settings}
 
@@ -122,13 +122,13 @@ def link(title: str, url: str) -> list[Json]:
 
 
 def colored(name: str, colors: dict[str, str]) -> Json:
-    """A column of words that have colors."""
+    """A column of colored texts."""
     mappings = _mappings({value: (value, color) for value, color in colors.items()})
     return column(name, mappings=mappings, custom_cellOptions={"type": "color-text"}, custom_width=130)
 
 
 def stat(title: str, description: str, *queries: Json, unit: str = "none", **more: Any) -> Json:
-    """One number, or one word, of now."""
+    """The current value, as a number or a text."""
     last = {"calcs": ["lastNotNull"], "fields": "", "values": False}
     options = {"colorMode": "background", "graphMode": "none", "justifyMode": "center", "textMode": "auto"}
     return panel("stat", title, description, *queries, unit=unit, options={**options, "reduceOptions": last}, **more)
@@ -141,7 +141,7 @@ def table(title: str, description: str, *queries: Json, **more: Any) -> Json:
 
 
 def labels(title: str, description: str, query: Json, *, value: str = "", **more: Any) -> Json:
-    """A table of what labels say now; without a name for it the value is not shown."""
+    """A table of the current labels; the value is hidden unless it has a name."""
     hidden = {"Time": True, "__name__": True, **({} if value else {"Value": True})}
     organize = {"excludeByName": hidden, "renameByName": {"Value": value} if value else {}, "indexByName": {}}
     return table(title, description, query, transformations=({"id": "organize", "options": organize},), **more)
@@ -165,7 +165,7 @@ def timeseries(title: str, description: str, *queries: Json, unit: str, style: s
 
 
 def timeline(title: str, description: str, *queries: Json, by: str = "", **more: Any) -> Json:
-    """States over time, one line each; rows of a table are parted `by` a column."""
+    """A state timeline; rows of a table are partitioned `by` a column."""
     parted = {"fields": [by], "keepFields": False, "naming": {"asLabels": True}}
     options = {
         "mergeValues": True,
@@ -204,14 +204,14 @@ def bars(
 
 
 def waterfall(title: str, description: str, query: Json, *, over: str) -> Json:
-    """Bars that begin where the one before ended: the column `before` is there and cannot be seen."""
+    """Bars that begin where the previous one ended: the column `before` is invisible."""
     unseen = {"legend": True, "tooltip": True, "viz": False}
     invisible = column("before", color={"mode": "fixed", "fixedColor": "transparent"}, custom_hideFrom=unseen)
     return bars(title, description, query, over=over, unit="s", stacked=True, columns=(invisible,))
 
 
 def gauges(title: str, description: str, *queries: Json, unit: str, **more: Any) -> Json:
-    """A bar for each series, with its last value."""
+    """A bar for each series with its last value."""
     last = {"calcs": ["lastNotNull"], "fields": "", "values": False}
     options = {"displayMode": "basic", "orientation": "horizontal", "reduceOptions": last, "showUnfilled": True}
     more.setdefault("min", 0)
@@ -219,7 +219,7 @@ def gauges(title: str, description: str, *queries: Json, unit: str, **more: Any)
 
 
 def pie(title: str, description: str, *queries: Json, colors: dict[str, str], rows: tuple[str, str] = ("", "")) -> Json:
-    """Shares of a whole: of series, or of `rows` with two columns, a name and a number."""
+    """A pie chart of series, or of `rows` with two columns, a name and a number."""
     shares = {"calcs": ["lastNotNull"], "fields": "", "values": False}
     named = ({"fieldName": rows[0], "handlerKey": "field.name"}, {"fieldName": rows[1], "handlerKey": "field.value"})
     turned = ({"id": "rowsToFields", "options": {"mappings": list(named)}},) if rows[0] else ()

@@ -1,4 +1,4 @@
-"""The dashboard *Rollbacks*: what is going on now, what was done and what was not, and why."""
+"""The dashboard *Rollbacks*: current state, history, and the reasons of decisions."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from grafana.panels import (
 
 
 def _active(states: str) -> Json:
-    """How many executions are in these states: every replica tells the same, so the greatest counts."""
+    """The number of executions in these states: every replica reports the same, so it takes the maximum."""
     return promql(f'sum(max by (state) (responder_executions_active{{state=~"{states}"}}))', now=True)
 
 
 ARMED = stat(
     "Automation",
-    "Whether it may act on its own. Disarmed: stopped by hand, or the watchdog is silenced or stays away; "
-    "`responder status` says why.",
+    "Whether automatic rollbacks are enabled. Disarmed: stopped by hand, or the watchdog is silenced or missing; "
+    "`responder status` shows why.",
     promql("min(responder_armed)", now=True),
     texts={"1": ("armed", "green"), "0": ("disarmed", "red")},
 )
 UNDER_WAY = stat(
     "Under way",
-    "Rollbacks that are being carried out, forward or back.",
+    "Rollbacks in progress, including reverts.",
     _active("accepted|running|reverting"),
     steps=((None, "green"), (1, "blue")),
 )
 WAITING = stat(
     "Waiting for approval",
-    "Plans that a human has to approve: `responder approve ID`.",
+    "Plans that a human must approve: `responder approve ID`.",
     _active("awaiting_approval"),
     steps=((None, "green"), (1, "yellow")),
 )
 STUCK = stat(
     "Stuck",
-    "Rollbacks that lock their service until a human has looked: `responder close ID --reason WHY`.",
+    "Rollbacks that lock their service until a human closes them: `responder close ID --reason WHY`.",
     promql("max(responder_stuck_executions)", now=True),
     steps=((None, "green"), (1, "red")),
 )
 BRAKE = stat(
     "Circuit breaker",
-    "Services in trouble within limits.circuit_breaker.within, as a share of the limit of an environment: at 100 % it "
+    "Services in trouble within limits.circuit_breaker.within, as a share of the limit per environment: 100 % "
     "denies all automatic rollbacks.",
     promql(
         'max by (environment) (responder_services_in_trouble{environment=~"$environment"})'
@@ -65,20 +65,20 @@ BRAKE = stat(
 )
 JOURNAL = stat(
     "Journal",
-    "Whether every replica could read the journal. Where one cannot, it answers alerts with 503 and does nothing.",
+    "Whether every replica can read the journal. A replica that cannot answers alerts with 503 and does nothing.",
     promql("min(responder_journal_up)", now=True),
     texts={"1": ("up", "green"), "0": ("down", "red")},
 )
 LOCKED = labels(
     "Locked services",
-    "Services with a rollback that is not closed: no other one of them is begun.",
+    "Services with an open rollback: no other rollback of them can start.",
     promql(f"max by (service, environment, state) (responder_service_locked{{{CHOSEN}}})", table=True),
     noValue="none",
     columns=(colored("state", STATES),),
 )
 ALERTS = labels(
-    "Alerts that ask for a rollback",
-    "Firing now, as Prometheus has it. Whether they are silenced only Alertmanager knows.",
+    "Alerts that request a rollback",
+    "Firing now in Prometheus. Only Alertmanager knows whether they are silenced.",
     promql(
         f'max by (alertname, service, environment) (ALERTS{{alertstate="firing",rollback="true",{CHOSEN}}})', table=True
     ),
@@ -87,7 +87,7 @@ ALERTS = labels(
 )
 COOLDOWNS = gauges(
     "Cooldowns left",
-    "How long until a policy may act on a service again.",
+    "Time until a policy can act on a service again.",
     promql(
         'max by (policy, service) (responder_cooldown_until_timestamp_seconds{service=~"$service"}) - time() > 0',
         "{{policy}}: {{service}}",
@@ -99,7 +99,7 @@ COOLDOWNS = gauges(
 )
 FAILED_CHECKS = timeseries(
     "Failed checks, deployments and rollbacks",
-    "Checks that failed within five minutes, with what was deployed (blue) and rolled back (orange).",
+    "Checks that failed within five minutes, with deployments (blue) and rollbacks (orange).",
     promql(
         f"sum by (service, environment) (check:probe_failures:count5m{{{CHOSEN}}})", "{{service}} in {{environment}}"
     ),
@@ -118,7 +118,7 @@ NOW = Row(
 DASHBOARD: Json = dashboard(
     "responder-rollbacks",
     "Rollbacks",
-    "What is going on now, what was rolled back, and why it acted or did not.",
+    "Current state, history of rollbacks, and the reasons of decisions.",
     NOW,
     history.ROW,
     from_series.ROW,

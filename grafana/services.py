@@ -1,4 +1,4 @@
-"""The dashboard *Services*: health by check, what runs, what would be gone back to, and what never will be."""
+"""The dashboard *Services*: health by check, running versions, rollback targets and quarantined versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLACE = "{{service}} in {{environment}}"
 
 HEALTH = timeline(
     "Health by check",
-    "What each check said. A gap is no answer, which is neither health nor failure.",
+    "Result of each check. A gap is a missing sample, which is neither success nor failure.",
     promql(
         f"max by (service, environment, check_id) (probe_success{{{CHOSEN}}})",
         "{{service}} in {{environment}}: {{check_id}}",
@@ -30,8 +30,8 @@ HEALTH = timeline(
     texts={"1": ("healthy", "green"), "0": ("failing", "red")},
 )
 REASONS = labels(
-    "Failing now, and why",
-    "Checks that fail at this moment, with the one reason that the exporter gives.",
+    "Failing checks",
+    "Checks that fail now, with the reason from the exporter.",
     promql(
         "max by (service, environment, check_id, reason) (label_replace("
         f'{{__name__=~"probe_failed_due_to_.+",{CHOSEN}}} == 1, '
@@ -41,26 +41,26 @@ REASONS = labels(
     noValue="none",
 )
 DURATION = timeseries(
-    "How long checks take",
-    "The slowest of each service's checks.",
+    "Check duration",
+    "Slowest check of each service.",
     promql(f"max by (service, environment) (probe_duration_seconds{{{CHOSEN}}})", PLACE),
     unit="s",
 )
 ERRORS = timeseries(
     "Error ratio",
-    "Share of requests that the service answered with 5xx, within five minutes (alert_rules/errors.yml).",
+    "Share of requests answered with 5xx within five minutes (alert_rules/errors.yml).",
     promql(f"service_environment:http_errors:ratio5m{{{CHOSEN}}}", PLACE),
     unit="percentunit",
 )
 LATENCY = timeseries(
     "Latency, 95th percentile",
-    "Of the requests within five minutes (alert_rules/latency.yml).",
+    "95th percentile of requests within five minutes (alert_rules/latency.yml).",
     promql(f"service_environment:http_request_duration_seconds:p95_5m{{{CHOSEN}}}", PLACE),
     unit="s",
 )
 TROUBLE = timeline(
     "Trouble",
-    "What the alert rules call trouble, whether or not anything was deployed.",
+    "Conditions of the alert rules, regardless of deployments.",
     promql(
         f"max by (service, environment, alertname) (service_environment:trouble{{{CHOSEN}}} > bool -1)",
         "{{service}} in {{environment}}: {{alertname}}",
@@ -69,7 +69,7 @@ TROUBLE = timeline(
 )
 RUNNING = labels(
     "What runs",
-    "The version that was told last, or that a rollback put there, and what is known of it.",
+    "The version that was last reported or restored by a rollback, with its status.",
     promql(
         f"max by (service, environment, version, status, deployment_id) (responder_deployment_info{{{CHOSEN}}})",
         table=True,
@@ -78,14 +78,13 @@ RUNNING = labels(
 )
 TARGETS = labels(
     "Last good",
-    "Where a rollback would go: the newest version that is known good and does not run. A service without one cannot "
-    "be rolled back.",
+    "Rollback target: the newest known good version that does not run. A service without one cannot be rolled back.",
     promql(f"max by (service, environment, version) (responder_target_info{{{CHOSEN}}})", table=True),
     noValue="none",
 )
 AGE = labels(
     "Deployed",
-    "How long ago what runs was deployed; absent where a rollback put it there. A policy acts only within "
+    "Time since the running version was deployed; absent if a rollback restored it. A policy acts only within "
     "`deployed_within`.",
     promql(f"time() - max by (service, environment) (responder_deployment_timestamp_seconds{{{CHOSEN}}})", table=True),
     value="ago",
@@ -93,8 +92,8 @@ AGE = labels(
 )
 QUARANTINED = table(
     "Quarantined",
-    "Versions that are never gone back to: `bad` was rolled back from, `suspect` did not recover after a rollback. "
-    "`responder mark SERVICE VERSION good` lifts it.",
+    "Versions that are never a rollback target: `bad` was rolled back, `suspect` did not recover after a rollback. "
+    "Release one with `responder mark SERVICE VERSION good`.",
     sql("""
 SELECT service, environment, version, status, reason, status_at AS since, deployed_at FROM service_versions
 WHERE status IN ('bad', 'suspect') AND $of_service ORDER BY status_at DESC LIMIT 200
@@ -104,7 +103,7 @@ WHERE status IN ('bad', 'suspect') AND $of_service ORDER BY status_at DESC LIMIT
 )
 GOOD = table(
     "Versions",
-    "Every version that is not quarantined, newest first; past one with `no_rollback` nothing is rolled back.",
+    "Every version that is not quarantined, newest first. A version with `no_rollback` is never rolled back.",
     sql("""
 SELECT service, environment, version, status, CASE WHEN runs THEN 'runs' ELSE '' END AS now, deployed_at, reason,
        no_rollback
@@ -115,7 +114,7 @@ ORDER BY deployed_at DESC NULLS LAST LIMIT 200
 )
 DEPLOYMENTS = table(
     "Deployments",
-    "Everything that was told, and what rollbacks put back.",
+    "Reported deployments, and versions that rollbacks restored.",
     sql("""
 SELECT at, service, environment, version, status, recorded_by, coalesce(rolled_back_by, '') AS rolled_back_by, artifact
 FROM deployments WHERE $__timeFilter(at) AND $of_service ORDER BY at DESC LIMIT 500
@@ -125,15 +124,15 @@ FROM deployments WHERE $__timeFilter(at) AND $of_service ORDER BY at DESC LIMIT 
 
 TOLD = text(
     "Without PostgreSQL",
-    "What this row is for.",
+    "When to use this row.",
     """
-The row above reads the views in PostgreSQL. **With `state: sqlite:`** series know what runs and where a rollback would
-go (*What runs*, *Last good*), and how many versions are quarantined. Which, and why: `responder versions SERVICE`.
+The row above reads the views in PostgreSQL. **With `state: sqlite:`**, series show the running version and the rollback
+target (*What runs*, *Last good*), and the number of quarantined versions. List them with `responder versions SERVICE`.
 """,
 )
 COUNTS = labels(
     "Versions by status",
-    "How many are known; `bad` and `suspect` are quarantined.",
+    "Number of known versions; `bad` and `suspect` are quarantined.",
     promql(f"max by (service, environment, status) (responder_versions{{{CHOSEN}}})", table=True),
     value="versions",
     columns=(colored("status", VERSIONS), column("versions", unit="none")),
@@ -142,7 +141,7 @@ COUNTS = labels(
 DASHBOARD: Json = dashboard(
     "responder-services",
     "Services",
-    "How each service does, which version runs, and which are good or quarantined.",
+    "Health of each service, its running version, and its good and quarantined versions.",
     Row(
         "Health",
         [

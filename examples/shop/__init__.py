@@ -1,1 +1,1 @@
-"""A sample service with a good release and bad ones, run by a supervisor as an ordinary server would run it."""
+"""A sample service with good and bad releases, run by a supervisor as on an ordinary server."""

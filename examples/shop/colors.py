@@ -1,7 +1,7 @@
-"""The shop in two colors on one disk: each has its releases, and one small file says which has the customers.
+"""The shop in two colors on one disk: each color has its releases, and a small file names the live color.
 
 python -m examples.shop.colors run blue       serves until SIGTERM
-python -m examples.shop.colors ship 1.1       puts a release live in the idle color, and tells the responder
+python -m examples.shop.colors ship 1.1       deploys a release to the idle color, and reports it
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ COLORS = ("blue", "green")
 
 
 def upstream(color: str) -> str:
-    """What the proxy reads. The responder's configuration says the same."""
+    """The configuration line that the proxy includes. The responder's configuration has the same text."""
     return f"set $live shop-{color}:{PORT};"
 
 
 def run(color: str) -> None:
-    """Keeps the current release of this color running. The very first start makes the releases; blue is live then."""
+    """Keeps the current release of this color running. The first start creates the releases and makes blue live."""
     root = ROOT / color
     root.mkdir(parents=True, exist_ok=True)
     if not (root / "current").is_symlink():
@@ -43,37 +43,37 @@ def run(color: str) -> None:
 
 
 def ship(version: str, responder: list[str]) -> None:
-    """As any deployment does it: into the idle color, up, the customers there, and the last line tells of it."""
+    """Deploys like any pipeline: starts the release in the idle color, switches the traffic, and reports it."""
     live = next(color for color in COLORS if LIVE.read_text().strip() == upstream(color))
     at = datetime.now(UTC).isoformat()
     if _runs(live) != version:
         (live,) = set(COLORS) - {live}
         _start(live, version)
-        at = datetime.now(UTC).isoformat()  # when customers get it: what was wrong before that is not its fault
+        at = datetime.now(UTC).isoformat()  # when customers get it: earlier problems are not caused by it
         _replace(LIVE, upstream(live))
-    print(f"{version} has the customers, in {live}", flush=True)
-    tell = ["responder", "deployed", "shop", version, "--at", at, "--token-file", TOKEN, *responder]
-    sys.exit(subprocess.run(tell, check=False).returncode)
+    print(f"{version} is live in {live}", flush=True)
+    report = ["responder", "deployed", "shop", version, "--at", at, "--token-file", TOKEN, *responder]
+    sys.exit(subprocess.run(report, check=False).returncode)
 
 
 def _start(color: str, version: str) -> None:
     root = ROOT / color
     if not (root / "releases" / version).is_dir():
-        sys.exit(f"there is no release {version}: {', '.join(sorted(releases.RELEASES))}")
+        sys.exit(f"unknown release {version}: expected one of {', '.join(sorted(releases.RELEASES))}")
     new = root / "current.new"
     new.unlink(missing_ok=True)
     new.symlink_to(Path("releases") / version)
     new.replace(root / "current")
     os.chdir(root)
     if supervisor.restart():
-        sys.exit(f"{version} does not start in {color}; the customers are still with the other one")
+        sys.exit(f"{version} does not start in {color}; the other color stays live")
 
 
 def _runs(color: str) -> str:
-    asking = http.client.HTTPConnection(f"shop-{color}", PORT, timeout=5)
-    with contextlib.closing(asking):
-        asking.request("GET", "/health")
-        return str(json.loads(asking.getresponse().read())["version"])
+    connection = http.client.HTTPConnection(f"shop-{color}", PORT, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", "/health")
+        return str(json.loads(connection.getresponse().read())["version"])
 
 
 def _replace(file: Path, text: str) -> None:
@@ -83,7 +83,7 @@ def _replace(file: Path, text: str) -> None:
 
 
 def main() -> None:
-    """The command line. What follows a version goes to `responder deployed`."""
+    """The command line. Arguments after the version are passed to `responder deployed`."""
     parser = argparse.ArgumentParser(description="The shop in two colors.")
     commands = parser.add_subparsers(required=True, dest="command")
     commands.add_parser("run").add_argument("color", choices=COLORS)

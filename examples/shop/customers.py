@@ -1,4 +1,4 @@
-"""Ten requests a second, for ever: a page, then a checkout. What they see is in the last line of the log."""
+"""Sends ten requests per second, a page and then a checkout, and logs the results."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
-A_SECOND = 10
-PATIENCE = 2.0
+PER_SECOND = 10
+TIMEOUT = 2.0
 ALIVE = Path("/tmp/alive")
-"""Touched by each request, for the health check: customers who have stopped asking would look like peace."""
+"""Touched by each request, for the health check: without requests, no error would show."""
 
 
-def seen(url: str) -> str:
-    """What one request ended in: its status and the release that answered, or the error."""
+def request(url: str) -> str:
+    """The result of one request: its status and the release that answered, or the error."""
     there = urlsplit(url)
-    asking = http.client.HTTPConnection(there.netloc, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(there.netloc, timeout=TIMEOUT)
     try:
-        asking.request("GET", there.path)
-        answer = asking.getresponse()
+        connection.request("GET", there.path)
+        answer = connection.getresponse()
         answer.read()
-        return f"{answer.status} from {answer.headers.get('X-Release', 'the front')}"
+        return f"{answer.status} from {answer.headers.get('X-Release', 'the front end')}"
     except (OSError, http.client.HTTPException) as e:
         return type(e).__name__
     finally:
-        asking.close()
+        connection.close()
 
 
 def main() -> None:
-    """Asks each URL of the command line in turn, and tells every 5 s."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as the first process of a container it would not end by it
-    urls, counted, tell = sys.argv[1:], Counter[str](), time.monotonic() + 5
+    """Requests each URL of the command line in turn, and prints the results every 5 s."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # PID 1 of a container ignores SIGTERM by default
+    urls, counted, report_at = sys.argv[1:], Counter[str](), time.monotonic() + 5
     while True:
         for url in urls:
-            counted[seen(url)] += 1
+            counted[request(url)] += 1
             ALIVE.touch()
-            time.sleep(1 / A_SECOND)
-        if time.monotonic() > tell:
+            time.sleep(1 / PER_SECOND)
+        if time.monotonic() > report_at:
             print(", ".join(f"{n} x {what}" for what, n in sorted(counted.items())), flush=True)
             counted.clear()
-            tell += 5
+            report_at += 5
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs once, when the database is made: the shop may write orders, and do nothing else.
+# Runs once, when the database is created: the shop can insert orders and do nothing else.
 set -eu
 psql -X -v ON_ERROR_STOP=1 -U postgres <<'SQL'
 \set shop `cat /run/secrets/shop_database`

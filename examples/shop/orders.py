@@ -1,4 +1,4 @@
-"""The shop's orders in PostgreSQL, each written over a connection of one pool."""
+"""The shop's orders in PostgreSQL, written through a connection pool."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import asyncpg
 
 T = TypeVar("T")
 
-PATIENCE = 0.5
+TIMEOUT = 0.5
 """Seconds that a checkout waits for a free connection."""
 
 
 class Orders:
-    """A pool for threads. Where a release does not give its connections back, the pool is empty after a while."""
+    """A connection pool for threads. A release that leaks connections exhausts it."""
 
-    def __init__(self, dsn: str, password_file: str, size: int, *, release: str, gives_back: bool) -> None:
+    def __init__(self, dsn: str, password_file: str, size: int, *, release: str, releases_connections: bool) -> None:
         self._release = release
-        self._gives_back = gives_back
+        self._releases_connections = releases_connections
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         password = Path(password_file).read_text().strip()
@@ -38,15 +38,15 @@ class Orders:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
 
     async def _order(self) -> bool:
-        connection = await self._pool.acquire(timeout=PATIENCE)
+        connection = await self._pool.acquire(timeout=TIMEOUT)
         try:
             await connection.execute("INSERT INTO orders (release) VALUES ($1)", self._release)
         finally:
-            if self._gives_back:  # the bug of 1.1, and of 1.2 that was to mend it
+            if self._releases_connections:  # the bug of 1.1, and of 1.2, which was meant to fix it
                 await self._pool.release(connection)
         return True
 
 
 async def _pool(dsn: str, password: str, size: int) -> Any:
-    # No connection is made yet: a shop that starts before its database is there serves its page meanwhile.
+    # Opens no connection yet: a shop that starts before its database already serves its page.
     return await asyncpg.create_pool(dsn, password=password, min_size=0, max_size=size, timeout=2)

@@ -1,4 +1,4 @@
-"""Builds the shop's releases into a directory, laid out as deploy tools do: `releases/<version>` and `current`."""
+"""Creates the shop's releases in the layout of common deployment tools: `releases/<version>` and `current`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import shutil
 from pathlib import Path
 
 RELEASES = {"1.0": True, "1.1": False, "1.2": False, "1.3": True}
-"""Each version, and whether it gives its database connections back."""
+"""Each version, and whether it releases its database connections."""
 
 
 def build(root: Path, live: str = "1.0") -> None:
-    """Every release, and the link to the one that is live first."""
-    for version, gives_back in RELEASES.items():
+    """Creates every release, and the link to the one that is live first."""
+    for version, releases_connections in RELEASES.items():
         release = root / "releases" / version
         release.mkdir(parents=True, exist_ok=True)
         for file in ("server.py", "orders.py"):
             shutil.copy(Path(__file__).with_name(file), release)
-        release_info = {"version": version, "gives_connections_back": gives_back}
+        release_info = {"version": version, "releases_connections": releases_connections}
         (release / "release.json").write_text(json.dumps(release_info) + "\n")
     (root / "current").symlink_to(Path("releases") / live)

@@ -1,9 +1,9 @@
-"""The shop: a page, a checkout that needs a database connection, its health, and its numbers for Prometheus.
+"""The shop: a page, a checkout that needs a database connection, a health endpoint, and metrics for Prometheus.
 
-A release is this file, `orders.py` and a `release.json` beside it. Where SHOP_DATABASE names a PostgreSQL, orders are
-written there; else connections are only counted. Releases 1.1 and 1.2 forget to give a database connection back after a
-checkout. Nothing is wrong until the pool is empty; from then on no checkout works, while the page still opens and
-/health still says that all is well. That is why what customers see decides, and not what a service says of itself.
+A release consists of this file, `orders.py` and a `release.json` beside it. With SHOP_DATABASE set, orders are written
+to that PostgreSQL; otherwise connections are only counted. Releases 1.1 and 1.2 do not release a database connection
+after a checkout. Once the pool is empty, every checkout fails, while the page and /health still answer 200. That is why
+health checks test what customers see, not what a service reports about itself.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ CONNECTIONS = 40
 
 
 class Database(Protocol):
-    """What a checkout needs."""
+    """The database of the checkout."""
 
     def use(self) -> bool: ...
 
 
 class Pool:
-    """Stands for the connections where there is no database."""
+    """Simulates a connection pool without a database."""
 
-    def __init__(self, size: int, *, gives_back: bool) -> None:
+    def __init__(self, size: int, *, releases_connections: bool) -> None:
         self._free = size
-        self._gives_back = gives_back
+        self._releases_connections = releases_connections
         self._lock = threading.Lock()
 
     def use(self) -> bool:
-        """Whether there was a connection left to work with."""
+        """Whether a connection was free."""
         with self._lock:
             if self._free == 0:
                 return False
-            if not self._gives_back:  # the bug of 1.1, and of 1.2 that was to mend it
+            if not self._releases_connections:  # the bug of 1.1, and of 1.2, which was meant to fix it
                 self._free -= 1
             return True
 
@@ -63,16 +63,16 @@ class Shop(BaseHTTPRequestHandler):
             case "/checkout" if self.pool.use():
                 self._answer(200, "Thank you for your order.\n")
             case "/checkout":
-                self._answer(500, "no database connection is left\n")
+                self._answer(500, "no database connection available\n")
             case "/health":
                 self._send(200, json.dumps({"status": "ok", "version": self.version}), "application/json")
             case "/metrics":
                 self._send(200, self._metrics(), "text/plain; version=0.0.4")
             case _:
-                self._answer(404, "there is no such page\n")
+                self._answer(404, "page not found\n")
 
     def _answer(self, code: int, text: str) -> None:
-        """What customers ask for counts; what the monitoring asks for does not."""
+        """Counts requests of customers, but not those of the monitoring."""
         with self.counting:
             self.answered[code] += 1
         self._send(code, text, "text/plain")
@@ -93,36 +93,40 @@ class Shop(BaseHTTPRequestHandler):
         return "\n".join(["# TYPE http_requests_total counter", *lines, ""])
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name is given
-        """Nothing: 20 lines a second would hide what matters."""
+        """Logs nothing: 20 lines per second would hide important lines."""
 
 
-def _database(release: str, *, gives_back: bool) -> Database:
+def _database(release: str, *, releases_connections: bool) -> Database:
     if not (dsn := os.environ.get("SHOP_DATABASE")):
-        return Pool(CONNECTIONS, gives_back=gives_back)
-    orders = importlib.import_module("orders")  # beside this file; only here is its driver needed
+        return Pool(CONNECTIONS, releases_connections=releases_connections)
+    orders = importlib.import_module("orders")  # beside this file; imported here because only it needs the driver
     database: Database = orders.Orders(
-        dsn, os.environ["SHOP_DATABASE_PASSWORD_FILE"], CONNECTIONS, release=release, gives_back=gives_back
+        dsn,
+        os.environ["SHOP_DATABASE_PASSWORD_FILE"],
+        CONNECTIONS,
+        release=release,
+        releases_connections=releases_connections,
     )
     return database
 
 
 def main() -> None:
-    """Serves on the listening socket that the supervisor hands over, until it says TERM or is gone itself."""
+    """Serves on the listening socket of the supervisor until SIGTERM or until the supervisor exits."""
     release = json.loads(Path(__file__).with_name("release.json").read_text())
     Shop.version = release["version"]
-    Shop.pool = _database(release["version"], gives_back=release["gives_connections_back"])
+    Shop.pool = _database(release["version"], releases_connections=release["releases_connections"])
     server = ThreadingHTTPServer(("127.0.0.1", 0), Shop, bind_and_activate=False)
-    server.daemon_threads = False  # so that closing waits for the answers under way
+    server.daemon_threads = False  # so that closing waits for running requests
     server.socket.close()
     server.socket = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 
     def follow_the_supervisor() -> None:
-        os.read(0, 1)  # nobody ever writes: it returns when the other end is gone
+        os.read(0, 1)  # nothing is ever written: it returns when the supervisor exits
         os._exit(1)
 
     threading.Thread(target=follow_the_supervisor, daemon=True).start()
-    print(f"shop {Shop.version} serves", flush=True)
+    print(f"shop {Shop.version} is serving", flush=True)
     server.serve_forever(poll_interval=0.02)
     server.server_close()
 

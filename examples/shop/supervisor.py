@@ -1,10 +1,10 @@
-"""Keeps the release running that `current` points to, and changes it without refusing a single connection.
+"""Keeps the release running that `current` points to, and replaces it without refusing a connection.
 
     supervisor.py run --root DIR --port N     runs until SIGTERM
     supervisor.py restart --root DIR          returns once the release that `current` points to answers
 
-The supervisor owns the listening socket and hands it to each release: while one is stopped and the next one starts,
-customers wait in the queue of that socket instead of being turned away.
+The supervisor owns the listening socket and passes it to each release: while one stops and the next one starts,
+connections wait in the queue of that socket instead of being refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Supervisor:
         self._release: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
-        """Starts what `current` points to; returns its version once it answers. Raises RuntimeError if it does not."""
+        """Starts the release that `current` points to and returns its version once it answers. Raises RuntimeError."""
         directory = Path("current").resolve(strict=True)
         fd = self._listening.fileno()
         argv = [sys.executable, str(directory / "server.py"), str(fd)]
@@ -43,7 +43,7 @@ class Supervisor:
         until = time.monotonic() + ANSWERS_WITHIN
         while time.monotonic() < until:
             if (code := self._release.poll()) is not None:
-                raise RuntimeError(f"release {directory.name} ended with {code} before it answered")
+                raise RuntimeError(f"release {directory.name} exited with {code} before it answered")
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError):
                 if self._version() == directory.name:
                     return directory.name
@@ -51,7 +51,7 @@ class Supervisor:
         raise RuntimeError(f"release {directory.name} did not answer within {ANSWERS_WITHIN:g} s")
 
     def stop(self) -> None:
-        """Lets it finish the answers under way; kills it after 5 s."""
+        """Stops the release after its running requests; kills it after 5 s."""
         if self._release is None:
             return
         self._release.terminate()
@@ -65,22 +65,22 @@ class Supervisor:
         return self._release is not None and self._release.poll() is not None
 
     def _version(self) -> str:
-        asking = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
         try:
-            asking.request("GET", "/health")
-            return str(json.loads(asking.getresponse().read())["version"])
+            connection.request("GET", "/health")
+            return str(json.loads(connection.getresponse().read())["version"])
         finally:
-            asking.close()
+            connection.close()
 
 
 def run(port: int, host: str = "127.0.0.1") -> None:
-    """In the root, until TERM or Ctrl-C."""
+    """Runs in the root directory until SIGTERM or Ctrl-C."""
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         sys.exit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
+        signal.signal(number, stop)
     Path(CONTROL).unlink(missing_ok=True)
     supervisor = Supervisor(host, port)
     with socket.socket(socket.AF_UNIX) as control:
@@ -94,7 +94,7 @@ def run(port: int, host: str = "127.0.0.1") -> None:
                     client, _ = control.accept()
                 except TimeoutError:
                     if supervisor.crashed():
-                        print("the release has ended by itself: it is started again", flush=True)
+                        print("the release exited unexpectedly: restarting it", flush=True)
                         _started(supervisor)
                     continue
                 with client:
@@ -108,7 +108,7 @@ def run(port: int, host: str = "127.0.0.1") -> None:
 
 
 def _started(supervisor: Supervisor) -> str:
-    """What became of it. It goes on without a release that does not start: the next restart may bring a good one."""
+    """Starts the release and returns the result. A release that does not start raises nothing: the next may be good."""
     try:
         result = f"release {supervisor.start()} answers on port {supervisor.port}"
     except (OSError, RuntimeError) as problem:
@@ -118,16 +118,16 @@ def _started(supervisor: Supervisor) -> str:
 
 
 def restart() -> int:
-    """Asks the running supervisor, and says what it says."""
+    """Requests a restart from the running supervisor, and prints its result."""
     try:
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(3 * ANSWERS_WITHIN)
             control.connect(CONTROL)
             result = control.makefile().read()
     except OSError as problem:
-        result = f"error: no supervisor runs in {Path.cwd()}: {problem}"
+        result = f"error: no supervisor is running in {Path.cwd()}: {problem}"
     good = result != "" and not result.startswith("error:")
-    print(result or "error: the supervisor ended", file=sys.stdout if good else sys.stderr)
+    print(result or "error: the supervisor exited", file=sys.stdout if good else sys.stderr)
     return 0 if good else 1
 
 
@@ -136,9 +136,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Keeps the release running that `current` points to.")
     parser.add_argument("command", choices=("run", "restart"))
     parser.add_argument("--root", type=Path, required=True, help="directory with releases/ and current")
-    parser.add_argument("--port", type=int, help="to listen on; for `run`")
+    parser.add_argument("--port", type=int, help="port to listen on, for `run`")
     args = parser.parse_args()
-    os.chdir(args.root)  # a socket's path may have 107 characters only: from here it is short
+    os.chdir(args.root)  # a Unix socket path has at most 107 characters: the relative one is short
     if args.command == "restart":
         return restart()
     if args.port is None:

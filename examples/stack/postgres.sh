@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs once, when the database is made: the responder owns its journal, Grafana may read the views that the responder
-# grants it, and nobody else may connect.
+# Runs once, when the database is created: the responder owns its journal, Grafana can read the views that the responder
+# grants, and no other role can connect.
 set -eu
 psql -X -v ON_ERROR_STOP=1 -U postgres <<'SQL'
 \set responder `cat /run/secrets/responder_database`

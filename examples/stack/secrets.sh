@@ -1,7 +1,6 @@
 #!/bin/sh
-# secrets.sh [DIRECTORY]: makes the secrets of docker-compose.yml that are not there yet, each by itself at random. Compose
-# mounts these very files, with their mode: any user in a container can read them, and here nobody else can enter the
-# directory.
+# secrets.sh [DIRECTORY]: creates the missing secrets of docker-compose.yml, each a random value. Compose mounts these files
+# with their mode: every user in a container can read them. On the host, only you can enter the directory.
 set -eu
 directory=${1:-$(dirname "$0")/secrets}
 mkdir -p -m 700 "$directory"

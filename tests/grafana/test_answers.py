@@ -146,7 +146,7 @@ def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, 
 
 
 def test_every_reason_not_to_act_is_shown_by_its_guard(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
-    panel = next(p for p in panels_of(DASHBOARDS["rollbacks.json"]) if p["title"] == "Why no rollback was made")
+    panel = next(p for p in panels_of(DASHBOARDS["rollbacks.json"]) if p["title"] == "Why no rollback started")
     rows = loop.run(grafana.rows(panel["targets"][0]["rawSql"]))
     assert {row["guard"]: (row["denied"], row["approval_required"]) for row in rows} == {
         "mode": (2, 3),

@@ -37,7 +37,7 @@ def test_a_bad_release_is_rolled_back_and_verified(stack: Stack) -> None:
 
     output = stack.docker.run("sh", "examples/shop/ship-bad-release")
 
-    assert "1.1 has the customers, in green" in output
+    assert "1.1 is live in green" in output
     first, second = (
         get(stack, port, "/api/v1/executions", "operator_token")["executions"]
         for port in ("RESPONDER_A_PORT", "RESPONDER_B_PORT")

@@ -1,6 +1,6 @@
 #!/bin/sh
-# nginx, told to read its configuration again whenever the file that names the live color has changed. So whoever may
-# switch the colors needs to write that one file, and nothing of nginx. A file that nginx does not like is not used.
+# Runs nginx, and reloads it whenever the file that names the live color changes. To switch the color, the responder only
+# needs to write that file; it has no access to nginx. nginx ignores an invalid file.
 set -eu
 live=/srv/shop/live.conf
 seen=$(cat "$live")
@@ -13,7 +13,7 @@ while kill -0 "$nginx" 2>/dev/null; do
     now=$(cat "$live")
     if [ "$now" != "$seen" ]; then
         seen=$now
-        echo "now $now"
+        echo "live color changed: $now"
         kill -HUP "$nginx"
     fi
 done

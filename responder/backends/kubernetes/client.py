@@ -99,9 +99,7 @@ class Kubernetes:
             status, answer = await self.request("GET", f"/{home}")
             if status in (401, 403):
                 return True  # discovery is forbidden: the request for the kind itself decides
-            found = (
-                [] if status == 404 else good(status, answer, f"the resources of /{home}", resources=list)["resources"]
-            )
+            found = [] if status == 404 else good(status, answer, f"kinds of /{home}", resources=list)["resources"]
             names = frozenset(str(resource.get("name")) for resource in found if isinstance(resource, dict))
             self._served[home] = now, names
         return plural(kind) in names

@@ -122,7 +122,7 @@ async def test_an_image_that_is_gone_is_reported_so_and_nothing_is_touched(engin
     before = engine.inspect("shop-backend-1")
     execution = await ended(docker, port, to_version="0")
     assert execution.outcome == "failed"
-    assert "neither on this host nor to be had; looked for shop:0" in execution.reason
+    assert "is not on this host and cannot be pulled; looked for shop:0" in execution.reason
     assert engine.inspect("shop-backend-1")["Id"] == before["Id"]
 
 
@@ -132,7 +132,7 @@ async def test_a_tag_that_was_moved_is_not_the_version_that_was_good(engine: Eng
     found = await IMAGE.value_of(docker, "1", good["image"])
     assert isinstance(found, dict)
     assert found["image"] == good["image"]
-    with pytest.raises(StepFailed, match="neither on this host"):
+    with pytest.raises(StepFailed, match="is not on this host"):
         await IMAGE.value_of(docker, "1", f"sha256:{'0' * 64}")
 
 
@@ -145,7 +145,7 @@ async def test_what_runs_is_not_what_was_reported(engine: Engine, docker: Docker
 
 async def test_a_service_without_containers(engine: Engine, docker: Docker) -> None:
     execution = await ended(docker, 1)
-    assert "there is no container of shop/backend" in execution.reason
+    assert "shop/backend has no container" in execution.reason
 
 
 async def test_the_next_up_keeps_the_good_version(engine: Engine, docker: Docker, tmp_path: Path) -> None:

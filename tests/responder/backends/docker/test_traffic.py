@@ -152,7 +152,7 @@ async def test_servers_that_nobody_of_us_wrote_are_drift(tmp_path: Path) -> None
         resource = include(proxy, green=servers(1), blue=servers(2))
         with pytest.raises(Drift):
             await resource.write(Local(), "blue", expected="green")
-        with pytest.raises(StepFailed, match="knows no pink"):
+        with pytest.raises(StepFailed, match="has no color pink"):
             await resource.write(Local(), "pink", expected=await resource.read(Local()))
 
 
@@ -203,9 +203,9 @@ async def test_a_switch_that_was_half_done_is_finished(engine: Engine, ports: di
 BAD: list[tuple[Callable[[Any], dict[str, Any]], str]] = [
     (
         lambda p: {"haproxy": p.socket, "backend": "other", "servers": {"blue": ["blue"], "green": ["green"]}},
-        "no server",
+        "lack blue, green",
     ),
-    (lambda p: {"haproxy": p.socket, "backend": "app", "servers": {"blue": ["b"], "green": ["green"]}}, "no server b"),
+    (lambda p: {"haproxy": p.socket, "backend": "app", "servers": {"blue": ["b"], "green": ["green"]}}, "lack b"),
 ]
 
 

@@ -62,7 +62,7 @@ def releases_again(resource: CurrentRelease, **more: Any) -> CurrentRelease:
 
 async def test_a_release_that_is_not_there_halts_and_nothing_changes(tmp_path: Path) -> None:
     resource = releases(tmp_path)
-    with pytest.raises(StepFailed, match="there is no release 9"):
+    with pytest.raises(StepFailed, match="release 9 does not exist"):
         await resource.write(Local(), "9", expected="2")
     assert await resource.read(Local()) == "2"
 

@@ -98,7 +98,7 @@ async def test_no_room_for_more_pods_is_reported_and_needs_none_without_surge(ba
     bad.quota = 6
     ended = await rollback(bad, rolling(), clock).run()
     assert ended.outcome == "reverted"
-    assert "no pod can be made" in ended.reason
+    assert "no pod can be created" in ended.reason
     assert "exceeded quota" in ended.reason
     ended = await rollback(bad, rolling(surge=False), clock).run()
     assert ended.outcome == "succeeded", ended.reason

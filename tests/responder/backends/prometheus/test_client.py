@@ -142,7 +142,7 @@ async def test_more_than_is_taken_is_no_answer(
     if taken:
         assert len(await client.query("up")) == 1
     else:
-        with pytest.raises(TooMuch, match=r"'up' is more than the 4\.2 MB that are taken: ask for less, as by sum by"):
+        with pytest.raises(TooMuch, match=r"the answer to 'up' exceeds 4\.2 MB: aggregate it, for example with sum by"):
             await client.query("up")
         with pytest.raises(TooMuch, match="ask for less"):
             await client.range("up", datetime.now(UTC), datetime.now(UTC), 15)

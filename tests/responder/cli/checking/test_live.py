@@ -339,7 +339,7 @@ async def test_the_running_nginx(tmp_path: Path) -> None:
         assert "no nginx that runs here uses that" in problem.found
         (problem,) = await resource.model_copy(update={"test": ("/nosuch/nginx", "-t")}).check_access(Local())
         assert str(problem).startswith("program /nosuch/nginx: does not exist")
-        with pytest.raises(StepFailed, match="knows no pink"):
+        with pytest.raises(StepFailed, match="has no color pink"):
             await resource.preflight(Local(), "pink")
         (here / "nginx.conf").write_text("nonsense;")
         with pytest.raises(StepFailed, match="traffic cannot be switched until it passes"):
@@ -351,7 +351,7 @@ async def test_a_haproxy_socket_without_admin_level(tmp_path: Path) -> None:
         resource = HaproxyServers(haproxy=proxy.socket, backend="app", servers={"blue": ("blue",), "green": ("green",)})
         assert await resource.check_access(Local()) == []
         assert await resource.preflight(Local(), "blue") == ()
-        with pytest.raises(StepFailed, match="knows no pink"):
+        with pytest.raises(StepFailed, match="has no color pink"):
             await resource.preflight(Local(), "pink")
 
 
@@ -366,13 +366,13 @@ async def test_a_deleted_release_fails_at_planning(restart: Any, tmp_path: Path)
     )
     ended = await rollback.run()
     assert (ended.outcome, ended.changed) == ("failed", False)
-    assert "there is no release 1" in ended.reason
+    assert "release 1 does not exist" in ended.reason
     assert sorted(tmp_path.rglob("*")) == before
 
 
 async def test_a_release_deleted_between_plan_and_change_restarts_nothing(tmp_path: Path) -> None:
     resource = _release(tmp_path, restart=["/bin/sh", "-c", "echo again >> followed"])
-    with pytest.raises(StepFailed, match="there is no release 9"):
+    with pytest.raises(StepFailed, match="release 9 does not exist"):
         await resource.write(Local(), "9", expected="2")
     assert await resource.converged(Local(), "2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "releases"]
@@ -392,7 +392,7 @@ async def test_an_unusable_idle_color_fails_at_planning(lost: str, tmp_path: Pat
     rollback = Rollback({"strategy": "blue_green", "pointer": pointer, "colors": colors}, {Local: Local()})
     ended = await rollback.run()
     assert (ended.outcome, ended.changed) == ("failed", False)
-    assert ("there is no release 1" if lost == "release" else "program /nosuch: does not exist") in ended.reason
+    assert ("release 1 does not exist" if lost == "release" else "program /nosuch: does not exist") in ended.reason
 
 
 # --- all at once
