@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from foundation.durations import Duration, format_duration
 from responder.app.settings import Config
 from responder.backends.accessible import Accessible
 from responder.backends.alertmanager.matchers import MatcherText
+from responder.backends.capabilities import Versioned
 from responder.backends.host.release import AbsolutePath, Argv, PlainName
 from responder.backends.postgres.migrations.registry import MIGRATION_TOOLS
 from responder.backends.registries import CHECKS, LOG_SOURCES, RESOURCES, AnyCheck, AnyLogSource
@@ -41,37 +44,43 @@ WORDS: tuple[tuple[Any, str], ...] = (
     (MatcherText, "matcher"),
     (AbsolutePath, "absolute path"),
     (PlainName, "file name"),
-    (Argv, "command (list of text)"),
+    (Argv, "list of string"),
     (AnyCheck, "[check](#checks)"),
     (Resource, "[resource](#resources)"),
     (AnyStrategy, "[strategy](#strategies)"),
-    (JsonValue, "anything"),
-    (SecretStr, "text, never shown"),
+    (JsonValue, "any value"),
+    (SecretStr, "secret"),
     (HttpUrl, "URL"),
     (Path, "path"),
-    (str, "text"),
-    (int, "whole number"),
+    (str, "string"),
+    (int, "integer"),
     (float, "number"),
-    (bool, "true or false"),
+    (bool, "boolean"),
 )
 FALLBACK = {Name: "Lower-case letters, digits, `-`, `_` and `.`; at most 63 characters"}
 
 CONFIGURATION = """\
 # Configuration: responder.yml
 
-One YAML file, read whole at the start and at each reload. [examples/responder.yml](../../examples/responder.yml) shows
-it with comments; `responder check` finds every mistake and names its line and path.
+The responder reads one YAML file at startup and at each reload. [examples/responder.yml](../../examples/responder.yml)
+is a commented example. `responder check` reports every error with its line and path.
 
-- Unknown keys, and keys that are written twice, are mistakes.
-- A **duration** is Prometheus': `500ms`, `30s`, `5m`, `1h30m`. Only `0` needs no unit.
-- A **size** is a whole number with its unit: `200kB`, `8MiB`, `1GiB`.
-- A **matcher** is Alertmanager's: `name="value"` with `=`, `!=`, `=~`, `!~`; expressions are RE2 and match the whole
-  value; a missing label has the empty value.
-- A **name** has lower-case letters, digits, `-`, `_` and `.`, at most 63 characters.
-- `${NAME}` is filled in from the environment and must be set there; `$$` is a dollar sign.
-- Reload: `SIGHUP` or `POST /-/reload`. The whole file is taken or none of it; `state`, `web.listen`, `limits` and `log`
-  cannot change without a restart.
+- Unknown and duplicate keys are errors.
+- **duration**: as in Prometheus, such as `500ms`, `30s`, `5m` or `1h30m`. Only `0` needs no unit.
+- **size**: an integer with a unit, such as `200kB`, `8MiB` or `1GiB`.
+- **matcher**: as in Alertmanager, `name="value"` with `=`, `!=`, `=~` or `!~`. Expressions are RE2 and match the whole
+  value. A missing label has the empty value.
+- **name**: lower-case letters, digits, `-`, `_` and `.`; at most 63 characters.
+- **secret**: a string that is never shown.
+- **object**: a mapping; its keys follow it in the table.
+- `${NAME}` is replaced by an environment variable, which must be set. `$$` is a dollar sign.
+- Reload with `SIGHUP` or `POST /-/reload`. An invalid file is rejected as a whole. Changes of `state`, `web.listen`,
+  `limits` and `log` require a restart.
 """
+
+RESOURCE = """\
+A strategy changes and restores resources. Paths continue the key of the strategy that contains the resource. Select one
+by its keys, or with `resource: NAME`."""
 
 
 def configuration() -> str:
@@ -80,23 +89,23 @@ def configuration() -> str:
     parts += ["", "## Strategies", "", "`strategy` selects the strategy. Paths continue `services[].rollback`."]
     for name, strategy in STRATEGIES.all().items():
         parts += ["", f"### {name}", "", _summary(strategy), "", *_table(_rows(strategy, ""))]
-    parts += [
-        "",
-        "## Resources",
-        "",
-        "What a strategy restores. Paths continue the key of the strategy that contains the resource.",
-    ]
+    named = set(re.findall(r"\]\(#(\w+)\)", "\n".join(parts)))
+    in_plans = [(n, r) for n, r in RESOURCES.all().items() if n not in named and not issubclass(r, Versioned)]
+    parts += ["", "## Resources", "", RESOURCE]
     for name, resource in RESOURCES.all().items():
-        parts += ["", f"### {name}", "", _summary(resource), "", *_table(_rows(resource, ""))]
-    parts += ["", "## Checks", "", "The key that only one kind has selects the kind."]
+        if (name, resource) not in in_plans:
+            parts += ["", f"### {name}", "", _summary(resource), "", *_table(_rows(resource, ""))]
+    parts += ["", "### Resources in plans", "", "Strategies add these resources to plans. They need no configuration."]
+    parts += ["", "| resource | meaning |", "|---|---|"]
+    parts += [f"| `{name}` | {_cell(_summary(resource))} |" for name, resource in in_plans]
+    parts += ["", "## Checks", "", "A check has the key that gives its section the name."]
     for name, check in CHECKS.all().items():
         parts += ["", f"### {name}", "", _summary(check), "", *_table(_rows(check, ""))]
     parts += [
         "",
         "## Log sources",
         "",
-        "Locations of the logs of a service. The key that only one kind has selects the kind. "
-        "[Keep logs](../how-to/evidence.md)",
+        "A log source has the key that gives its section the name. [Keep logs](../how-to/evidence.md)",
     ]
     for name, source in LOG_SOURCES.all().items():
         parts += ["", f"### {name}", "", _summary(source), "", *_table(_rows(source, ""))]
@@ -143,7 +152,11 @@ def _under_own_key(kind: Any) -> dict[str, type[BaseModel]]:
     return dict(MIGRATION_TOOLS.all()) if MIGRATION_TOOLS in getattr(kind, "__metadata__", ()) else {}
 
 
-def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, str]]:
+def _rows(
+    model: type[BaseModel], path: str, listed: dict[tuple[type[BaseModel], str], str] | None = None
+) -> Iterator[tuple[str, str, str, str]]:
+    """One row per key. `listed`: the object whose rows describe a field of a class; it is not described twice."""
+    listed = {} if listed is None else listed
     hints = get_type_hints(model, include_extras=True)
     for name, field in sorted(
         model.model_fields.items(), key=lambda pair: not _is_tag(pair[0]) or bool(pair[1].description)
@@ -151,24 +164,55 @@ def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, st
         kind, key = hints[name], field.alias or name
         if (field.description or "").startswith("Set by the responder"):
             continue  # a part of plans, not of the configuration
+        if _is_tag(name) and not field.description:
+            continue  # the introduction of its section describes it
+        if listed.setdefault((_owner(model, name), name), path) != path:
+            continue  # a row of an earlier object describes it
         here = f"{path}{key}"
         for tool_key, tool in _under_own_key(kind).items():
-            yield f"{path}{tool_key}", _type(tool), "none", _summary(tool)
-            yield from (row for row in _rows(tool, f"{path}{tool_key}.") if row[0] != f"{path}{tool_key}.tool")
+            summary = _join(_summary(tool), _elsewhere(tool, f"{path}{tool_key}.", listed))
+            yield f"{path}{tool_key}", "object", "none", summary
+            yield from _rows(tool, f"{path}{tool_key}.", listed)
         if _under_own_key(kind):
             continue
         inner = _model_of(kind)
-        yield here, _type(kind, field), _default(kind, field, key), _meaning(kind, field, key, inner)
-        if inner is not None and not issubclass(inner, Accessible | Strategy):
-            many = get_origin(_bare(kind)) is tuple
-            yield from _rows(inner, f"{here}{'[]' if many else ''}.")
+        default, meaning = _default(kind, field, key), _meaning(kind, field, inner)
+        if inner is None or issubclass(inner, Accessible | Strategy):
+            yield here, _type(kind, field), default, meaning
+            continue
+        many = get_origin(_bare(kind)) is tuple
+        inside = f"{here}{'[]' if many else ''}."
+        shown = f"list of object{_bounds(field, _number)}" if many else "object"
+        yield here, shown, default, _join(meaning, _elsewhere(inner, inside, listed))
+        yield from _rows(inner, inside, listed)
 
 
-def _meaning(kind: Any, field: FieldInfo, key: str, inner: type[BaseModel] | None) -> str:
+def _owner(model: type[BaseModel], name: str) -> type[BaseModel]:
+    """The class that defines a field: the model or one of its bases."""
+    return next(base for base in model.__mro__ if name in inspect.get_annotations(base))
+
+
+def _elsewhere(model: type[BaseModel], path: str, listed: dict[tuple[type[BaseModel], str], str]) -> str:
+    """The keys of a model that earlier rows describe, by the object of these rows."""
+    keys: dict[str, list[str]] = {}
+    for name, field in model.model_fields.items():
+        place = listed.get((_owner(model, name), name), path)
+        if place != path and not _is_tag(name):
+            keys.setdefault(place.removesuffix("."), []).append(f"`{field.alias or name}`")
+    parts = []
+    for place, names in keys.items():
+        whole = len(names) == len([name for name in model.model_fields if not _is_tag(name)])
+        parts.append(f"Keys as in `{place}`" if whole else f"Also {', '.join(names)} as in `{place}`")
+    return ". ".join(parts)
+
+
+def _join(*sentences: str) -> str:
+    return ". ".join(sentence.rstrip(".") for sentence in sentences if sentence)
+
+
+def _meaning(kind: Any, field: FieldInfo, inner: type[BaseModel] | None) -> str:
     if field.description:
         return field.description
-    if _is_tag(key):
-        return "Selects the resource; optional" if key == "resource" else "Selects the strategy"
     if inner is not None:
         return _summary(inner)
     return next((meaning for known, meaning in FALLBACK.items() if kind == known), "")
@@ -205,7 +249,7 @@ def _type(kind: Any, field: FieldInfo | None = None) -> str:
         case origin if origin is tuple:
             return f"list of {_type(arguments[0])}{bounds}"
         case origin if origin is dict:
-            return f"map of text to {_type(arguments[1])}"
+            return f"map of {_type(arguments[1])}"
         case origin if origin in (Union, types.UnionType):
             return " or ".join(_type(argument) for argument in arguments if argument is not type(None)) + bounds
     if isinstance(bare, type) and issubclass(bare, Resource):
@@ -232,6 +276,8 @@ def _bounds(field: FieldInfo, shown: Callable[[Any], str]) -> str:
                 bounds.append(f"at most {shown(bound.le)}")
             case MinLen() if bound.min_length == 1 and get_origin(field.annotation) is tuple:
                 bounds.append("at least one")
+    if len(bounds) == 2 and bounds[0].startswith("at least"):
+        bounds = [" to ".join(bound.removeprefix("at least ").removeprefix("at most ") for bound in bounds)]
     return f"; {', '.join(bounds)}" if bounds else ""
 
 
@@ -282,7 +328,8 @@ def _tag(model: type[BaseModel], key: str) -> str:
 
 
 def _summary(model: type[BaseModel]) -> str:
-    return " ".join((model.__doc__ or "").split())
+    """The first paragraph of its docstring."""
+    return " ".join((model.__doc__ or "").partition("\n\n")[0].split())
 
 
 CLI = """\

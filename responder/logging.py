@@ -18,7 +18,7 @@ class LogSettings(StrictModel):
     """The log on standard error."""
 
     style: Literal["console", "json"] = Field(default="console", description="console for people, json for machines")
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Minimum level to log")
 
 
 def set_up(settings: LogSettings) -> None:

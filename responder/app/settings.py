@@ -65,23 +65,22 @@ class Config(StrictModel):
     cdn: CdnSettings = Field(default=CdnSettings(), description="Connections to Cloudflare and Fastly")
     stores: StoreSettings = Field(default=StoreSettings(), description="Connections to app stores")
     web: WebSettings = WebSettings()
-    clients: ClientSettings | None = Field(
-        default=None, description="The signed documents that apps poll; default: none are served"
-    )
+    clients: ClientSettings | None = Field(default=None, description="Signed documents that apps poll")
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
     pass_environment: tuple[Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], ...] = Field(
         default=(),
-        description="Environment variables for restart and test commands, besides PATH, HOME, the locale and those "
-        "that systemctl --user needs",
+        description="Environment variables for restart and test commands, besides PATH, HOME, the locale and those of "
+        "systemctl --user",
     )
     stop_file: Path | None = Field(default=None, description="File that stops all automation while it exists")
     watchdog: Watchdog | None = Field(
-        default=None, description="An alert that always fires; while it is missing or silenced, no rollback starts"
+        default=None,
+        description="Watchdog alert, which always fires; while it is missing or silenced, no rollback starts",
     )
     freezes: tuple[Freeze, ...] = Field(default=(), description="Freeze windows, in which rollbacks need approval")
     services: tuple[Service, ...] = Field(default=(), description="Services that can be rolled back")
-    policies: tuple[Policy, ...] = Field(default=(), description="First match wins, for each alert")
+    policies: tuple[Policy, ...] = Field(default=(), description="Policies; the first that matches an alert handles it")
     notify: Notify = Field(default=Notify(), description="Notification channels and routing")
     _loaded_at: datetime = PrivateAttr(default_factory=lambda: datetime.now(UTC))
     _journal: str = PrivateAttr(default="")

@@ -55,10 +55,10 @@ class LogSource(Accessible[C], Generic[C]):
         default=4 << 20,
         ge=1 << 10,
         le=64 << 20,
-        description="Size kept of each log of this source; of a longer log, the end",
+        description="Size kept of each log; of a longer log, the end",
     )
     within: Duration = Field(
-        default=5.0, gt=0, description="Deadline for the whole source; what arrived by then is kept"
+        default=5.0, gt=0, description="Deadline for the source; data that arrived by then is kept"
     )
 
     @abstractmethod

@@ -12,35 +12,33 @@ from responder.backends.alertmanager.matchers import MatcherText, parse_matcher
 
 
 class CircuitBreaker(StrictModel):
-    """No rollback if many services are in trouble at once: the deployment of one service is not the cause."""
+    """Stops rollbacks if many services are in trouble at once: one deployment is not the cause."""
 
     services: int = Field(
         default=3,
         ge=2,
         le=10_000,
-        description="Number of services of one environment in trouble from which on no service is rolled back",
+        description="Services of one environment in trouble; from this number, none is rolled back",
     )
-    within: Duration = Field(default=120.0, gt=0, description="How close together their trouble must begin")
+    within: Duration = Field(default=120.0, gt=0, description="Maximum time between the onsets of their trouble")
 
 
 class Limits(StrictModel):
-    """How many rollbacks may run, start and be resumed."""
+    """Limits of rollbacks."""
 
-    concurrent: int = Field(
-        default=1, ge=1, le=100, description="Rollbacks that run at the same time, over all replicas"
-    )
+    concurrent: int = Field(default=1, ge=1, le=100, description="Concurrent rollbacks of all replicas")
     rollbacks_per_hour: int = Field(
-        default=6, ge=1, le=1_000_000, description="Rollbacks that start within an hour, over all services"
+        default=6, ge=1, le=1_000_000, description="Rollbacks of all services that start within an hour"
     )
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     max_resumptions: int = Field(
-        default=5, ge=0, le=1000, description="How often a rollback is resumed after a crash before it is stuck"
+        default=5, ge=0, le=1000, description="Resumptions after crashes before a rollback is stuck"
     )
     lease: Duration = Field(
         default=15.0,
         ge=2,
         le=300,
-        description="Time after which another replica takes over from a dead one. Use the same value on all replicas",
+        description="Time until another replica takes over after a crash. Use the same value on all replicas",
     )
 
 
@@ -53,5 +51,5 @@ class Watchdog(StrictModel):
     interval: Duration = Field(
         default=60.0,
         gt=0,
-        description="`repeat_interval` of its route. If it is missing for twice as long, automation is disarmed",
+        description="`repeat_interval` of its route; absence for twice as long disarms automation",
     )

@@ -28,14 +28,14 @@ class Verify(StrictModel):
     model_config = ConfigDict(populate_by_name=True)
 
     bake: Duration = Field(
-        default=120.0, alias="for", description="How long the service must be healthy without a break"
+        default=120.0, alias="for", description="Time that the service must be healthy without interruption"
     )
-    within: Duration = Field(default=600.0, gt=0, description="Deadline for that, from the last change")
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for that, counted from the last change")
     resolved_within: Duration = Field(
         default=900.0,
         gt=0,
-        description="How long its alerts may keep firing after a verified rollback. After that, the rollback did not "
-        "help. Must be longer than the windows of your rules",
+        description="Time after a verified rollback in which its alerts must resolve; otherwise it did not help. Must be "
+        "longer than the windows of your rules",
     )
 
     @model_validator(mode="after")
@@ -68,12 +68,10 @@ class CollateralAlerts(StrictModel):
 
     match: Annotated[
         tuple[MatcherText, ...],
-        Field(
-            min_length=1, description="Matchers of these alerts. They must not match the alerts of the policy itself"
-        ),
+        Field(min_length=1, description="Matchers; they must not match the alerts of the policy itself"),
     ]
     longest: Duration = Field(
-        default=900.0, alias="for", gt=0, le=6 * 3600, description="Maximum duration of the silences"
+        default=900.0, alias="for", gt=0, le=6 * 3600, description="Maximum duration of the silence"
     )
 
 
@@ -93,7 +91,7 @@ class Policy(StrictModel):
     ]
     roll_back: Services | None = Field(
         default=None,
-        description="Names of services, or {label: service}: the service that the label names, in its environment",
+        description="Services, or {label: service} for the service in that label of the alert",
     )
     together: bool | Together = Field(
         default=False,
@@ -101,7 +99,7 @@ class Policy(StrictModel):
     )
     preserve_logs: Services | None = Field(
         default=None,
-        description="Services whose logs are kept, with or without a rollback; named like those of `roll_back`",
+        description="Services whose logs are collected, with or without a rollback; as in `roll_back`",
     )
     mode: Mode = Field(
         default="observe",
@@ -109,24 +107,24 @@ class Policy(StrictModel):
     )
     force: bool = Field(
         default=False,
-        description="Its alert is a person's request and bypasses the same guards; labels: version, strategy",
+        description="Treat the alert as a person's request, with the labels version and strategy",
     )
-    cooldown: Duration = Field(default=1800.0, description="Pause after the end of a rollback, or after logs were kept")
+    cooldown: Duration = Field(default=1800.0, description="Pause after a rollback, or after logs were collected")
     deployed_within: Duration = Field(default=3600.0, description="Maximum age of a deployment that can be rolled back")
     expression: str = Field(
         default="",
-        description="PromQL that has a result for the service while the trouble persists. If it had one before the "
-        "deployment, the deployment is not the cause",
+        description="PromQL with a result for the service while the trouble lasts. A result from before the deployment "
+        "shows another cause",
     )
     verify: Verify = Verify()
     silence_collateral: tuple[CollateralAlerts, ...] = Field(
         default=(), description="Alerts to silence in Alertmanager while a rollback runs"
     )
-    notify: tuple[Name, ...] | None = Field(
-        default=None, description="Names of the channels that are notified; default: all"
+    notify: tuple[Name, ...] | None = Field(default=None, description="Channels to notify; default: all")
+    on_stop: Literal["revert", "hold"] = Field(
+        default="revert", description="Whether a stop reverts or keeps the changes so far"
     )
-    on_stop: Literal["revert", "hold"] = Field(default="revert", description="What a stop does with the changes so far")
-    approve_within: Duration = Field(default=900.0, gt=0, description="How long a plan waits for approval")
+    approve_within: Duration = Field(default=900.0, gt=0, description="Time that a plan waits for approval")
 
     @field_validator("roll_back", "preserve_logs")
     @classmethod

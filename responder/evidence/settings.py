@@ -20,26 +20,24 @@ class EvidenceSettings(StrictModel):
     """Evidence that is collected before the first change of a rollback."""
 
     base_directory: Path | None = Field(
-        default=None, description="Absolute path of a directory; each execution gets {deployment_id}/{execution}/ in it"
+        default=None, description="Absolute path; each execution gets {deployment_id}/{execution}/ in it"
     )
     s3: str | None = Field(
-        default=None, description="Instead of base_directory: s3://bucket/prefix, accessed with the settings of `aws`"
+        default=None, description="Instead of base_directory: s3://bucket/prefix, accessed through `aws`"
     )
     within: Duration = Field(
         default=10.0, gt=0, le=300, description="Maximum delay of a rollback, including storage; in seconds or as 10s"
     )
-    before: Duration = Field(default=600.0, description="How far before the onset logs are collected")
+    before: Duration = Field(default=600.0, description="Start of the logs, before the onset")
     total: Size = Field(
         default=200 << 20, ge=1 << 20, description="Maximum total size per execution, before compression"
     )
     redact: Annotated[
         tuple[str, ...],
-        Field(
-            description="RE2 expressions besides the built-in ones; of a match, its groups are redacted, or all of it"
-        ),
+        Field(description="Additional RE2 expressions; redacts the groups of a match, or all of it without groups"),
     ] = ()
     retention: Duration = Field(
-        default=30 * 86400.0, gt=0, description="How long evidence is kept; that of open rollbacks is kept longer"
+        default=30 * 86400.0, gt=0, description="Retention time; evidence of open rollbacks is kept longer"
     )
 
     @field_validator("base_directory")

@@ -52,25 +52,25 @@ class Escalation(StrictModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    after: Duration = Field(gt=0, description="How long a rollback may wait for a human before the call")
+    after: Duration = Field(gt=0, description="Time that a rollback waits for a human before escalation")
     waiting: Annotated[
         tuple[Literal["approval", "stuck"], ...],
-        Field(min_length=1, alias="for", description="What it waits for: `approval`, or a human (`stuck`)"),
+        Field(min_length=1, alias="for", description="Wait for `approval`, or `stuck` until a human acts"),
     ] = ("approval", "stuck")
-    to: Annotated[tuple[Name, ...], Field(min_length=1, description="Channels to call, whatever else they deliver")]
+    to: Annotated[tuple[Name, ...], Field(min_length=1, description="Channels to notify, regardless of their filters")]
 
 
 class Notify(channels_model(CHANNELS)):  # type: ignore[misc]  # its other fields are the registered channels
     """The channels. Each key takes one, or a list of several with a `name` each."""
 
     severities: tuple[str, ...] = Field(
-        default=_SEVERITIES, description="Values of the label `severity`, the most severe first"
+        default=_SEVERITIES, description="Values of the label `severity`, most severe first"
     )
     escalate: Annotated[tuple[Escalation, ...], _Either] = Field(
-        default=(), description="Whom to call if nobody reacts; one rule, or a list"
+        default=(), description="Escalation if no human responds; one rule or a list"
     )
     give_up_after: Duration = Field(
-        default=86400.0, ge=60, description="How long to retry a notification before it counts as lost"
+        default=86400.0, ge=60, description="Time to retry a notification before it is given up"
     )
 
     @property

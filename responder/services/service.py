@@ -27,36 +27,34 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$")]
 class Service(StrictModel):
     """One service in one environment. Name and environment identify it."""
 
-    name: Name = Field(description="The value of the alerts' `service` label")
-    environment: Name = Field(description="The value of the alerts' `environment` label")
-    depends_on: tuple[Name, ...] = Field(default=(), description="Services of the same environment that it needs")
+    name: Name = Field(description="Value of the `service` label of alerts")
+    environment: Name = Field(description="Value of the `environment` label of alerts")
+    depends_on: tuple[Name, ...] = Field(default=(), description="Services of the same environment that it depends on")
     requires: dict[Name, Range] = Field(
         default_factory=dict,
-        description="Versions of other services that it works with, as {backend: '>=2.1'}. A requirement that was "
-        "reported for a version replaces it",
+        description="Compatible versions of other services, such as {backend: '>=2.1'}. Requirements that are reported "
+        "with a version replace it",
     )
-    rollback: AnyStrategy = Field(description="How the last known-good version is restored")
+    rollback: AnyStrategy = Field(description="Strategy that restores the last known good version")
     alternatives: tuple[AnyStrategy, ...] = Field(
-        default=(), description="Further strategies, used only if a person names one"
+        default=(), description="Strategies that a person can request by name"
     )
     health_checks: Annotated[
         tuple[AnyCheck, ...],
-        Field(min_length=1, description="The service's own signals. All must hold for a rollback to count as verified"),
+        Field(min_length=1, description="Health of the service. All must hold to verify a rollback"),
     ]
     traffic_checks: tuple[AnyCheck, ...] = Field(
         default=(),
-        description="What shows that it has traffic and its targets are up. Health without traffic proves nothing",
+        description="Proof that it has traffic and its targets are up. Without traffic, health checks prove nothing",
     )
     logs: tuple[AnyLogSource, ...] = Field(
-        default=(), description="Where its logs are. They are kept before a rollback; needs `evidence`"
+        default=(), description="Logs to collect before a rollback; needs `evidence`"
     )
     reporting_delay: Duration = Field(
         default=30.0,
-        description="How long after its start a deployment may be reported. Trouble older than that has another cause",
+        description="Maximum time from the start of a deployment to its report. Older trouble has another cause",
     )
-    soak: Duration = Field(
-        default=600.0, description="A version that has run for this long, healthy and without trouble, is known good"
-    )
+    soak: Duration = Field(default=600.0, description="Time without trouble after which a version is known good")
 
     @model_validator(mode="after")
     def _each_strategy_once(self) -> Service:

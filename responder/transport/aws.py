@@ -35,16 +35,18 @@ class AwsSettings(StrictModel):
     region: str = Field(default="us-east-1", description="Region of the buckets and functions")
     endpoint_url: HttpUrl | None = Field(
         default=None,
-        description="Endpoint of all services, for another store with the S3 API such as MinIO or Ceph",
+        description="Endpoint of another store with the S3 API, such as MinIO or Ceph",
     )
     endpoints: dict[str, HttpUrl] = Field(
         default_factory=dict,
-        description="Endpoints of single services by their boto3 names, as {cloudfront: …}",
+        description="Endpoints by boto3 service name, such as {cloudfront: …}",
     )
-    access_key_id: str | None = Field(default=None, description="Access key, if environment and role have none")
-    secret_access_key: SecretStr | None = Field(default=None, description="Its secret, as ${AWS_SECRET_ACCESS_KEY}")
-    timeout: Duration = Field(default=30.0, gt=0, description="Longest time without data on a connection")
-    connections: int = Field(default=32, ge=1, le=512, description="Requests at the same time")
+    access_key_id: str | None = Field(default=None, description="Access key; default: from the environment or role")
+    secret_access_key: SecretStr | None = Field(
+        default=None, description="Its secret, such as ${AWS_SECRET_ACCESS_KEY}"
+    )
+    timeout: Duration = Field(default=30.0, gt=0, description="Longest pause without data on a connection")
+    connections: int = Field(default=32, ge=1, le=512, description="Concurrent requests")
 
 
 class AwsRefused(StepFailed):

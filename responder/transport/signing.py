@@ -45,10 +45,10 @@ class ClientSettings(StrictModel):
     """The signed documents that apps poll: minimum and blocked versions, and kill switches."""
 
     signing_key_file: SecretFile = Field(
-        description="File with the private key that signs the documents (openssl genpkey -algorithm ed25519)"
+        description="Private key for the signatures (openssl genpkey -algorithm ed25519)"
     )
     public: bool = Field(
-        default=False, description="Whether the documents need no token; otherwise a token with scope read"
+        default=False, description="Whether documents are public; otherwise they need a token with scope read"
     )
     _signer: Signer = PrivateAttr()
 

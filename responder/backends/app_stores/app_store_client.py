@@ -32,10 +32,10 @@ _PHASED = "appStoreVersionPhasedReleases"
 class AppStoreSettings(StrictModel):
     """Access to App Store Connect with a team key that has the role App Manager."""
 
-    key_id: str = Field(min_length=1, description="ID of the key, as 2X9R4HXF34")
-    issuer_id: str = Field(min_length=1, description="Issuer ID of the team, as 57246542-96fe-1a63-e053-0824d011072a")
-    key_file: SecretFile | None = Field(default=None, description="The key, as AuthKey_2X9R4HXF34.p8")
-    key: SecretStr | None = Field(default=None, description="The key itself, as ${APP_STORE_KEY}")
+    key_id: str = Field(min_length=1, description="Key ID, such as 2X9R4HXF34")
+    issuer_id: str = Field(min_length=1, description="Issuer ID, such as 57246542-96fe-1a63-e053-0824d011072a")
+    key_file: SecretFile | None = Field(default=None, description="Key file, such as AuthKey_2X9R4HXF34.p8")
+    key: SecretStr | None = Field(default=None, description="The key itself, such as ${APP_STORE_KEY}")
     url: HttpUrl = Field(default=HttpUrl("https://api.appstoreconnect.apple.com"), description="URL of the API")
     timeout: Duration = Field(default=30.0, gt=0, description="Deadline of one request")
 

@@ -35,9 +35,9 @@ class GooglePlaySettings(StrictModel):
     """Access to Google Play. Use a separate service account, because an account has one open edit at a time."""
 
     key_file: SecretFile | None = Field(default=None, description="JSON key of the service account")
-    key: SecretStr | None = Field(default=None, description="The key itself, as ${GOOGLE_PLAY_KEY}")
+    key: SecretStr | None = Field(default=None, description="The key itself, such as ${GOOGLE_PLAY_KEY}")
     url: HttpUrl = Field(default=HttpUrl("https://androidpublisher.googleapis.com"), description="URL of the API")
-    token_uri: HttpUrl | None = Field(default=None, description="URL for tokens; default: as in the key")
+    token_uri: HttpUrl | None = Field(default=None, description="Token URL; default: as in the key")
     timeout: Duration = Field(default=30.0, gt=0, description="Deadline of one request")
 
     @model_validator(mode="after")

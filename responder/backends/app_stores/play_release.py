@@ -20,11 +20,11 @@ class PlayRelease(Resource[GooglePlay, JsonValue]):
     """Status and share of the releases in a rollback. Other releases of the track are not changed."""
 
     resource: Literal["play_release"] = "play_release"
-    package: str = Field(pattern=r"^[A-Za-z]\w*(\.[A-Za-z]\w*)+$", description="The app, as com.example.shop")
+    package: str = Field(pattern=r"^[A-Za-z]\w*(\.[A-Za-z]\w*)+$", description="App, such as com.example.shop")
     track: str = Field(default="production", pattern=r"^[\w:.-]+$", description="The track")
     changes_not_sent_for_review: bool = Field(
         default=False,
-        description="For apps where Google Play requires it: a person sends each change for review in the Play Console",
+        description="If Google Play requires it: a person sends each change for review in the Play Console",
     )
     within: Duration = Field(default=300.0, gt=0, description="Deadline until the store shows the change")
     codes: tuple[str, ...] = Field(default=(), description="Set by the responder: the releases in the rollback")

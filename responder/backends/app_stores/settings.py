@@ -12,5 +12,5 @@ from responder.backends.app_stores.google_play_client import GooglePlaySettings
 class StoreSettings(StrictModel):
     """Stores that apps are released in."""
 
-    google_play: GooglePlaySettings | None = Field(default=None, description="For apps on Google Play")
-    app_store: AppStoreSettings | None = Field(default=None, description="For apps in the Apple App Store")
+    google_play: GooglePlaySettings | None = Field(default=None, description="Access to Google Play")
+    app_store: AppStoreSettings | None = Field(default=None, description="Access to App Store Connect")

@@ -134,9 +134,9 @@ class UpdateFeed(_Feed[Local]):
     """A feed in a directory of the responder's host."""
 
     resource: Literal["update_feed"] = "update_feed"
-    file: AbsolutePath = Field(description="The live feed, as /srv/updates/appcast.xml")
+    file: AbsolutePath = Field(description="Live feed, such as /srv/updates/appcast.xml")
     kept: Annotated[VersionText, Field(pattern="^/")] = Field(
-        description="Directory with the feed of each version, as /srv/updates/{version}; same file names"
+        description="Directory with the feed of each version, such as /srv/updates/{version}; same file names"
     )
 
     @property
@@ -167,9 +167,9 @@ class UpdateFeedObject(_Feed[Aws]):
     """A feed in S3. Concurrent changes are detected and never overwritten."""
 
     resource: Literal["update_feed_object"] = "update_feed_object"
-    object: S3Url = Field(description="The live feed, as s3://shop/updates/appcast.xml")
+    object: S3Url = Field(description="Live feed, such as s3://shop/updates/appcast.xml")
     kept: VersionText = Field(
-        pattern="^s3://", description="Prefix with the feed of each version, as s3://shop/updates/{version}"
+        pattern="^s3://", description="Prefix with the feed of each version, such as s3://shop/updates/{version}"
     )
 
     @property

@@ -30,10 +30,10 @@ class DockerSettings(StrictModel):
     host: str | None = Field(
         default=None,
         pattern=r"^(unix|tcp|https?)://",
-        description="URL such as unix:///var/run/docker.sock; the default is $DOCKER_HOST or the usual sockets",
+        description="URL such as unix:///var/run/docker.sock; default: $DOCKER_HOST or the usual sockets",
     )
     timeout: Duration = Field(
-        default=30.0, gt=0, description="Deadline for one answer, in addition to the stop timeout of a container"
+        default=30.0, gt=0, description="Deadline for one answer, plus the stop timeout of a container"
     )
     pull_within: Duration = Field(default=300.0, gt=0, description="Deadline for pulling an image")
 

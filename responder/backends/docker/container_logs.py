@@ -22,7 +22,7 @@ class ContainerSelector(StrictModel):
     container: str | None = Field(
         default=None,
         pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-        description="Name of a container, instead of project and service",
+        description="Container name, instead of project and service",
     )
 
     @model_validator(mode="after")
@@ -35,7 +35,7 @@ class ContainerSelector(StrictModel):
 class ContainerLogs(LogSource[Docker]):
     """Logs and states of containers, running or stopped."""
 
-    docker: ContainerSelector = Field(description="{project: shop, service: backend}, or {container: name}")
+    docker: ContainerSelector = Field(description="Containers: {project: shop, service: backend}, or {container: name}")
 
     def __str__(self) -> str:
         return f"docker {self.docker.container or f'{self.docker.project}/{self.docker.service}'}"

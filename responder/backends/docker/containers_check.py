@@ -15,7 +15,7 @@ class ContainerSelection(StrictModel):
 
     project: str = Field(min_length=1, description="Compose project")
     service: str = Field(min_length=1, description="Service in the project")
-    numbers: tuple[int, ...] = Field(default=(), description="Numbers of its containers; empty means all")
+    numbers: tuple[int, ...] = Field(default=(), description="Container numbers; default: all")
 
 
 class ContainersCheck(Check[Docker]):

@@ -38,13 +38,11 @@ class ServiceImage(Resource[Docker, Any]):
     service: str = Field(min_length=1, description="Service in the project")
     number: int | None = Field(default=None, ge=1, description="Set by the responder: which of its containers")
     within: Duration = Field(default=120.0, gt=0, description="Deadline for a new container to become healthy")
-    min_uptime: Duration = Field(
-        default=3.0, description="Uptime after which a container without a HEALTHCHECK counts as healthy"
-    )
+    min_uptime: Duration = Field(default=3.0, description="Uptime that counts as healthy without a HEALTHCHECK")
     override: str | None = Field(
         default=None,
         pattern="^/",
-        description="The responder's own Compose file, one of the project's files, that keeps the good image",
+        description="Compose file of the project, written by the responder, that keeps the good image",
     )
     wait_for: tuple[int, ...] = Field(default=(), description="Set by the responder: what must be healthy then")
     mark: str = Field(default="", description="Set by the responder: the execution, for the labels")

@@ -24,15 +24,15 @@ class JournaldUnit(StrictModel):
 
     unit: str = Field(
         pattern=r"^[A-Za-z0-9:_.@\\][-A-Za-z0-9:_.@\\*]*$",
-        description="Unit such as backend.service; * matches several",
+        description="Unit such as backend.service; * as wildcard",
     )
-    user: bool = Field(default=False, description="A unit of a user's own service manager")
+    user: bool = Field(default=False, description="Whether it is a user unit")
 
 
 class JournaldLogs(LogSource[Host]):
     """Journal entries of a systemd unit. The responder's user must be in the group systemd-journal."""
 
-    journald: JournaldUnit = Field(description="{unit: backend.service}")
+    journald: JournaldUnit = Field(description="Unit, such as {unit: backend.service}")
 
     def __str__(self) -> str:
         return f"journald {self.journald.unit}"

@@ -17,9 +17,7 @@ from responder.errors import StepFailed
 class FileLogs(LogSource[Host]):
     """Log files of this host. The end of each recently written file is kept; `.gz` is unpacked."""
 
-    file: str = Field(
-        description="Absolute path, with * ? [] and ** for rotated files, such as /var/log/backend/*.log*"
-    )
+    file: str = Field(description="Absolute path with * ? [] and **, such as /var/log/backend/*.log*")
 
     @field_validator("file")
     @classmethod

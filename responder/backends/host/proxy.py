@@ -21,12 +21,12 @@ Colors = Annotated[dict[str, str], Field(min_length=2)]
 class NginxInclude(_Pointer):
     """A file that nginx includes, with the servers of one color.
 
-    The configuration is tested before nginx reloads it; if the test fails, the file is restored.
+    If the test of the configuration fails, the file is restored and nginx is not reloaded.
     """
 
     resource: Literal["nginx_include"] = "nginx_include"
     nginx: AbsolutePath = Field(description="File that nginx includes")
-    servers: Colors = Field(description="Content of the file for each color, such as {blue: 'server 127.0.0.1:8081;'}")
+    servers: Colors = Field(description="File content for each color, such as {blue: 'server 127.0.0.1:8081;'}")
     test: Argv = Field(default=("nginx", "-t"), description="Command that tests the configuration")
     restart: Argv | None = Field(default=("nginx", "-s", "reload"), description="Command that reloads nginx")
 
@@ -85,10 +85,7 @@ class NginxInclude(_Pointer):
 
 
 class HaproxyServers(Resource[Local, str | None]):
-    """The servers of a backend that receive traffic, set through HAProxy's runtime socket.
-
-    A reload of HAProxy resets this, unless it has a `server-state-file`.
-    """
+    """The servers of a HAProxy backend that receive traffic. Without a `server-state-file`, a reload resets them."""
 
     resource: Literal["haproxy_servers"] = "haproxy_servers"
     haproxy: AbsolutePath = Field(description="Runtime socket with `level admin`")

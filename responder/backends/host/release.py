@@ -43,8 +43,8 @@ class _Pointer(Resource[Local, str | None]):
 
     _is_link: ClassVar[bool] = False
 
-    restart: Argv | None = Field(default=None, description="Command that restarts the service, as a list")
-    restart_within: Duration = Field(default=60.0, gt=0, description="Deadline for that command")
+    restart: Argv | None = Field(default=None, description="Command that restarts the service")
+    restart_within: Duration = Field(default=60.0, gt=0, description="Deadline of the restart")
 
     @property
     def timeout(self) -> float:
@@ -117,9 +117,9 @@ class CurrentRelease(_Pointer):
     _is_link: ClassVar[bool] = True
 
     resource: Literal["current_release"] = "current_release"
-    root: AbsolutePath = Field(description="Directory that contains the releases and the link")
+    root: AbsolutePath = Field(description="Directory with the releases and the link")
     link: PlainName = Field(default="current", description="Name of the link")
-    releases: PlainName = Field(default="releases", description="Name of the directory with one directory per version")
+    releases: PlainName = Field(default="releases", description="Directory with one directory per version")
 
     @property
     def _pointer(self) -> Path:
@@ -164,7 +164,7 @@ class PointerFile(_Pointer):
     """A small file that names the live version or color."""
 
     resource: Literal["pointer_file"] = "pointer_file"
-    file: AbsolutePath = Field(description="File that contains only the name of the live version or color")
+    file: AbsolutePath = Field(description="File with the name of the live version or color only")
 
     @property
     def _pointer(self) -> Path:

@@ -26,7 +26,7 @@ class HttpCheck(Check[Http]):
     body: str | None = Field(default=None, description="RE2 expression that the body must contain")
     fields: dict[str, JsonValue] = Field(
         default_factory=dict,
-        description="Fields of the JSON body with their values, such as {version: '2.1'}; a dot separates levels",
+        description="Expected JSON fields, such as {version: '2.1'}; a dot separates levels",
     )
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="Expected SHA-256 of the body")
     headers: dict[str, str] = Field(default_factory=dict, description="Request headers")

@@ -42,9 +42,7 @@ class KubernetesSettings(StrictModel):
     """How to reach the API server. The default is the pod's service account, or the kubeconfig."""
 
     kubeconfig: Path | None = Field(default=None, description="File that replaces $KUBECONFIG and ~/.kube/config")
-    context: str | None = Field(
-        default=None, description="Context in the kubeconfig; the default is its current context"
-    )
+    context: str | None = Field(default=None, description="Context in the kubeconfig; default: the current one")
     timeout: Duration = Field(default=10.0, gt=0, description="Deadline for one answer")
 
 

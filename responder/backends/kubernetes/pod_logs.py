@@ -18,19 +18,19 @@ from responder.backends.problems import Problem
 class PodSelector(StrictModel):
     """Pods by label."""
 
-    namespace: Name | None = Field(default=None, description="Namespace; the default is the one of the rollback")
+    namespace: Name | None = Field(default=None, description="Namespace; default: that of the rollback")
     selector: str = Field(
         pattern=r"^[-A-Za-z0-9_./]+(=[-A-Za-z0-9_.]*)?(,[-A-Za-z0-9_./]+(=[-A-Za-z0-9_.]*)?)*$",
         description="Label selector, such as app=backend,tier=web",
     )
-    previous: bool = Field(default=True, description="Also keep the log from before the last restart of a container")
-    events: bool = Field(default=True, description="Also keep the events of these pods and of their owners")
+    previous: bool = Field(default=True, description="Also keep logs from before the last restart")
+    events: bool = Field(default=True, description="Also keep events of these pods and their owners")
 
 
 class PodLogs(LogSource[Kubernetes]):
     """Logs of the containers of pods, also from before their last restart, with the states and events of the pods."""
 
-    kubernetes: PodSelector = Field(description="{selector: app=backend}")
+    kubernetes: PodSelector = Field(description="Pods, such as {selector: app=backend}")
 
     def __str__(self) -> str:
         return f"kubernetes {self.kubernetes.selector}"

@@ -54,16 +54,14 @@ class PodTemplate(Workload[Any]):
     resource: Literal["pod_template"] = "pod_template"
     container: str | None = Field(
         default=None,
-        description="Container whose image is the version; the default is the one that `kubectl logs` selects",
+        description="Container whose image is the version; default: as in `kubectl logs`",
     )
-    within: Duration = Field(
-        default=600.0, gt=0, description="Deadline for one rollout, in addition to progressDeadlineSeconds"
-    )
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for one rollout, plus progressDeadlineSeconds")
     gitops: Literal["refuse", "suspend"] = Field(
-        default="refuse", description="If Argo CD, Flux or Helm own the workload: refuse, or suspend them"
+        default="refuse", description="Refuse, or suspend Argo CD, Flux or Helm if they own the workload"
     )
     when_paused: Literal["refuse", "resume"] = Field(
-        default="refuse", description="If the rollout is paused: refuse, or resume it with the good version"
+        default="refuse", description="Refuse, or resume a paused rollout with the good version"
     )
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
     with_settings: tuple[str, ...] = Field(

@@ -16,13 +16,13 @@ class Pods(StrictModel):
     """The pods of a check and how many must be ready."""
 
     namespace: Name = Field(description="Namespace of the pods")
-    labels: dict[str, str] = Field(min_length=1, description="Labels that all of the pods have")
+    labels: dict[str, str] = Field(min_length=1, description="Labels of the pods")
     at_least: int = Field(default=1, ge=0, description="Number of pods that must be ready")
     container: str = Field(default="", description="Container that `digest` refers to")
     digest: str = Field(
         default="",
         pattern="^(sha256:[0-9a-f]{64})?$",
-        description="Image digest that this container must run in every pod",
+        description="Image digest that the container must run",
     )
 
     @model_validator(mode="after")
@@ -35,7 +35,7 @@ class Pods(StrictModel):
 class PodsCheck(Check[Kubernetes]):
     """Enough pods are ready, and none is in a state that waiting does not resolve."""
 
-    pods: Pods = Field(description="The Kubernetes pods that must be ready")
+    pods: Pods = Field(description="Pods that must be ready")
 
     async def check_access(self, kube: Kubernetes) -> list[Problem]:
         found = await missing_rights(kube, self.pods.namespace, (("list", "Pod"),))

@@ -16,9 +16,9 @@ from responder.errors import StepFailed
 
 
 class SqlCheck(Check[Schemas]):
-    """A query returns exactly one value, which is as expected. It runs in a read-only transaction."""
+    """A query in a read-only transaction returns exactly one value, the expected one."""
 
-    sql: str = Field(min_length=1, description="The query; the check fails for NULL, no row or several rows")
+    sql: str = Field(min_length=1, description="Query; the check fails for NULL, no row or several rows")
     database: str = Field(min_length=1, description="Name of one of `databases`")
     equals: bool | int | float | str | None = Field(default=None, description="Expected value; default: true")
     at_least: float | None = Field(default=None, description="Lower bound, inclusive")

@@ -67,8 +67,8 @@ class DatabaseSettings(StrictModel):
     connect_within: Duration = Field(default=5.0, gt=0, description="Timeout of a connection attempt")
     variables: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="Environment of migration tools, in addition to libpq's. Placeholders: {host}, {port}, "
-        "{user}, {password} and {database}",
+        description="Additional environment of migration tools. Placeholders: {host}, {port}, "
+        "{user}, {password}, {database}",
     )
     _password: str = PrivateAttr(default="")
 

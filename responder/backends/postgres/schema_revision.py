@@ -34,13 +34,13 @@ class SchemaRevision(Resource[Schemas, JsonValue]):
     database: str = Field(min_length=1, description="Name of one of `databases`")
     tool: Annotated[MigrationTool, MIGRATION_TOOLS] = Field(description="The migration tool, under its own key")
     revisions: dict[str, str] = Field(
-        default_factory=dict, description="Revision of each version, where it differs from the version"
+        default_factory=dict, description="Revision of each version, if it differs from the version"
     )
     lock_timeout: Duration = Field(
         default=2.0, gt=0, description="Longest wait for a lock; other sessions queue behind it"
     )
     statement_timeout: Duration = Field(default=300.0, gt=0, description="Timeout of one statement")
-    attempts: int = Field(default=10, ge=1, description="Attempts of a transaction that times out waiting for a lock")
+    attempts: int = Field(default=10, ge=1, description="Attempts of a transaction after lock timeouts")
     within: Duration = Field(default=900.0, gt=0, description="Timeout of one schema change, including all attempts")
     execution: str = Field(default="", description="Set by the responder: ID of the execution")
     paths: tuple[MigrationPath, ...] = Field(

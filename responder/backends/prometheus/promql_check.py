@@ -15,12 +15,12 @@ from responder.backends.prometheus.client import Prometheus, Sample
 class PromqlCheck(Check[Prometheus]):
     """Every series of an instant query is within the bounds. No data and NaN never hold."""
 
-    promql: str = Field(min_length=1, description="Instant query; every series of the result must be within the bounds")
-    name: str = Field(default="", max_length=100, description="Name of the check in messages; the default is the query")
-    at_least: float | None = Field(default=None, description="Lower bound, included")
-    at_most: float | None = Field(default=None, description="Upper bound, included")
-    above: float | None = Field(default=None, description="Lower bound, excluded")
-    below: float | None = Field(default=None, description="Upper bound, excluded")
+    promql: str = Field(min_length=1, description="Instant query; every result must be within the bounds")
+    name: str = Field(default="", max_length=100, description="Name in messages; default: the query")
+    at_least: float | None = Field(default=None, description="Lower bound, inclusive")
+    at_most: float | None = Field(default=None, description="Upper bound, inclusive")
+    above: float | None = Field(default=None, description="Lower bound, exclusive")
+    below: float | None = Field(default=None, description="Upper bound, exclusive")
 
     @model_validator(mode="after")
     def _says_what_is_good(self) -> PromqlCheck:

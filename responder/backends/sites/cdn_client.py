@@ -24,14 +24,16 @@ class CdnToken(StrictModel):
 class CloudflareSettings(CdnToken):
     """Access to Cloudflare."""
 
-    token: SecretStr = Field(description="API token that may purge the cache of the zones, as ${CLOUDFLARE_TOKEN}")
+    token: SecretStr = Field(description="API token with permission to purge, such as ${CLOUDFLARE_TOKEN}")
     url: HttpUrl = Field(default=HttpUrl("https://api.cloudflare.com/client/v4"), description="URL of the API")
 
 
 class FastlySettings(CdnToken):
     """Access to Fastly."""
 
-    token: SecretStr = Field(description="API token that may activate versions and purge, as ${FASTLY_TOKEN}")
+    token: SecretStr = Field(
+        description="API token with permission to activate versions and purge, such as ${FASTLY_TOKEN}"
+    )
     url: HttpUrl = Field(default=HttpUrl("https://api.fastly.com"), description="URL of the API")
 
 

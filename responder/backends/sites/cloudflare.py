@@ -17,8 +17,8 @@ class CloudflarePurge(RememberedPurge[Cloudflare]):
     """A purge of one zone: everything, or by prefixes, tags or files."""
 
     resource: Literal["cloudflare_purge"] = "cloudflare_purge"
-    cloudflare: str = Field(pattern="^[0-9a-f]{32}$", description="Id of the zone")
-    prefixes: tuple[str, ...] = Field(default=(), max_length=30, description="URL prefixes, as shop.example/app")
+    cloudflare: str = Field(pattern="^[0-9a-f]{32}$", description="Zone ID")
+    prefixes: tuple[str, ...] = Field(default=(), max_length=30, description="URL prefixes, such as shop.example/app")
     tags: tuple[str, ...] = Field(default=(), max_length=30, description="Cache-Tags")
     files: tuple[str, ...] = Field(default=(), max_length=30, description="Complete URLs")
     within: Duration = Field(default=60.0, gt=0, description="Deadline, including waits for the rate limit")

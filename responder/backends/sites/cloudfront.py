@@ -32,8 +32,8 @@ class CloudfrontKey(BesideReleases):
     kvs: str = Field(
         pattern=r"^arn:aws[-a-z]*:cloudfront::\d{12}:key-value-store/[-\w]+$", description="ARN of the KeyValueStore"
     )
-    key: str = Field(min_length=1, description="The key whose value names the live release")
-    text: VersionText = Field(default="{version}", description="Its value, with {version} for the version")
+    key: str = Field(min_length=1, description="Key whose value names the live release")
+    text: VersionText = Field(default="{version}", description="Value, with {version}")
 
     async def read(self, aws: Aws) -> JsonValue:
         try:
@@ -68,9 +68,9 @@ class OriginPath(BesideReleases):
     """The path that a distribution adds to every request to its origin. It is not part of the cache key."""
 
     resource: Literal["origin_path"] = "origin_path"
-    origin_path: VersionText = Field(pattern="^/.*[^/]$", description="The path, as /releases/{version}")
+    origin_path: VersionText = Field(pattern="^/.*[^/]$", description="Path, such as /releases/{version}")
     distribution: str = Field(pattern=r"^\w+$", description="ID of the CloudFront distribution")
-    origin: str = Field(default="", description="ID of its origin, if it has several")
+    origin: str = Field(default="", description="Origin ID, if it has several")
     within: Duration = Field(default=1800.0, gt=0, description="Deadline until every edge uses it")
 
     @property
@@ -124,7 +124,7 @@ class CloudfrontInvalidation(Purge[Aws]):
     resource: Literal["cloudfront_invalidation"] = "cloudfront_invalidation"
     cloudfront: str = Field(pattern=r"^\w+$", description="ID of the distribution")
     paths: tuple[str, ...] = Field(
-        default=("/*",), min_length=1, description="Paths to invalidate, each beginning with /; `/*` counts as one"
+        default=("/*",), min_length=1, description="Paths to invalidate, each starting with /; `/*` counts as one"
     )
     within: Duration = Field(default=900.0, gt=0, description="Deadline, including waits for other invalidations")
 

@@ -30,8 +30,8 @@ class LivePrefix(BesideReleases):
     """
 
     resource: Literal["live_prefix"] = "live_prefix"
-    live: S3Url = Field(description="Prefix from which the site is served, as s3://shop/live")
-    releases: Releases = Field(description="The releases that are copied there")
+    live: S3Url = Field(description="Prefix of the live site, such as s3://shop/live")
+    releases: Releases = Field(description="Releases to copy there")
     version: str = Field(default="version.json", min_length=1, description="JSON document with the version")
     field: str = Field(default="version", min_length=1, description="Field of the document with the version")
     within: Duration = Field(default=600.0, gt=0, description="Deadline for copying all files")

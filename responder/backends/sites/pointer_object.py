@@ -35,8 +35,8 @@ class PointerObject(BesideReleases):
     """An object that chooses the release for its reader: an edge function, a server or the loader of a page."""
 
     resource: Literal["pointer_object"] = "pointer_object"
-    object: S3Url = Field(description="The object, as s3://shop/current.json")
-    text: VersionText = Field(default='{"version": "{version}"}', description="Its content, with {version}")
+    object: S3Url = Field(description="Object, such as s3://shop/current.json")
+    text: VersionText = Field(default='{"version": "{version}"}', description="Content, with {version}")
 
     async def read(self, aws: Aws) -> JsonValue:
         found = await aws.content(*self._where)

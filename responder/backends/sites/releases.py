@@ -90,16 +90,16 @@ class BesideReleases(Resource[Aws, JsonValue]):
 class Releases(StrictModel):
     """Releases at `<s3>/<version>/`, each with its manifest."""
 
-    s3: S3Url = Field(description="Parent of one directory per version, as s3://shop/releases")
-    manifest: str = Field(default="manifest.json", min_length=1, description="Name of the manifest in each of them")
+    s3: S3Url = Field(description="Parent of one directory per version, such as s3://shop/releases")
+    manifest: str = Field(default="manifest.json", min_length=1, description="Name of the manifest in each directory")
     entry: tuple[str, ...] = Field(
         default=ENTRY,
-        description="Patterns of files that refer to others, in the order in which they are restored, after all others",
+        description="Patterns of files that refer to others: restored last, in this order",
     )
     checksums: Literal["entry", "all"] = Field(
         default="entry",
-        description="Files whose SHA-256 and metadata are compared: entry documents, or all (one request per file, "
-        "two if it is live already)",
+        description="Files to compare by SHA-256 and metadata: entry documents, or all (one request per file, "
+        "two if already live)",
     )
 
     def location(self, version: str) -> S3Place:

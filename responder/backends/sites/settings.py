@@ -11,5 +11,5 @@ from responder.backends.sites.cdn_client import CloudflareSettings, FastlySettin
 class CdnSettings(StrictModel):
     """CDNs whose caches are purged or whose versions are activated. CloudFront uses `aws`."""
 
-    cloudflare: CloudflareSettings | None = Field(default=None, description="For sites behind Cloudflare")
-    fastly: FastlySettings | None = Field(default=None, description="For sites on Fastly")
+    cloudflare: CloudflareSettings | None = Field(default=None, description="Access to Cloudflare")
+    fastly: FastlySettings | None = Field(default=None, description="Access to Fastly")

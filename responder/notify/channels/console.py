@@ -20,7 +20,7 @@ log = logging.getLogger("responder.notifications")
 
 
 class ConsoleTemplates(StrictModel):
-    """A text of your own."""
+    """Custom text."""
 
     text: TemplateText | None = Field(default=None, description="The log line")
 

@@ -47,7 +47,7 @@ Mailbox = Annotated[str, AfterValidator(_address)]
 
 
 class EmailTemplates(StrictModel):
-    """Texts of your own."""
+    """Custom texts."""
 
     subject: TemplateText | None = Field(default=None, description="Subject; some clients split a thread if it changes")
     text: TemplateText | None = Field(default=None, description="Plain text part")
@@ -74,7 +74,7 @@ class EmailSettings(ChannelSettings):
     password_file: SecretFile | None = Field(default=None, description="File that holds the password")
     sender: Mailbox = Field(alias="from", description="Sender, such as rollbacks@example.com")
     to: Annotated[tuple[Mailbox, ...], Field(min_length=1, description="Recipients, such as [oncall@example.com]")]
-    show_links: bool = Field(default=True, description="Whether messages include the links that approve and stop")
+    show_links: bool = Field(default=True, description="Include links to approve and stop")
     templates: EmailTemplates = EmailTemplates()
 
     @model_validator(mode="after")

@@ -22,10 +22,10 @@ _QUIET: tuple[Stage, ...] = ("observed", "denied", "progress")
 
 
 class GithubTemplates(StrictModel):
-    """Texts of your own, in GitHub's Markdown."""
+    """Custom texts, in GitHub's Markdown."""
 
     title: TemplateText | None = Field(default=None, description="Title of the issue")
-    body: TemplateText | None = Field(default=None, description="Body of the issue, rendered again at every stage")
+    body: TemplateText | None = Field(default=None, description="Body of the issue, updated at every stage")
 
 
 class GithubSettings(ChannelSettings):
@@ -33,8 +33,10 @@ class GithubSettings(ChannelSettings):
 
     default_stages: ClassVar[tuple[Stage, ...]] = tuple(stage for stage in STAGES if stage not in _QUIET)
 
-    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Repository, as owner/name")]
-    token: SecretStr | None = Field(default=None, description="Token that may write issues, such as ${GITHUB_TOKEN}")
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Repository: owner/name")]
+    token: SecretStr | None = Field(
+        default=None, description="Token with write access to issues, such as ${GITHUB_TOKEN}"
+    )
     token_file: SecretFile | None = Field(default=None, description="File that holds the token")
     api_url: HttpUrl = Field(
         default=HttpUrl("https://api.github.com"),
@@ -46,9 +48,7 @@ class GithubSettings(ChannelSettings):
         min_length=1,
         description="Labels added if an app must be published again",
     )
-    deployments: bool = Field(
-        default=False, description="Whether to create a deployment of the restored version, with its status"
-    )
+    deployments: bool = Field(default=False, description="Create a deployment of the restored version")
     deployment_ref: str = Field(
         default="{version}", pattern=r"\{version\}", description="Git ref of a version, such as v{version}"
     )

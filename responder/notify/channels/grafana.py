@@ -20,7 +20,7 @@ from responder.rollback.stages import ENDS, Stage
 
 
 class GrafanaTemplates(StrictModel):
-    """A text of your own."""
+    """Custom text."""
 
     text: TemplateText | None = Field(default=None, description="The text of the annotation, in HTML")
 
@@ -36,7 +36,7 @@ class GrafanaSettings(ChannelSettings):
     url: HttpUrl = Field(description="URL of Grafana, such as https://grafana.example")
     token: SecretStr | None = Field(default=None, description="Token of a service account, such as ${GRAFANA_TOKEN}")
     token_file: SecretFile | None = Field(default=None, description="File that holds the token")
-    dashboard: str = Field(default="", description="UID of the dashboard; default: all dashboards, by tags")
+    dashboard: str = Field(default="", description="Dashboard UID; default: all dashboards, by tags")
     tags: tuple[str, ...] = Field(
         default=("rollback",), description="Tags besides exec:ID, service, environment and outcome"
     )

@@ -22,7 +22,7 @@ _COLORS = {"succeeded": "#2eb67d", "mitigated": "#2eb67d", "stuck": "#e01e5a", "
 
 
 class SlackTemplates(StrictModel):
-    """Texts of your own."""
+    """Custom texts."""
 
     text: TemplateText | None = Field(default=None, description="The text, in Slack's mrkdwn; buttons stay")
 
@@ -35,11 +35,9 @@ class SlackSettings(ChannelSettings):
 
     default_stages: ClassVar[tuple[Stage, ...]] = tuple(s for s in STAGES if s != "denied")
 
-    token: SecretStr | None = Field(
-        default=None, description="Bot token with the scope chat:write, such as ${SLACK_TOKEN}"
-    )
+    token: SecretStr | None = Field(default=None, description="Bot token with scope chat:write, such as ${SLACK_TOKEN}")
     token_file: SecretFile | None = Field(default=None, description="File that holds the token")
-    channel: str = Field(default="", description="ID of the channel, such as C0123456789; only with a token")
+    channel: str = Field(default="", description="Channel ID, such as C0123456789; only with a token")
     webhook_url: SecretStr | None = Field(default=None, description="URL of an incoming webhook, instead of a token")
     webhook_url_file: SecretFile | None = Field(default=None, description="File that holds the URL of the webhook")
     mention: str = Field(
@@ -47,7 +45,7 @@ class SlackSettings(ChannelSettings):
         pattern=r"^(<(!subteam\^|@)[A-Z0-9]+>|)$",
         description="User or group to mention if a human must act, such as <@U…>",
     )
-    show_links: bool = Field(default=True, description="Whether messages have buttons that approve and stop")
+    show_links: bool = Field(default=True, description="Show buttons to approve and stop")
     api_url: HttpUrl = Field(default=HttpUrl("https://slack.com/api"), description="API URL, for GovSlack or a proxy")
     templates: SlackTemplates = SlackTemplates()
 

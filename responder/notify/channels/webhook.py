@@ -52,7 +52,7 @@ def _located(name: str, value: JsonValue) -> None:
 
 
 class WebhookTemplates(StrictModel):
-    """A body of your own."""
+    """Custom body."""
 
     body: Annotated[JsonValue, AfterValidator(_templates)] = Field(
         default=None, description="The body as YAML; every text in it is a template"
@@ -69,7 +69,7 @@ class WebhookSettings(ChannelSettings):
     secret: SecretStr | None = Field(default=None, description="Key of the signature, at least 16 characters")
     secret_file: SecretFile | None = Field(default=None, description="File that holds the secret")
     headers: dict[str, SecretStr] = Field(default={}, description="Additional headers, such as Authorization")
-    show_links: bool = Field(default=False, description="Whether the body includes the links that approve and stop")
+    show_links: bool = Field(default=False, description="Include links to approve and stop")
     templates: WebhookTemplates = WebhookTemplates()
     _url: str = PrivateAttr(default="")
 

@@ -41,7 +41,7 @@ Pointer = Annotated[
 
 
 class Color(OneResource):
-    """One of the two sets of pods, containers or releases."""
+    """Pods, containers or releases of one color."""
 
     release: CurrentRelease | None = Field(default=None, description="The releases of this color")
     kubernetes: PodTemplate | None = Field(default=None, description="The Deployment of this color")
@@ -66,13 +66,11 @@ class BlueGreen(Strategy):
     """The idle color gets the known-good version and must be ready before the traffic is switched to it."""
 
     strategy: Literal["blue_green"] = "blue_green"
-    pointer: Pointer = Field(description="The resource that names the color with the traffic")
-    colors: Colors = Field(description="Both colors, by their names")
-    ready_for: Duration = Field(default=2.0, description="How long the idle color must be ready before the switch")
+    pointer: Pointer = Field(description="Resource that selects the live color")
+    colors: Colors = Field(description="Both colors by name")
+    ready_for: Duration = Field(default=2.0, description="Time that the idle color must be ready before the switch")
     ready_within: Duration = Field(default=60.0, gt=0, description="Deadline for that")
-    keep_pods: int = Field(
-        default=1, ge=0, le=20, description="Failed pods that are taken out of service and kept for study"
-    )
+    keep_pods: int = Field(default=1, ge=0, le=20, description="Failed pods to isolate and keep for study")
     failed_replicas: int | None = Field(
         default=None, ge=0, description="Replicas of the failed color after the switch; default: unchanged"
     )

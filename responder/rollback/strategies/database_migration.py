@@ -34,41 +34,37 @@ class DatabaseMigration(Strategy):
     migrations: SchemaRevision = Field(description="The database and its migration tool")
     target_migration: str | None = Field(
         default=None,
-        description="Target revision, independent of the version; default: the revision of the target version",
+        description="Target revision; default: that of the target version",
     )
-    snapshot: Snapshot | None = Field(
-        default=None, description="Snapshot that is taken and verified before anything changes"
-    )
+    snapshot: Snapshot | None = Field(default=None, description="Snapshot to take and verify before the first change")
     snapshot_tables: tuple[str, ...] = Field(
         default=(), description="Short form of `snapshot.tables`, with `backup_location`"
     )
-    backup_location: str | None = Field(
-        default=None, description="Short form of `snapshot`: name of one of `snapshots`, its store"
-    )
+    backup_location: str | None = Field(default=None, description="Short form of `snapshot.store`")
     preserve_data: bool = Field(
         default=True,
-        description="Copy what the migration destroys to the schema rollback_keep, in the same transaction",
+        description="Copy data that the migration destroys to the schema rollback_keep",
     )
     approval: Literal["loss", "always", "never"] = Field(
-        default="loss", description="When the rollback requires approval; `loss`: if it may lose data"
+        default="loss", description="When approval is required; `loss`: if data may be lost"
     )
     loses_at_most: int | None = Field(
         default=None,
         ge=0,
-        description="Most values and rows that may leave the live tables; above it the rollback freezes and pages",
+        description="Values and rows that may leave the live tables; above it the rollback freezes and pages",
     )
     count_within: Duration = Field(default=10.0, gt=0, description="Timeout of one count")
     long_transaction: Duration = Field(
-        default=30.0, description="The rollback fails if a transaction older than this holds one of the tables"
+        default=30.0, description="Age of a transaction on the tables from which the rollback fails"
     )
     application: tuple[AnyCheck, ...] = Field(
         default=(),
-        description="Checks that the application runs the target version; they must hold before the schema changes",
+        description="Checks that the application runs the target version, before the schema changes",
     )
     application_within: Duration = Field(default=60.0, description="Timeout of the checks of `application`")
-    schema_first: str = Field(default="", description="Why the schema must change before the application, if it must")
+    schema_first: str = Field(default="", description="Reason why the schema must change before the application")
     smoke: tuple[AnyCheck, ...] = Field(
-        default=(), description="Checks that must hold after the downgrade; otherwise the schema is upgraded again"
+        default=(), description="Checks after the downgrade; if one fails, the schema is upgraded again"
     )
 
     @model_validator(mode="before")

@@ -24,14 +24,14 @@ from responder.rollback.version_change import VersionChange
 
 
 class Immediate(Strategy, OneResource):
-    """One change for the whole service, without regard to how much is unavailable meanwhile."""
+    """Replaces the whole service at once, without limiting its unavailability."""
 
     strategy: Literal["immediate"] = "immediate"
     release: CurrentRelease | None = Field(default=None, description="Directory of releases with a `current` link")
     kubernetes: PodTemplate | None = Field(default=None, description="Deployment, StatefulSet or DaemonSet")
     docker: ServiceImage | None = Field(default=None, description="Service of a Compose project")
-    resource: AnyResource | None = Field(default=None, description="Any other resource that has versions")
-    stop: tuple[Replicas, ...] = Field(default=(), description="Workloads that are scaled to 0 before anything else")
+    resource: AnyResource | None = Field(default=None, description="Any other versioned resource")
+    stop: tuple[Replicas, ...] = Field(default=(), description="Workloads to scale to 0 first")
 
     def derived(self) -> Iterator[Resource]:
         if self.kubernetes is not None:

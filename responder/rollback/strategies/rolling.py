@@ -29,14 +29,14 @@ from responder.rollback.version_change import VersionChange
 
 
 class Rolling(Strategy, OneResource):
-    """Batch by batch; what is not replaced yet keeps serving."""
+    """Replaces one batch after the other, while the rest keeps serving."""
 
     strategy: Literal["rolling"] = "rolling"
     kubernetes: PodTemplate | None = Field(default=None, description="Deployment, StatefulSet or DaemonSet")
     docker: ServiceImage | None = Field(default=None, description="Service of a Compose project")
-    batch_size: int = Field(default=1, ge=1, description="How many pods or containers are replaced at a time")
-    batch_delay: Duration = Field(default=0.0, description="How long a batch must be healthy before the next one")
-    health_check_interval: Duration = Field(default=2.0, gt=0, description="Pause between two looks at a batch")
+    batch_size: int = Field(default=1, ge=1, description="Pods or containers to replace at a time")
+    batch_delay: Duration = Field(default=0.0, description="Time that a batch must be healthy before the next one")
+    health_check_interval: Duration = Field(default=2.0, gt=0, description="Pause between checks of a batch")
     batch_healthy: tuple[AnyCheck, ...] = Field(
         default=(),
         description="Checks of the new pods or containers that must hold at every look, besides readiness",

@@ -1,4 +1,4 @@
-"""Configuration of the listener, of tokens and of users."""
+"""Listener, tokens and users."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Bearer(StrictModel):
     """Scopes and limits of a token or user."""
 
     scopes: Scopes
-    services: Limit = Field(default=None, description="Only these services, for every scope; default: all")
-    environments: Limit = Field(default=None, description="Only these environments, for every scope; default: all")
+    services: Limit = Field(default=None, description="Services that every scope is limited to; default: all")
+    environments: Limit = Field(default=None, description="Environments that every scope is limited to; default: all")
 
     @property
     def limited(self) -> bool:
@@ -74,7 +74,7 @@ class Token(Bearer):
 
     name: str = Field(min_length=1, description="Name for the record")
     file: SecretFile | None = Field(default=None, description="File with the token, such as a mounted secret")
-    token: SecretStr | None = Field(default=None, description="The token itself, as ${RESPONDER_TOKEN}")
+    token: SecretStr | None = Field(default=None, description="The token itself, such as ${RESPONDER_TOKEN}")
     _secret: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
@@ -98,18 +98,16 @@ class User(Bearer):
 
 
 class WebSettings(StrictModel):
-    """Configuration of the listener, of tokens and of users."""
+    """Listener, tokens and users."""
 
-    listen: str = Field(
-        default="127.0.0.1:9095", description="Address and port; without tokens it must be a loopback address"
-    )
+    listen: str = Field(default="127.0.0.1:9095", description="Address and port; loopback only unless tokens are set")
     external_url: HttpUrl | None = Field(
         default=None, description="URL for people, used in links; default: the listen address"
     )
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
-        description="Further hosts in requests, such as responder.monitoring.svc or 10.0.0.5:9095; without a port: "
-        "any port. The listen address and external_url are always allowed",
+        description="Additional host names, such as responder.monitoring.svc or 10.0.0.5:9095; without a port: any. "
+        "The listen address and external_url are always allowed",
     )
     tokens: tuple[Token, ...] = Field(
         default=(), description="Bearer tokens; required unless the listen address is a loopback address"

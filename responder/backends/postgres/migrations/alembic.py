@@ -33,7 +33,7 @@ class Alembic(ProgramTool):
     """Alembic. `downgrade --sql` renders the SQL beforehand, and the responder runs it in one transaction."""
 
     tool: Literal["alembic"] = "alembic"
-    command: CommandLine = Field(default=("alembic",), description="Command line of Alembic, as a list")
+    command: CommandLine = Field(default=("alembic",), description="Command of Alembic")
     config: Template = Field(default="alembic.ini", description="Configuration file, relative to the directory")
     table: str = Field(default="alembic_version", description="Version table, with its schema if needed")
 

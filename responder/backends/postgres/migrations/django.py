@@ -30,9 +30,9 @@ class Django(ProgramTool):
     """Django. `migrate --plan` lists the migrations and `sqlmigrate --backwards` renders the SQL of their downgrade."""
 
     tool: Literal["django"] = "django"
-    command: CommandLine = Field(default=("python", "manage.py"), description="Command line of manage.py, as a list")
+    command: CommandLine = Field(default=("python", "manage.py"), description="Command of manage.py")
     apps: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        description="Applications whose migrations form the revision; with several, revisions are app.name,app.name"
+        description="Applications that form the revision; with several, revisions are app.name,app.name"
     )
     table: str = Field(default="django_migrations", description="Table of applied migrations")
 

@@ -23,16 +23,10 @@ class OwnCommand(MigrationTool):
     """A custom command. It must change the schema in one transaction, or be safe to run again."""
 
     tool: Literal["command"] = "command"
-    current: str = Field(
-        description="SQL that returns the current revision as one value, such as SELECT version FROM deployed"
-    )
-    downgrade: CommandLine = Field(description="Command that downgrades from {from} to {to}, as a list")
-    upgrade: tuple[Template, ...] = Field(
-        default=(), description="Command that upgrades from {from} to {to}, as a list"
-    )
-    plan: tuple[Template, ...] = Field(
-        default=(), description="Command that writes the SQL that `downgrade` would run to its standard output"
-    )
+    current: str = Field(description="SQL that returns the current revision, such as SELECT version FROM deployed")
+    downgrade: CommandLine = Field(description="Command that downgrades from {from} to {to}")
+    upgrade: tuple[Template, ...] = Field(default=(), description="Command that upgrades from {from} to {to}")
+    plan: tuple[Template, ...] = Field(default=(), description="Command that prints the SQL of `downgrade`")
 
     async def revision(self, schemas: Schemas, database: str) -> str:
         rows = await schemas.rows(database, self.current)

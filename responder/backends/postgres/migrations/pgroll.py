@@ -21,7 +21,7 @@ class Pgroll(ProgramTool):
     """pgroll. While a migration is started and not completed, both schemas exist and a rollback loses nothing."""
 
     tool: Literal["pgroll"] = "pgroll"
-    command: CommandLine = Field(default=("pgroll",), description="Command line of pgroll, as a list")
+    command: CommandLine = Field(default=("pgroll",), description="Command of pgroll")
 
     @property
     def _list_command(self) -> tuple[str, ...]:

@@ -34,9 +34,9 @@ class SqlFiles(MigrationTool):
     )
     table: str = Field(
         default="schema_migrations",
-        description="Table of applied revisions; with a column `dirty` it has one row, the current revision",
+        description="Table of applied revisions; with a column `dirty`, one row with the current revision",
     )
-    column: str = Field(default="version", description="Column of the table with the number of the revision")
+    column: str = Field(default="version", description="Column with the revision number")
 
     async def revision(self, schemas: Schemas, database: str) -> str:
         return max(await self._applied(schemas, database), key=int, default="0")

@@ -87,7 +87,7 @@ class MigrationTool(StrictModel, ABC):
     """One migration tool. It works on the migration files of the running release."""
 
     directory: Template = Field(
-        default="", description="Working directory: the migration files of the running release, as in {version}"
+        default="", description="Migration files of the running release: working directory, with {version}"
     )
 
     @abstractmethod

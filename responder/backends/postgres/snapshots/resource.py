@@ -23,26 +23,26 @@ class Snapshot(Resource[Snapshots, JsonValue]):
 
     resource: Literal["snapshot"] = "snapshot"
     database: str = Field(description="Name of one of `databases`")
-    store: str = Field(description="Name of one of `snapshots`, the store of the snapshot")
+    store: str = Field(description="Name of one of `snapshots`")
     tables: tuple[str, ...] = Field(
         default=(),
-        description="Tables whose rows it contains, such as `public.orders`; default: all. It has the full schema",
+        description="Tables with rows to include, such as `public.orders`; default: all. The schema is always complete",
     )
     jobs: int = Field(
-        default=2, ge=1, le=32, description="Concurrent streams of pg_dump; each needs about 64 MiB of memory with S3"
+        default=2, ge=1, le=32, description="Concurrent pg_dump streams, about 64 MiB of memory each with S3"
     )
     compress: int = Field(default=1, ge=0, le=9, description="Compression level of pg_dump")
     verify: Literal["read", "restore"] = Field(
-        default="read", description="`read`: read every archive; `restore`: also restore it and compare every table"
+        default="read", description="`read`: read every archive; `restore`: also restore and compare every table"
     )
     scratch: str | None = Field(
         default=None,
-        description="Name of one of `databases`, on whose server it is restored for the comparison; default: its own",
+        description="Name of one of `databases`, whose server restores the copy to compare; default: its own",
     )
     full_hash_up_to: int = Field(
         default=10,
         ge=1,
-        description="Size in GiB up to which every row of a table is hashed; of larger tables a sample is hashed",
+        description="Table size in GiB up to which every row is hashed; above it, a sample",
     )
     within: Duration = Field(default=3600.0, gt=0, description="Timeout of the snapshot, including all attempts")
     key: str = Field(default="", description="Set by the responder: key in the store")

@@ -32,21 +32,17 @@ def _absolute(path: Path) -> Path:
 class BucketSettings(StrictModel):
     """A bucket of S3 or of a compatible store. `aws` configures the access."""
 
-    bucket: str = Field(
-        min_length=3, description="Name of the bucket; configure a lifecycle rule that aborts incomplete uploads"
-    )
-    prefix: str = Field(default="", description="Prefix of every object name")
+    bucket: str = Field(min_length=3, description="Bucket; add a lifecycle rule that aborts incomplete uploads")
+    prefix: str = Field(default="", description="Prefix of object names")
 
 
 class Encryption(StrictModel):
     """Encrypts archives with AES-256-GCM before they leave the process."""
 
     key_file: SecretFile = Field(
-        description="File with 32 bytes as hex or base64; keep it, no snapshot can be read without it"
+        description="File with 32 bytes as hex or base64. Without it, snapshots are unreadable"
     )
-    older_key_files: tuple[SecretFile, ...] = Field(
-        default=(), description="Files with earlier keys, which decrypt older snapshots"
-    )
+    older_key_files: tuple[SecretFile, ...] = Field(default=(), description="Earlier keys, for older snapshots")
     _keys: tuple[Key, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
@@ -70,13 +66,9 @@ class SnapshotStoreSettings(StrictModel):
         default=None, description="Directory on this host; set this or `s3`"
     )
     s3: BucketSettings | None = Field(default=None, description="Bucket; set this or `directory`")
-    encrypt: Encryption | None = Field(default=None, description="Encryption of archives; default: none")
-    keep: Duration = Field(
-        default=30 * 86400.0, gt=0, description="Minimum age of snapshots that `responder snapshots prune` removes"
-    )
-    keep_at_least: int = Field(
-        default=3, ge=1, description="Number of snapshots of each database that are never removed"
-    )
+    encrypt: Encryption | None = Field(default=None, description="Encryption of archives")
+    keep: Duration = Field(default=30 * 86400.0, gt=0, description="Minimum age for `responder snapshots prune`")
+    keep_at_least: int = Field(default=3, ge=1, description="Newest snapshots of each database that are never removed")
 
     @model_validator(mode="after")
     def _has_one_location(self) -> Self:

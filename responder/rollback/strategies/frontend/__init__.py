@@ -38,12 +38,10 @@ Caches = Annotated[
 
 
 class Frontend(Strategy):
-    """Rolls back one platform after the other. If one of them does not reach the good version, all are reverted."""
+    """Rolls back one platform after the other. If one fails, all are reverted."""
 
     strategy: Literal["frontend"] = "frontend"
-    platforms: tuple[str, ...] = Field(
-        default=(), description="Names of the platforms; optional, because each platform has a key of its own"
-    )
+    platforms: tuple[str, ...] = Field(default=(), description="Names of the platforms; optional")
     web: WebPlatform | None = Field(default=None, description="A site, with or without a CDN")
     android: Android | None = Field(default=None, description="An app on Google Play")
     ios: Ios | None = Field(default=None, description="An app in the App Store")
@@ -55,11 +53,10 @@ class Frontend(Strategy):
     )
     cdn_invalidation: Caches | None = Field(
         default=None,
-        description="The CDN whose cache is purged; true: the distribution whose origin path is switched, which is "
-        "the default for it; false: none",
+        description="CDN cache to purge; true, the default for an origin path: its distribution; false: none",
     )
     health_check_urls: tuple[HttpUrl, ...] = Field(
-        default=(), description="Must answer 200 once every platform is at the good version"
+        default=(), description="URLs that must answer 200 once every platform is rolled back"
     )
     healthy_within: Duration = Field(default=60.0, gt=0, description="Deadline for health_check_urls")
 

@@ -28,8 +28,8 @@ class Desktop(Platform):
     """No further client gets the bad version. Updated clients keep it, unless the app downgrades itself."""
 
     feed: Feed = Field(description="The update feed of the app")
-    urls: tuple[HttpUrl, ...] = Field(min_length=1, description="URLs of the feed, which must serve the good one")
-    hold_for: Duration = Field(default=5.0, description="How long all URLs must serve it without a break")
+    urls: tuple[HttpUrl, ...] = Field(min_length=1, description="URLs that must serve the good feed")
+    hold_for: Duration = Field(default=5.0, description="Time that all URLs must serve it")
     within: Duration = Field(default=300.0, gt=0, description="Deadline until all URLs serve it")
 
     async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:

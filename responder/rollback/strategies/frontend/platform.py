@@ -38,7 +38,7 @@ class StorePlatform(Platform):
         "the good version; empty: unchanged",
     )
     kill_switches: dict[str, bool] = Field(
-        default_factory=dict, description="Flags published to the apps by a rollback, as {checkout_v3: false}"
+        default_factory=dict, description="Flags published to the apps by a rollback, such as {checkout_v3: false}"
     )
 
     def untouched(self, target: VersionChange, name: str, why: str = "") -> StrategyPlan:

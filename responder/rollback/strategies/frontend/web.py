@@ -42,9 +42,9 @@ class Edge(StrictModel):
     field: str = Field(default="version", description="Field with the version; dots for nested fields")
     pages: dict[HttpUrl, str] = Field(
         default_factory=dict,
-        description="Pages and the release file that each must equal, as {https://shop.example/: index.html}",
+        description="Release file that each page must equal, such as {https://shop.example/: index.html}",
     )
-    hold_for: Duration = Field(default=5.0, description="How long all of them must hold without a break")
+    hold_for: Duration = Field(default=5.0, description="Time that all of them must hold")
     within: Duration = Field(default=300.0, gt=0, description="Deadline until all of them hold")
 
     @model_validator(mode="after")
@@ -68,10 +68,10 @@ class WebPlatform(Platform):
     """Switches a pointer, copies a release in S3, or switches a link on this host."""
 
     pointer: Pointer | None = Field(default=None, description="Pointer to the release that is served")
-    copied: LivePrefix | None = Field(default=None, alias="copy", description="S3 prefix to which a release is copied")
+    copied: LivePrefix | None = Field(default=None, alias="copy", description="S3 prefix to copy a release to")
     local: CurrentRelease | None = Field(default=None, description="Directory of releases with a `current` link")
-    releases: Releases | None = Field(default=None, description="Location of the releases in S3, for a pointer")
-    edge: Edge = Field(description="URLs that show which version visitors get")
+    releases: Releases | None = Field(default=None, description="Releases in S3, for a pointer")
+    edge: Edge = Field(description="Live version as visitors see it")
 
     @model_validator(mode="after")
     def _fits_together(self) -> WebPlatform:
