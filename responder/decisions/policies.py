@@ -34,7 +34,7 @@ class Verify(StrictModel):
     resolved_within: Duration = Field(
         default=900.0,
         gt=0,
-        description="Time after a verified rollback in which its alerts must resolve; otherwise it did not help. Must be "
+        description="Time after a verified rollback in which its alerts must resolve; otherwise it did not help. Set it "
         "longer than the windows of your rules",
     )
 
