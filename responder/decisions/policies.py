@@ -34,8 +34,8 @@ class Verify(StrictModel):
     resolved_within: Duration = Field(
         default=900.0,
         gt=0,
-        description="Time after a verified rollback in which its alerts must resolve; otherwise it did not help. Set it "
-        "longer than the windows of your rules",
+        description="Time after a verified rollback in which its alerts must resolve; otherwise it did not help. "
+        "Must be longer than the windows of your rules",
     )
 
     @model_validator(mode="after")

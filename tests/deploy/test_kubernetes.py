@@ -44,7 +44,7 @@ def of(kind: str, manifests: Manifests) -> Manifests:
     return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
-def test_it_renders() -> None:
+def test_manifests_render() -> None:
     kinds = sorted(manifest["kind"] for manifest in rendered(HOME))
     assert kinds == sorted([
         "Namespace", "ServiceAccount", "Deployment", "Deployment", "Service", "Service", "PodDisruptionBudget",
@@ -53,7 +53,7 @@ def test_it_renders() -> None:
     assert [manifest["kind"] for manifest in rendered(HOME / "rights")] == ["Role", "RoleBinding", "NetworkPolicy"]
 
 
-def test_everything_finds_what_it_selects() -> None:
+def test_selectors_match() -> None:
     manifests = [*rendered(HOME), *read("servicemonitor.yaml")]
     labels = [manifest["spec"]["template"]["metadata"]["labels"] for manifest in of("Deployment", manifests)]
     for manifest in of("Service", manifests):
@@ -72,7 +72,7 @@ def test_everything_finds_what_it_selects() -> None:
     }
 
 
-def test_the_pods_are_as_confined_as_can_be() -> None:
+def test_pods_are_confined() -> None:
     for manifest in of("Deployment", rendered(HOME)):
         pod = manifest["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"]
@@ -85,7 +85,7 @@ def test_the_pods_are_as_confined_as_can_be() -> None:
             assert container["image"] == "rollback-responder:0.1.0"
 
 
-def test_the_probes_ask_what_there_is() -> None:
+def test_probes_use_existing_endpoints() -> None:
     known = {"/-/ready", "/-/healthy"}
     for manifest in of("Deployment", rendered(HOME)):
         for container in manifest["spec"]["template"]["spec"]["containers"]:
@@ -201,7 +201,7 @@ WAYS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_each_strategy_gets_by_with_these_rights_and_needs_all_of_them(cluster: Cluster) -> None:
+async def test_each_strategy_needs_exactly_these_permissions(cluster: Cluster) -> None:
     allowed, used = rights(), set()
     for strategy, app in WAYS:
         kube = Guarded(cluster, allowed)

@@ -37,16 +37,16 @@ def here(name: str, tmp_path: Path, *more: str) -> Path:
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_systemd_takes_it_without_a_word(name: str, tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit_without_warnings(name: str, tmp_path: Path) -> None:
     assert verify(here(name, tmp_path)) == (0, "")
 
 
-def test_a_key_that_systemd_does_not_know_is_a_failure(tmp_path: Path) -> None:
+def test_an_unknown_key_is_a_failure(tmp_path: Path) -> None:
     assert "ProtectSytem" in verify(here(UNITS[0], tmp_path, "ProtectSytem=strict"))[1]
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_it_is_confined(name: str) -> None:
+def test_the_service_is_confined(name: str) -> None:
     need("systemd-analyze")
     argv = ["systemd-analyze", "security", "--offline=true", str(HOME / name)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -56,7 +56,7 @@ def test_it_is_confined(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "command"), [("responder.service", "responder"), ("exporters.service", "exporters")])
-def test_it_starts_what_there_is(name: str, command: str) -> None:
+def test_it_starts_an_existing_command(name: str, command: str) -> None:
     unit = configparser.ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(HOME / name)
@@ -79,11 +79,11 @@ def _no_new_code() -> None:
     ctypes.CDLL(None).prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0)
 
 
-def test_the_exporters_need_no_memory_that_is_writable_and_code(tmp_path: Path) -> None:
+def test_the_exporters_run_with_memory_deny_write_execute(tmp_path: Path) -> None:
     _starts_confined(tmp_path, "exporters", f"listen: 127.0.0.1:{free_port()}\n")
 
 
-def test_the_responder_needs_no_memory_that_is_writable_and_code(tmp_path: Path) -> None:
+def test_the_responder_runs_with_memory_deny_write_execute(tmp_path: Path) -> None:
     text = f'state: sqlite://{tmp_path}/s.db\nprometheus: {{url: "http://127.0.0.1:1"}}\n'
     text += f'alertmanager: {{urls: ["http://127.0.0.1:1"]}}\nweb: {{listen: "127.0.0.1:{free_port()}"}}\n'
     _starts_confined(tmp_path, "responder", text)

@@ -96,7 +96,7 @@ def demo(directory: Path, **environment: str) -> Iterator[Demo]:
                 popen.terminate()
 
 
-def test_a_bad_release_is_rolled_back_and_every_second_accounted_for(tmp_path: Path) -> None:
+def test_a_bad_release_is_rolled_back_and_the_timeline_is_complete(tmp_path: Path) -> None:
     need("prometheus", "prometheus-alertmanager")
     began = time.monotonic()
     with demo(tmp_path) as running:
@@ -134,7 +134,7 @@ def test_ctrl_c_in_the_middle_stops_and_removes_everything(tmp_path: Path) -> No
     running.assert_nothing_is_left()
 
 
-def test_kept_up_it_prints_what_to_try_and_ends_on_request(tmp_path: Path) -> None:
+def test_with_keep_it_prints_commands_to_try_and_stops_on_request(tmp_path: Path) -> None:
     need("prometheus", "prometheus-alertmanager", "amtool")
     with demo(tmp_path, KEEP="1") as running:
         lines = []
@@ -173,7 +173,7 @@ def test_a_part_that_does_not_start_is_named_with_the_end_of_its_log(tmp_path: P
     running.assert_nothing_is_left()
 
 
-def test_missing_programs_are_all_named_with_what_installs_them(tmp_path: Path) -> None:
+def test_missing_programs_are_reported_with_their_install_commands(tmp_path: Path) -> None:
     with demo(tmp_path, PATH=str(tmp_path)) as running:
         output = running.output(within=20)
     assert running.popen.returncode == 1, output

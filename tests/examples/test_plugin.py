@@ -54,7 +54,7 @@ def test_its_resource_is_registered(installed: Path) -> None:
     assert shown.split() == ["nomad_job", "rollback_responder_nomad.job"]
 
 
-def test_a_configuration_can_name_it(installed: Path, tmp_path: Path) -> None:
+def test_a_configuration_can_use_it(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "responder.yml").write_text(CONFIGURATION.format(directory=tmp_path))
     shown = run(installed, "-m", "responder", "check", "--config", str(tmp_path / "responder.yml"))
     assert "1 service" in shown

@@ -27,7 +27,7 @@ def test_check(path: Path, capsys: Any) -> None:
     assert [check["id"] for check in json.loads(capsys.readouterr().out)["checks"]] == ["good", "bad"]
 
 
-def test_a_mistake_is_two_without_a_trace(path: Path, capsys: Any) -> None:
+def test_an_invalid_configuration_exits_with_2_and_no_traceback(path: Path, capsys: Any) -> None:
     path.write_text("checks:\n- {id: x, service: s, environment: e, type: tcp, address: h}\n")
     assert main(["check", "--config", str(path)]) == 2
     captured = capsys.readouterr()
@@ -44,20 +44,20 @@ def test_probe(path: Path, capsys: Any, check: str, code: int) -> None:
     assert {0: '"success": true', 1: '"reason": "exit"', 2: "configured: good, bad"}[code] in out
 
 
-def test_a_probe_that_cannot_be_made(path: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_a_probe_that_cannot_be_made_is_inconclusive(path: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("exporters.probes.custom.Custom._executable", "/nowhere/at/all")
     assert main(["probe", "good", "--config", str(path)]) == 1
     assert "inconclusive: the command cannot be started" in capsys.readouterr().out
 
 
-def test_no_file(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("exporters.cli.set_up", lambda *_: None)
     assert main(["serve", "--config", str(tmp_path / "gone.yml")]) == 2
     assert "cannot be read: No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["probe"]])
-def test_every_command_helps_with_an_example(command: list[str], capsys: Any) -> None:
+def test_every_help_text_has_an_example(command: list[str], capsys: Any) -> None:
     with pytest.raises(SystemExit) as left:
         main([*command, "--help"])
     assert left.value.code == 0
@@ -65,7 +65,7 @@ def test_every_command_helps_with_an_example(command: list[str], capsys: Any) ->
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["probe"], ["check", "--output", "xml"]])
-def test_wrong_usage_is_two(argv: list[str]) -> None:
+def test_wrong_usage_exits_with_2(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(argv)
     assert left.value.code == 2

@@ -129,7 +129,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "expected"), MISTAKES, ids=[text.splitlines()[-1][-60:] for text, _ in MISTAKES])
-def test_names_the_mistake_and_its_place(text: str, expected: str, tmp_path: Path) -> None:
+def test_an_error_has_its_location(text: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "f.yml").write_text(text)
     (tmp_path / "reference").write_text("$SHOP_TOKEN\n")
     with pytest.raises(ConfigError) as caught:
@@ -139,7 +139,7 @@ def test_names_the_mistake_and_its_place(text: str, expected: str, tmp_path: Pat
     assert "s3cret" not in str(caught.value)
 
 
-def test_tells_all_mistakes_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_all_errors_are_reported_in_the_order_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "f.yml").write_text(f"checks:\n- {{{HTTP}, timeout: x}}\n- {{{CUSTOM}, value: x}}\nmore: 1\n")
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "f.yml", {})
@@ -147,19 +147,19 @@ def test_tells_all_mistakes_at_once_in_the_order_of_the_file(tmp_path: Path) -> 
     assert problems == [(2, "checks[0].timeout"), (3, "checks[1].id"), (3, "checks[1].value"), (4, "more")]
 
 
-def test_a_secret_in_the_wrong_place_is_not_echoed(tmp_path: Path) -> None:
+def test_a_misplaced_secret_is_not_printed(tmp_path: Path) -> None:
     (tmp_path / "f.yml").write_text(f"checks:\n- {{{HTTP}, expected_status: '${{SHOP_TOKEN}}'}}")
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "f.yml", ENVIRONMENT)
     assert "s3cret" not in str(caught.value)
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.yml: cannot be read: No such file"):
         load(tmp_path / "gone.yml")
 
 
-def test_an_empty_file_is_resources_only(tmp_path: Path) -> None:
+def test_an_empty_file_publishes_resources_only(tmp_path: Path) -> None:
     (tmp_path / "f.yml").write_text("")
     assert load(tmp_path / "f.yml").config.checks == ()
 
@@ -184,7 +184,7 @@ def test_secrets_come_from_the_environment_and_from_files_and_are_masked(tmp_pat
     assert "s3cret" not in repr(loaded.config)
 
 
-def test_the_minimal_check_of_the_documentation(tmp_path: Path) -> None:
+def test_the_minimal_documented_check_loads(tmp_path: Path) -> None:
     (tmp_path / "f.yml").write_text(
         "checks:\n- {id: shop_health, service: shop, environment: demo, type: http_response, "
         'url: "http://127.0.0.1:8080/health", interval: 1s, timeout: 1s}'

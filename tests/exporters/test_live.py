@@ -35,7 +35,7 @@ def series(live: Live, name: str) -> float:
     return value
 
 
-async def test_a_reload_swaps_the_whole_value(live: Live, path: Path) -> None:
+async def test_a_reload_replaces_the_whole_configuration(live: Live, path: Path) -> None:
     before = live.current
     path.write_text(TWO)
     await live.reload()
@@ -46,7 +46,7 @@ async def test_a_reload_swaps_the_whole_value(live: Live, path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["checks: [", "nonsense: 1", TWO.replace("h:1", "h"), f"listen: '127.0.0.1:1'\n{TWO}"])
-async def test_a_mistake_keeps_the_old_value_and_is_reported(live: Live, path: Path, text: str) -> None:
+async def test_an_invalid_file_keeps_the_old_configuration_and_is_reported(live: Live, path: Path, text: str) -> None:
     before, at = live.current, series(live, "exporter_config_last_reload_success_timestamp_seconds")
     path.write_text(text)
     with pytest.raises(ConfigError):
@@ -60,7 +60,7 @@ async def test_a_mistake_keeps_the_old_value_and_is_reported(live: Live, path: P
     assert series(live, "exporter_config_last_reload_successful") == 1
 
 
-async def test_a_probe_under_way_keeps_its_connections(live: Live, path: Path) -> None:
+async def test_a_running_probe_keeps_its_connections(live: Live, path: Path) -> None:
     with live.borrowed() as value:
         path.write_text(TWO)
         await live.reload()
@@ -70,7 +70,7 @@ async def test_a_probe_under_way_keeps_its_connections(live: Live, path: Path) -
     assert value.connections.http.closed
 
 
-async def test_closing_does_not_wait_for_probes_of_an_old_value(live: Live, path: Path) -> None:
+async def test_closing_does_not_wait_for_probes_of_an_old_configuration(live: Live, path: Path) -> None:
     with live.borrowed() as value:
         await live.reload()
         await asyncio.sleep(0)

@@ -56,7 +56,7 @@ def values(output: ProbeOutput) -> dict[str, float]:
     ("limit", "scrape", "allowed"),
     [(10, None, 10), (10, 5, 4.5), (1, 5, 1), (1, 1, 0.5), (5, 0.6, 0.3), (3, 3.5, 3)],
 )
-def test_the_deadline_leaves_time_for_the_answer(limit: float, scrape: float | None, allowed: float) -> None:
+def test_the_deadline_leaves_time_to_answer(limit: float, scrape: float | None, allowed: float) -> None:
     assert allowed_time(limit, scrape) == pytest.approx(allowed)
 
 
@@ -85,7 +85,7 @@ async def test_a_target_that_hangs_is_a_failed_sample(connections: Connections) 
     assert values(output)["probe_success"] == 0
 
 
-async def test_too_slow_is_a_failure_of_its_own(connections: Connections) -> None:
+async def test_exceeding_max_latency_has_its_own_reason(connections: Connections) -> None:
     async def slow(_: ProbeOutput) -> None:
         await asyncio.sleep(0.02)
 
@@ -94,7 +94,7 @@ async def test_too_slow_is_a_failure_of_its_own(connections: Connections) -> Non
 
 
 @pytest.mark.parametrize("limit", [{"timeout": "100ms"}, {"max_latency": "100ms"}])
-async def test_when_we_were_asleep_the_target_is_not_to_blame(connections: Connections, limit: dict[str, str]) -> None:
+async def test_a_stalled_exporter_does_not_fail_the_target(connections: Connections, limit: dict[str, str]) -> None:
     async def blocked(_: ProbeOutput) -> None:
         await asyncio.sleep(0.001)
         time.sleep(0.3)
@@ -116,7 +116,7 @@ async def test_a_short_stall_does_not_excuse_a_target_that_hangs(connections: Co
 @pytest.mark.parametrize(
     "number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.ENETDOWN, socket.EAI_AGAIN]
 )
-def test_our_own_limits_are_not_the_targets_failure(number: int) -> None:
+def test_limits_of_the_exporter_do_not_fail_the_target(number: int) -> None:
     outer = RuntimeError("wrapped")
     outer.__cause__ = OSError(number, "limit")
     with pytest.raises(Unable):
@@ -124,7 +124,7 @@ def test_our_own_limits_are_not_the_targets_failure(number: int) -> None:
     raise_if_local(OSError(errno.ECONNREFUSED, "refused"))
 
 
-async def test_a_bug_surfaces(connections: Connections) -> None:
+async def test_a_bug_is_raised(connections: Connections) -> None:
     async def buggy(_: ProbeOutput) -> None:
         raise KeyError("oops")
 
@@ -136,7 +136,7 @@ def result(at: float, *, success: bool) -> Result:
     return Result("it", success, "" if success else "status", "", at, 0.1, 1, ())
 
 
-def test_failures_are_remembered_longer_than_successes() -> None:
+def test_failures_are_kept_longer_than_successes() -> None:
     history = History()
     for at in range(5):
         history.record(result(at, success=False))
@@ -146,13 +146,13 @@ def test_failures_are_remembered_longer_than_successes() -> None:
     assert history.latest("it") == result(199, success=True)
 
 
-def test_tells_when_a_check_turns() -> None:
+def test_a_changed_outcome_is_reported() -> None:
     history = History()
     turns = [history.record(result(at, success=ok)) for at, ok in enumerate([True, True, False, False, True])]
     assert turns == [False, False, True, False, True]
 
 
-def test_forgets_what_is_no_longer_configured() -> None:
+def test_results_of_removed_checks_are_dropped() -> None:
     history = History()
     history.record(result(1, success=True))
     history.forget_all_but({"other"})

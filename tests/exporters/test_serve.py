@@ -68,7 +68,7 @@ def exporter(tmp_path: Path, port: int, silent: int) -> Iterator[Exporter]:
     exporter.process.communicate()
 
 
-def test_stops_within_a_second_though_a_probe_hangs(exporter: Exporter) -> None:
+def test_it_stops_within_a_second_despite_a_hanging_probe(exporter: Exporter) -> None:
     with socket.create_connection(("127.0.0.1", exporter.port)) as scrape:
         scrape.sendall(b"GET /probe?check=hung HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(0.2)
@@ -77,7 +77,7 @@ def test_stops_within_a_second_though_a_probe_hangs(exporter: Exporter) -> None:
     assert [line["event"] for line in exporter.log()] == ["listening", "stopping"]
 
 
-def test_a_name_server_that_hangs_does_not_keep_it_from_stopping(tmp_path: Path, port: int) -> None:
+def test_it_stops_despite_a_hanging_name_server(tmp_path: Path, port: int) -> None:
     (tmp_path / "e.yml").write_text(CHECKS.format(port=1).replace("127.0.0.1:1", "shop.example:1"))
     hangs = "import socket, time\nsocket.getaddrinfo_ = socket.getaddrinfo\nsocket.getaddrinfo = lambda h, *a, **k: "
     hangs += "time.sleep(30) if h == 'shop.example' else socket.getaddrinfo_(h, *a, **k)"
@@ -94,7 +94,7 @@ def test_a_name_server_that_hangs_does_not_keep_it_from_stopping(tmp_path: Path,
         exporter.process.communicate()
 
 
-def test_reloads_on_sighup_and_keeps_the_old_on_a_mistake(exporter: Exporter) -> None:
+def test_sighup_reloads_and_an_invalid_file_is_rejected(exporter: Exporter) -> None:
     exporter.path.write_text("checks: []\n")
     exporter.process.send_signal(signal.SIGHUP)
     exporter.until("/metrics", "exporter_checks 0.0")
@@ -121,9 +121,7 @@ def many_files() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /probe?check=hung HTTP/1.1\r\nHost: x\r\n"])
-def test_it_answers_under_2000_silent_connections_and_says_so_once(
-    exporter: Exporter, many_files: None, sent: bytes
-) -> None:
+def test_it_answers_despite_2000_idle_connections(exporter: Exporter, many_files: None, sent: bytes) -> None:
     with ExitStack() as open_until_the_end:
         for _ in range(2000):
             silent = open_until_the_end.enter_context(socket.create_connection(("127.0.0.1", exporter.port)))
@@ -141,7 +139,7 @@ def test_it_answers_under_2000_silent_connections_and_says_so_once(
     assert len(ended_lines) <= len(CAUSES)
 
 
-def test_an_address_in_use_is_reported_plainly(exporter: Exporter) -> None:
+def test_an_address_in_use_is_reported(exporter: Exporter) -> None:
     second = Exporter(exporter.path, exporter.port)
     _, stderr = second.process.communicate(timeout=60)
     assert second.process.returncode == 2

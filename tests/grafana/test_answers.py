@@ -66,7 +66,7 @@ def words(panel: Json) -> set[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_promql_has_an_answer(loop: asyncio.Runner, grafana: GrafanaQueries, name: str) -> None:
+def test_every_promql_query_returns_data(loop: asyncio.Runner, grafana: GrafanaQueries, name: str) -> None:
     answered, silent = 0, []
     for title, _, query in queries(name):
         if "expr" in query:
@@ -78,7 +78,7 @@ def test_every_promql_has_an_answer(loop: asyncio.Runner, grafana: GrafanaQuerie
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_sql_has_an_answer_for_the_reader_with_the_columns_that_are_named(
+def test_every_sql_query_returns_the_configured_columns_to_the_reader(
     loop: asyncio.Runner, grafana: GrafanaQueries, name: str
 ) -> None:
     answered, silent = 0, []
@@ -97,9 +97,7 @@ def test_every_sql_has_an_answer_for_the_reader_with_the_columns_that_are_named(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tables_of_labels_have_the_columns_that_are_named(
-    loop: asyncio.Runner, grafana: GrafanaQueries, name: str
-) -> None:
+def test_label_tables_have_the_configured_columns(loop: asyncio.Runner, grafana: GrafanaQueries, name: str) -> None:
     for title, panel, query in queries(name):
         if query.get("format") == "table" and "expr" in query and panel["type"] == "table":
             found = loop.run(grafana.series(query["expr"], instant=True))
@@ -109,7 +107,7 @@ def test_tables_of_labels_have_the_columns_that_are_named(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_variable_can_be_filled(loop: asyncio.Runner, grafana: GrafanaQueries, name: str) -> None:
+def test_every_variable_has_values(loop: asyncio.Runner, grafana: GrafanaQueries, name: str) -> None:
     for variable in DASHBOARDS[name]["templating"]["list"]:
         if variable["type"] == "query" and isinstance(variable["query"], str):
             assert loop.run(grafana.rows(variable["query"])), variable["name"]
@@ -120,7 +118,7 @@ def test_every_variable_can_be_filled(loop: asyncio.Runner, grafana: GrafanaQuer
             assert all(sample["metric"][found[2]] for sample in series), variable["name"]
 
 
-def test_the_first_time_of_something_rare_is_counted(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
+def test_the_first_increase_of_a_rare_counter_is_counted(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
     panel = next(
         shown for shown in panels_of(DASHBOARDS["rollbacks.json"]) if shown["title"] == "Outcomes, from series"
     )
@@ -129,7 +127,7 @@ def test_the_first_time_of_something_rare_is_counted(loop: asyncio.Runner, grafa
     assert counted == {"succeeded": 2, "reverted": 2, "cancelled": 2}
 
 
-def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
+def test_the_current_state_is_the_last_one_of_the_history(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
     shown = {}
     for panel in panels_of(DASHBOARDS["rollbacks.json"]):
         if panel["type"] == "stat":
@@ -145,7 +143,7 @@ def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, 
     }
 
 
-def test_every_reason_not_to_act_is_shown_by_its_guard(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
+def test_denied_decisions_are_counted_by_guard(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
     panel = next(p for p in panels_of(DASHBOARDS["rollbacks.json"]) if p["title"] == "Why no rollback started")
     rows = loop.run(grafana.rows(panel["targets"][0]["rawSql"]))
     assert {row["guard"]: (row["denied"], row["approval_required"]) for row in rows} == {

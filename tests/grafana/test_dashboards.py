@@ -49,17 +49,17 @@ def dashboard(request: pytest.FixtureRequest) -> Json:
     return shown
 
 
-def test_what_is_checked_in_is_what_is_written() -> None:
+def test_generated_dashboards_are_current() -> None:
     assert generate.stale() == [], "python -m grafana.generate"
 
 
-def test_uids_and_titles_are_unique_and_uids_fit() -> None:
+def test_uids_and_titles_are_unique_and_valid() -> None:
     for key in ("uid", "title"):
         assert max(Counter(board[key] for board in DASHBOARDS.values()).values()) == 1
     assert all(re.fullmatch(r"[a-z-]{1,40}", board["uid"]) for board in DASHBOARDS.values())
 
 
-def test_every_panel_has_an_id_and_a_title_of_its_own_and_says_what_it_shows(dashboard: Json) -> None:
+def test_every_panel_has_a_unique_id_a_title_and_a_description(dashboard: Json) -> None:
     every = list(panels_of(dashboard))
     assert sorted(panel["id"] for panel in every) == list(range(1, len(every) + 1))
     shown = [panel for panel in every if panel["type"] != "row"]
@@ -76,7 +76,7 @@ def test_every_panel_has_a_unit(dashboard: Json) -> None:
             assert set(units) <= UNITS, panel["title"]
 
 
-def test_no_data_source_is_written_into_a_panel(dashboard: Json) -> None:
+def test_panels_use_data_source_variables(dashboard: Json) -> None:
     variables = {
         variable["name"]: variable["query"]
         for variable in dashboard["templating"]["list"]
@@ -91,7 +91,7 @@ def test_no_data_source_is_written_into_a_panel(dashboard: Json) -> None:
         assert all(target["datasource"] == panel["datasource"] for target in panel["targets"]), panel["title"]
 
 
-def test_what_is_provisioned_is_chosen_first(dashboard: Json) -> None:
+def test_provisioned_data_sources_are_the_default(dashboard: Json) -> None:
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "datasource":
             source = SOURCES[variable["current"]["value"]]
@@ -108,7 +108,7 @@ def _values(node: Any, key: str) -> Iterator[Any]:
             yield from _values(value, key)
 
 
-def test_panels_lie_beside_each_other_and_fill_the_width(dashboard: Json) -> None:
+def test_panels_fill_the_width_without_overlap(dashboard: Json) -> None:
     shown = list(dashboard["panels"])
     for row in (panel for panel in shown if panel["type"] == "row"):
         assert row["gridPos"]["w"] == 24 and (row["collapsed"] or not row["panels"])
@@ -122,7 +122,7 @@ def test_panels_lie_beside_each_other_and_fill_the_width(dashboard: Json) -> Non
         assert len(taken) == 24 * len({y for _, y in taken}), "a hole"
 
 
-def test_nothing_is_used_that_grafana_11_to_13_do_not_share(dashboard: Json) -> None:
+def test_dashboards_use_only_features_of_grafana_11_to_13(dashboard: Json) -> None:
     assert dashboard["schemaVersion"] == 39, "of Grafana 11.0"
     assert {panel["type"] for panel in panels_of(dashboard)} <= PANELS
     assert {
@@ -134,7 +134,7 @@ def test_nothing_is_used_that_grafana_11_to_13_do_not_share(dashboard: Json) -> 
     assert not any(panel.get("alert") or "thresholds" in panel for panel in panels_of(dashboard))
 
 
-def test_the_sdk_knows_everything_that_is_written(dashboard: Json) -> None:
+def test_the_sdk_accepts_every_dashboard(dashboard: Json) -> None:
     """Its models read what they know and drop the rest: a key that is not there afterwards is a slip of the pen."""
     with warnings.catch_warnings():  # it prefers the format of Grafana 13, which 11 does not read
         warnings.filterwarnings("ignore", "Prefer using dashboardv2", DeprecationWarning)
@@ -165,7 +165,7 @@ def _lost(ours: Any, theirs: Any, path: str) -> Iterator[str]:
         yield f"{path}: {ours!r} became {theirs!r}"
 
 
-def test_links_lead_to_dashboards_and_runbooks_that_are_there(dashboard: Json) -> None:
+def test_links_point_to_existing_dashboards_and_runbooks(dashboard: Json) -> None:
     uids = {board["uid"] for board in DASHBOARDS.values()}
     urls = list(_values(dashboard, "url"))
     for url in urls:
@@ -182,14 +182,14 @@ def test_commands_in_texts_exist(dashboard: Json) -> None:
         _parser().parse_args(shlex.split(command))
 
 
-def test_every_variable_that_is_used_is_there(dashboard: Json) -> None:
+def test_every_used_variable_is_defined(dashboard: Json) -> None:
     defined = {variable["name"] for variable in dashboard["templating"]["list"]}
     used = set(re.findall(r"\$\{?([a-z]\w+)", json.dumps(dashboard)))
     assert used <= defined
     assert defined - used <= {"alertmanager_datasource"}
 
 
-def test_where_there_is_no_postgresql_the_dashboard_says_so() -> None:
+def test_dashboards_explain_missing_postgresql() -> None:
     for name in ("rollbacks.json", "execution.json", "services.json"):
         (row,) = (panel for panel in DASHBOARDS[name]["panels"] if panel.get("panels"))
         (notice,) = (panel for panel in row["panels"] if panel["type"] == "text")
@@ -198,7 +198,7 @@ def test_where_there_is_no_postgresql_the_dashboard_says_so() -> None:
         assert others and all(panel["datasource"]["type"] == "prometheus" for panel in others)
 
 
-def test_the_sources_have_fixed_uids_and_no_secret() -> None:
+def test_data_sources_have_fixed_uids_and_no_secrets() -> None:
     assert set(SOURCES) == {"prometheus", "alertmanager", "responder-postgres"}
     for file in ("prometheus", "postgres"):
         assert (PROVISIONED[file]["apiVersion"], PROVISIONED[file]["prune"]) == (1, True)
@@ -209,7 +209,7 @@ def test_the_sources_have_fixed_uids_and_no_secret() -> None:
     assert SOURCES["alertmanager"]["jsonData"]["implementation"] == "prometheus"
 
 
-def test_the_dashboards_are_provided_from_their_folder_and_cannot_be_changed_there() -> None:
+def test_provisioned_dashboards_are_read_only() -> None:
     (provider,) = PROVISIONED["responder"]["providers"]
     assert (provider["type"], provider["allowUiUpdates"]) == ("file", False)
     assert not any(board["editable"] for board in DASHBOARDS.values())
@@ -219,7 +219,7 @@ HOW_TO = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "how-to" / "grafan
 
 
 @pytest.mark.parametrize("compose", [(ROOT / "docker-compose.yml").read_text(), HOW_TO], ids=["stack", "how-to"])
-def test_the_compose_file_gives_grafana_what_the_provisioning_asks_for(compose: str) -> None:
+def test_the_compose_file_sets_the_variables_of_the_provisioning(compose: str) -> None:
     grafana = yaml.safe_load(compose)["services"]["grafana"]
     assert all((ROOT / volume.split(":")[0]).exists() for volume in grafana["volumes"] if volume.startswith("./"))
     provisioning = "\n".join(path.read_text() for path in (ROOT / "grafana" / "provisioning").rglob("*.yml"))

@@ -26,13 +26,13 @@ RUNNING = sorted(set(SERVICES) - {"ship"})  # that one does its work and ends
 each = pytest.mark.parametrize("name", sorted(SERVICES))
 
 
-def test_compose_takes_it() -> None:
+def test_compose_accepts_the_file() -> None:
     argv = [str(compose_program()), "--profile", "*", "config", "--quiet"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_key_that_compose_does_not_know_is_a_failure(tmp_path: Path) -> None:
+def test_an_unknown_compose_key_is_a_failure(tmp_path: Path) -> None:
     """So the test before this one can fail."""
     wrong = tmp_path / "wrong.yml"
     wrong.write_text("services: {shop-web: {helthcheck: {}}}\n")
@@ -40,7 +40,7 @@ def test_a_key_that_compose_does_not_know_is_a_failure(tmp_path: Path) -> None:
         Docker("unix:///nowhere", tmp_path, wrong)("compose", "config", "--quiet")
 
 
-def test_all_that_was_promised_is_there() -> None:
+def test_every_promised_service_exists() -> None:
     kinds = {name: service["image"].partition(":")[0] for name, service in SERVICES.items()}
     assert [name for name, image in kinds.items() if image == "prom/prometheus"] == ["prometheus"]
     assert [name for name, image in kinds.items() if image == "prom/alertmanager"] == ["alertmanager"]
@@ -52,7 +52,7 @@ def test_all_that_was_promised_is_there() -> None:
 
 
 @each
-def test_it_is_confined(name: str) -> None:
+def test_the_service_is_confined(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -65,24 +65,24 @@ def test_it_is_confined(name: str) -> None:
 
 
 @each
-def test_its_image_is_pinned(name: str) -> None:
+def test_images_are_pinned(name: str) -> None:
     assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(-\w+)?", SERVICES[name]["image"])
 
 
 @pytest.mark.parametrize("name", RUNNING)
-def test_it_has_a_health_check_and_restarts(name: str) -> None:
+def test_services_have_health_checks_and_restart(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     assert check["test"][0] == "CMD"
     assert not check.get("disable")
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
-def test_nobody_waits_for_what_is_only_started() -> None:
+def test_dependencies_wait_for_healthy_services() -> None:
     waits = [needed["condition"] for service in SERVICES.values() for needed in service.get("depends_on", {}).values()]
     assert set(waits) == {"service_healthy"}
 
 
-def test_nothing_is_published_outside_of_this_machine() -> None:
+def test_ports_are_published_on_loopback_only() -> None:
     published = [(name, port) for name, service in SERVICES.items() for port in service.get("ports", ())]
     assert len(published) == 6
     for name, port in published:
@@ -102,7 +102,7 @@ def test_secrets_are_files(name: str) -> None:
     assert named <= mounted
 
 
-def test_who_has_which_secret() -> None:
+def test_each_service_has_only_its_own_secrets() -> None:
     """The superuser's password and the operator's token go no further than they must."""
     holders: dict[str, set[str]] = {}
     for name, service in SERVICES.items():
@@ -123,7 +123,7 @@ def test_who_has_which_secret() -> None:
     assert set(PARSED["secrets"]) == set(holders)
 
 
-def test_secrets_are_made_once_and_are_for_nobody_else(tmp_path: Path) -> None:
+def test_secrets_are_created_once_and_private(tmp_path: Path) -> None:
     there = tmp_path / "secrets"
 
     def made() -> dict[str, str]:
@@ -140,7 +140,7 @@ def test_secrets_are_made_once_and_are_for_nobody_else(tmp_path: Path) -> None:
     assert ignored.returncode == 0
 
 
-def test_what_is_mounted_is_there() -> None:
+def test_mounted_paths_exist() -> None:
     """Compose would make a directory of what is missing. Grafana's comes with grafana/."""
     for name in sorted(set(SERVICES) - {"grafana"}):
         for mount in SERVICES[name].get("volumes", ()):
@@ -149,7 +149,7 @@ def test_what_is_mounted_is_there() -> None:
                 assert mount["read_only"], mount["source"]
 
 
-def test_scripts_of_the_databases_are_run_by_themselves() -> None:
+def test_database_scripts_are_standalone() -> None:
     """What is not executable is read by the entry script of PostgreSQL's image, which would get our `set -u`."""
     for name in ("postgres", "shop-database"):
         scripts = [m["source"] for m in SERVICES[name]["volumes"] if "initdb" in m["target"]]
@@ -164,7 +164,7 @@ def test_grafana_gets_the_variables_of_its_provisioning() -> None:
         assert path in {mount["target"] for mount in SERVICES["grafana"]["volumes"]}
 
 
-def test_both_responders_are_one() -> None:
+def test_both_replicas_are_configured_alike() -> None:
     first, second = (dict(SERVICES[f"responder-{letter}"]) for letter in "ab")
     assert first.pop("ports") != second.pop("ports")
     assert first == second
@@ -182,7 +182,7 @@ def test_the_configurations_are_good(tmp_path: Path) -> None:
     assert urls == {f"http://responder-{letter}:9095/api/v1/alerts" for letter in "ab"}
 
 
-def test_the_proxy_and_the_responder_mean_the_same_file_and_words() -> None:
+def test_the_proxy_and_the_responder_use_the_same_pointer() -> None:
     from examples.shop.colors import COLORS, LIVE, upstream
 
     (service,) = yaml.safe_load((STACK / "responder.yml").read_text())["services"]
@@ -191,7 +191,7 @@ def test_the_proxy_and_the_responder_mean_the_same_file_and_words() -> None:
     assert pointer["servers"] == {color: upstream(color).replace("$", "$$") for color in COLORS}
 
 
-def test_prometheus_and_alertmanager_take_theirs(tmp_path: Path) -> None:
+def test_prometheus_and_alertmanager_accept_their_configuration(tmp_path: Path) -> None:
     need("promtool", "amtool")
     (tmp_path / "rules").symlink_to(ROOT / "alert_rules")
     text = (STACK / "prometheus.yml").read_text().replace("/run/secrets/prometheus_token", "/dev/null")

@@ -26,14 +26,14 @@ TAG = "rollback-responder:0.1.0"
 PINS = r"^([\w.-]+)==(\S+)"
 
 
-def test_it_has_two_stages_from_one_pinned_base() -> None:
+def test_the_image_has_two_stages_from_one_pinned_base() -> None:
     bases = [line.split()[1] for line in LINES if line.startswith("FROM")]
     assert len(bases) == 2
     assert len(set(bases)) == 1
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", bases[0])
 
 
-def test_what_runs_is_nobody_and_says_whether_it_is_well() -> None:
+def test_the_image_runs_unprivileged_with_a_health_check() -> None:
     last = LINES[max(i for i, line in enumerate(LINES) if line.startswith("FROM")) :]
     assert [line for line in last if line.startswith("USER")] == ["USER 65532:65532"]
     assert any(line.startswith("HEALTHCHECK") for line in last)
@@ -65,7 +65,7 @@ def test_the_lock_of_the_image_is_a_part_of_the_other() -> None:
     assert wanted - set(image) == set(), "make lock"
 
 
-def test_only_what_it_copies_is_sent_to_the_engine() -> None:
+def test_the_build_context_contains_only_copied_files() -> None:
     let_through = {
         line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
     }
@@ -75,7 +75,7 @@ def test_only_what_it_copies_is_sent_to_the_engine() -> None:
     assert let_through == copied
 
 
-def test_it_is_the_image_that_everybody_names() -> None:
+def test_every_file_uses_the_same_image_name() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     assert compose["x-ours"]["image"] == TAG
     assert TAG in (ROOT / "docs" / "operations.md").read_text()
@@ -109,7 +109,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
 
 
 @pytest.mark.soak
-def test_it_builds_and_runs(docker: Docker, tmp_path: Path) -> None:
+def test_the_image_builds_and_runs(docker: Docker, tmp_path: Path) -> None:
     image = json.loads(docker("image", "inspect", TAG))[0]
     assert image["Config"]["User"] == "65532:65532"
     sizes = docker("history", "--format", "{{.Size}} {{.CreatedBy}}", TAG)

@@ -190,7 +190,7 @@ async def pipeline(
     assert not [p for p in psutil.process_iter(["cmdline"]) if NEVER_ENDS in " ".join(p.info["cmdline"] or ())]
 
 
-async def test_the_configured_interval_is_the_real_one(pipeline: AlertPipeline) -> None:
+async def test_the_scrape_interval_is_the_configured_one(pipeline: AlertPipeline) -> None:
     async with pipeline.session.get(f"{pipeline.prometheus}/api/v1/targets") as answer:
         found = (await answer.json())["data"]["activeTargets"]
     probed = {
@@ -202,9 +202,7 @@ async def test_the_configured_interval_is_the_real_one(pipeline: AlertPipeline) 
 @pytest.mark.parametrize(
     ("service", "reason"), [("errors", "status"), ("hangs", "timeout"), ("gone", "connect"), ("ends", "timeout")]
 )
-async def test_a_failing_service_becomes_an_offer_to_roll_back(
-    pipeline: AlertPipeline, service: str, reason: str
-) -> None:
+async def test_a_failing_service_fires_a_rollback_alert(pipeline: AlertPipeline, service: str, reason: str) -> None:
     if service == "gone":
         await pipeline.gone.stop()
     pipeline.shop.moods[service] = service
@@ -213,13 +211,13 @@ async def test_a_failing_service_becomes_an_offer_to_roll_back(
     await pipeline.fires("CheckFailing", service=service, check_id=service)
 
 
-async def test_what_is_well_again_stops_firing(pipeline: AlertPipeline) -> None:
+async def test_alerts_of_recovered_targets_resolve(pipeline: AlertPipeline) -> None:
     pipeline.shop.moods["errors"] = "well"
     await pipeline.until('probe_success{check_id="errors"}', 1)
     await pipeline.fires("ServiceFailing", yes=False, service="errors")
 
 
-async def test_what_was_deployed_long_ago_pages_and_offers_nothing(pipeline: AlertPipeline) -> None:
+async def test_an_old_deployment_pages_without_a_rollback_alert(pipeline: AlertPipeline) -> None:
     pipeline.shop.moods["veteran"] = "errors"
     await pipeline.fires("CheckFailing", service="veteran")
     # Another rule than the alert's, evaluated at another moment.
@@ -227,7 +225,7 @@ async def test_what_was_deployed_long_ago_pages_and_offers_nothing(pipeline: Ale
     assert await pipeline.ask('ALERTS{alertname="ServiceFailing",service="veteran"}') == []
 
 
-async def test_a_postgres_that_stops_and_comes_back(pipeline: AlertPipeline, postgres: Any) -> None:
+async def test_a_restart_of_postgres_fires_and_resolves(pipeline: AlertPipeline, postgres: Any) -> None:
     # A query that fails is no lost connection: the two are told apart while the server is up.
     await pipeline.fails("asks", "query")
     assert await pipeline.ask('ALERTS{alertname="DatabaseConnectionLost"}') == []
@@ -241,7 +239,7 @@ async def test_a_postgres_that_stops_and_comes_back(pipeline: AlertPipeline, pos
     await pipeline.fires("DatabaseConnectionLost", yes=False, check_id="connects")
 
 
-async def test_a_disk_that_fills(pipeline: AlertPipeline) -> None:
+async def test_a_full_disk_fires(pipeline: AlertPipeline) -> None:
     if pipeline.disk is None:
         pytest.skip("this machine lets nobody mount a filesystem")
     used = f'instance:resource_utilization:ratio{{resource="disk",mountpoint="{pipeline.disk}"}}'
@@ -258,6 +256,6 @@ async def test_a_command_that_never_ends_leaves_nothing_running(pipeline: AlertP
     assert len(found) <= 1, "one may be under way, and no more"
 
 
-async def test_who_was_well_all_the_time_never_fired(pipeline: AlertPipeline) -> None:
+async def test_healthy_targets_never_fire(pipeline: AlertPipeline) -> None:
     assert await pipeline.value('min_over_time(probe_success{check_id="well"}[5m])') == 1
     assert await pipeline.ask('count_over_time(ALERTS{service="well"}[5m])') == []

@@ -8,7 +8,7 @@ from aiohttp.abc import ResolveResult
 from exporters.clients.connections import CoalescingResolver, Connections
 
 
-async def test_one_lookup_at_a_time_for_each_name(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_name_has_one_lookup_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     resolved: list[str] = []
     gate = asyncio.Event()
 

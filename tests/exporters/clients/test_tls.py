@@ -11,7 +11,7 @@ from exporters.clients.tls import Tls, context, not_after
 
 
 @pytest.mark.parametrize("days", [1, 30, 9000, 15000])
-def test_reads_the_expiry_as_the_standard_library_does(
+def test_the_expiry_equals_that_of_the_standard_library(
     days: int, certificates: Callable[..., tuple[Path, Path]]
 ) -> None:
     path, _ = certificates(f"days-{days}", days=days)
@@ -20,6 +20,6 @@ def test_reads_the_expiry_as_the_standard_library_does(
     assert not_after(der) == ssl.cert_time_to_seconds(str(trusted["notAfter"]))
 
 
-def test_verifies_unless_reported_otherwise() -> None:
+def test_certificates_are_verified_by_default() -> None:
     assert context(Tls()).verify_mode is ssl.CERT_REQUIRED
     assert context(Tls(insecure_skip_verify=True)).verify_mode is ssl.CERT_NONE

@@ -26,7 +26,7 @@ async def test_exit_code_zero_is_success(ask: Any) -> None:
     assert (result.success, series["probe_custom_exit_code"]) == (True, 0)
 
 
-async def test_another_exit_code_is_not(ask: Any) -> None:
+async def test_another_exit_code_is_a_failure(ask: Any) -> None:
     result, series = await ask(type="custom", command=python("import sys; print('why', file=sys.stderr); sys.exit(3)"))
     assert (result.reason, series["probe_custom_exit_code"]) == ("exit", 3)
     assert any("stderr: why" in line for _, line in result.log)
@@ -42,7 +42,7 @@ async def test_another_exit_code_is_not(ask: Any) -> None:
         ({"value": "number", "at_least": 5, "at_most": 5}, "5", 5),
     ],
 )
-async def test_reads_a_value(ask: Any, fields: dict[str, Any], printed: str, value: float) -> None:
+async def test_a_value_is_read(ask: Any, fields: dict[str, Any], printed: str, value: float) -> None:
     result, series = await ask(type="custom", command=["printf", "%s", printed], **fields)
     assert (result.success, series["probe_custom_value"]) == (True, value), result.why
 
@@ -63,7 +63,7 @@ async def test_reads_a_value(ask: Any, fields: dict[str, Any], printed: str, val
         ({"value": "number", "at_least": 5}, "nan", "threshold"),
     ],
 )
-async def test_values_that_do_not_hold(ask: Any, fields: dict[str, Any], printed: str, reason: str) -> None:
+async def test_values_out_of_bounds_fail(ask: Any, fields: dict[str, Any], printed: str, reason: str) -> None:
     result, _ = await ask(type="custom", command=["printf", "%s", printed], **fields)
     assert result.reason == reason
 
@@ -77,7 +77,7 @@ async def test_a_command_that_never_ends_is_killed_with_its_children(ask: Any) -
     await gone(mark)
 
 
-async def test_children_that_outlive_the_command_are_killed_and_not_waited_for(ask: Any) -> None:
+async def test_children_that_outlive_the_command_are_killed(ask: Any) -> None:
     mark = "exporters-test-outlives"
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{SLEEP}', '{mark}'])"
     result, _ = await ask(type="custom", command=python(f"{code}; print(1)"), value="number")
@@ -85,7 +85,7 @@ async def test_children_that_outlive_the_command_are_killed_and_not_waited_for(a
     await gone(mark)
 
 
-async def test_a_child_that_escapes_does_not_hold_up_the_result(ask: Any) -> None:
+async def test_a_child_in_its_own_session_does_not_delay_the_result(ask: Any) -> None:
     mark = "exporters-test-escapes"
     code = (
         "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(2)', "
@@ -107,7 +107,7 @@ async def gone(mark: str) -> None:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-async def test_a_flood_is_cut_off(ask: Any, stream: str) -> None:
+async def test_endless_output_is_cut_off(ask: Any, stream: str) -> None:
     code = f"import sys\nwhile True: sys.{stream}.write('x' * 10000)"
     result, _ = await ask(type="custom", command=python(code))
     assert (result.reason, "more than 65536 bytes" in result.why) == ("output", True)
@@ -118,7 +118,7 @@ async def test_arguments_are_not_read_by_a_shell(ask: Any, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_the_command_sees_its_own_environment_only(ask: Any, monkeypatch: Any) -> None:
+async def test_the_command_sees_only_its_own_environment(ask: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("OTHERS_SECRET", "s3cret-other")
     code = "import os, sys; sys.exit(f'{sorted(os.environ)} {os.environ[\"TOKEN\"]}')"
     result, _ = await ask(type="custom", command=python(code), env={"TOKEN": "s3cret-token"})

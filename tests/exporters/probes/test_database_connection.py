@@ -40,7 +40,7 @@ async def test_postgres_answers(ask: Any, postgres: Any) -> None:
         ("SELECT 42 WHERE false", "result"),
     ],
 )
-async def test_a_query_that_fails_is_reported_apart(ask: Any, postgres: Any, query: str, reason: str) -> None:
+async def test_a_failed_query_has_its_own_reason(ask: Any, postgres: Any, query: str, reason: str) -> None:
     result, series = await ask(type="database_connection", dsn=postgres.dsn, query=query, expected="42")
     assert result.reason == reason
     assert "probe_database_connect_seconds" in series
@@ -62,7 +62,7 @@ async def test_a_wrong_password_is_never_shown(ask: Any, postgres: Any) -> None:
     assert "probe_database_query_seconds" not in series
 
 
-async def test_the_password_may_come_apart_from_the_dsn(ask: Any, postgres: Any) -> None:
+async def test_the_password_can_be_separate_from_the_dsn(ask: Any, postgres: Any) -> None:
     dsn = postgres.dsn.replace(":s3cret-pw", "")
     result, _ = await ask(type="database_connection", dsn=dsn, password="s3cret-pw")
     assert result.success, result.why
@@ -76,13 +76,13 @@ async def test_refused(ask: Any, port: int, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "redis", "rediss"])
-async def test_a_server_that_accepts_and_never_speaks(ask: Any, talk: Any, scheme: str) -> None:
+async def test_a_silent_server_is_a_timeout(ask: Any, talk: Any, scheme: str) -> None:
     dsn = f"{scheme}://u:pw@127.0.0.1:{await talk(silent)}/0"
     result, _ = await ask(type="database_connection", dsn=dsn, timeout="500ms")
     assert result.reason == "timeout"
 
 
-async def test_reading_the_systems_certificates_holds_up_no_other_probe(
+async def test_loading_system_certificates_delays_no_other_probe(
     make: Any, connections: Connections, talk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slowly(*_: Any) -> ssl.SSLContext:
@@ -97,14 +97,14 @@ async def test_reading_the_systems_certificates_holds_up_no_other_probe(
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "redis"])
-async def test_a_server_that_speaks_something_else(ask: Any, answer: Any, scheme: str) -> None:
+async def test_another_protocol_fails(ask: Any, answer: Any, scheme: str) -> None:
     url = await answer(b"HTTP/1.1 400 Bad Request\r\n\r\n", seen=[])
     dsn = f"{scheme}://u:pw@{url.removeprefix('http://')}0"
     result, _ = await ask(type="database_connection", dsn=dsn, timeout="300ms")
     assert result.reason in ("connect", "timeout")
 
 
-async def test_kept_connections_and_every_kth_fresh(make: Any, connections: Connections, postgres: Any) -> None:
+async def test_every_nth_probe_makes_a_new_connection(make: Any, connections: Connections, postgres: Any) -> None:
     check = make(type="database_connection", dsn=postgres.dsn, query="SELECT pg_backend_pid()", fresh_every=3)
     fresh = []
     for _ in range(7):
@@ -114,15 +114,13 @@ async def test_kept_connections_and_every_kth_fresh(make: Any, connections: Conn
     assert fresh == [True, False, False, True, False, False, True]
 
 
-async def test_two_scrapes_at_once_do_not_share_a_connection(
-    make: Any, connections: Connections, postgres: Any
-) -> None:
+async def test_concurrent_scrapes_do_not_share_a_connection(make: Any, connections: Connections, postgres: Any) -> None:
     check = make(type="database_connection", dsn=postgres.dsn, query="SELECT pg_sleep(0.05)", fresh_every=100)
     results = await asyncio.gather(*(run(check, connections) for _ in range(4)))
     assert all(result.success for result, _ in results)
 
 
-async def test_a_server_that_stops_and_comes_back(make: Any, connections: Connections, postgres: Any) -> None:
+async def test_a_restarted_server_is_reconnected(make: Any, connections: Connections, postgres: Any) -> None:
     kept = make(id="kept", type="database_connection", dsn=postgres.dsn, fresh_every=100)
     fresh = make(id="fresh", type="database_connection", dsn=postgres.dsn)
 
@@ -162,7 +160,7 @@ async def test_redis_fails(ask: Any, redis_port: int, password: str, query: str,
     assert password not in repr(result) + repr(result.log)
 
 
-async def test_redis_kept(make: Any, connections: Connections, redis_port: int) -> None:
+async def test_redis_keeps_its_connection(make: Any, connections: Connections, redis_port: int) -> None:
     check = make(type="database_connection", dsn=f"redis://:s3cret-pw@127.0.0.1:{redis_port}/0", fresh_every=2)
     assert [(await run(check, connections))[0].success for _ in range(4)] == [True] * 4
 
@@ -173,7 +171,7 @@ def backends(asking: str) -> list[psutil.Process]:
     return [process for process, title in titles.items() if title.startswith("postgres: ") and asking in title]
 
 
-async def test_a_backend_that_freezes_in_the_midst_of_a_query(ask: Any, postgres: Any) -> None:
+async def test_a_backend_that_freezes_during_a_query_is_a_timeout(ask: Any, postgres: Any) -> None:
     """Whoever waits for its ROLLBACK waits for ever: the sample would be missing, and not failed."""
     query = {"dsn": postgres.dsn, "query": "SELECT pg_sleep(9)", "timeout": "2s"}
     asking = asyncio.create_task(ask(type="database_connection", **query))
@@ -202,17 +200,17 @@ async def test_a_backend_that_freezes_in_the_midst_of_a_query(ask: Any, postgres
         ("redis://h/abc", "a database that is not a number"),
     ],
 )
-def test_a_dsn_that_no_driver_would_take(make: Any, dsn: str, message: str) -> None:
+def test_an_invalid_dsn_is_rejected(make: Any, dsn: str, message: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(message)) as raised:
         make(type="database_connection", dsn=dsn)
     assert "34secret" not in str([error["msg"] for error in raised.value.errors()])
 
 
-def test_a_command_that_cannot_be_taken_apart(make: Any) -> None:
+def test_an_unparsable_command_is_rejected(make: Any) -> None:
     with pytest.raises(ValidationError, match="no closing quotation"):
         make(type="database_connection", dsn="redis://h/0", query='GET "abc')
 
 
-def test_a_dsn_without_a_password_is_no_secret(make: Any) -> None:
+def test_a_dsn_without_a_password_is_not_secret(make: Any) -> None:
     assert "redis://h:6379/0" not in make(type="database_connection", dsn="redis://h:6379/0").secrets()
     assert "redis://:pw-of-it@h/0" in make(type="database_connection", dsn="redis://:pw-of-it@h/0").secrets()

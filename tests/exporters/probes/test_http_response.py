@@ -30,7 +30,7 @@ async def test_answers(ask: Any, answer: Any) -> None:
     assert sum(phases) <= series["probe_duration_seconds"]
 
 
-async def test_a_name_is_resolved_and_takes_time(ask: Any, answer: Any) -> None:
+async def test_name_resolution_is_measured(ask: Any, answer: Any) -> None:
     url = (await answer(OK)).replace("127.0.0.1", "localhost")
     result, series = await ask(type="http_response", url=url)
     assert result.success, result.why
@@ -80,7 +80,7 @@ async def test_body(ask: Any, answer: Any, fields: dict[str, Any], body: bytes, 
     assert result.reason == reason, result.why
 
 
-async def test_a_bomb_is_measured_as_it_unpacks(ask: Any, answer: Any) -> None:
+async def test_a_compressed_body_is_limited_by_its_unpacked_size(ask: Any, answer: Any) -> None:
     bomb = gzip.compress(b"\0" * 20_000_000)
     url = await answer(http(bomb, "200 OK", "Content-Encoding: gzip"))
     result, _ = await ask(type="http_response", url=url)
@@ -96,12 +96,12 @@ async def test_a_bomb_is_measured_as_it_unpacks(ask: Any, answer: Any) -> None:
     ],
     ids=["too long", "broken off", "not what it says"],
 )
-async def test_a_status_says_more_than_the_body_that_came_with_it(ask: Any, answer: Any, wrong: bytes) -> None:
+async def test_a_wrong_status_takes_precedence_over_the_body(ask: Any, answer: Any, wrong: bytes) -> None:
     result, _ = await ask(type="http_response", url=await answer(wrong), body_limit_bytes=10)
     assert (result.reason, result.why) == ("status", "status is 503, expected 2xx")
 
 
-async def test_a_body_without_end_is_cut_off(ask: Any, talk: Any) -> None:
+async def test_an_endless_body_is_cut_off(ask: Any, talk: Any) -> None:
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
@@ -120,7 +120,7 @@ async def test_a_body_without_end_is_cut_off(ask: Any, talk: Any) -> None:
         ((b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfew",), "timeout"),
     ],
 )
-async def test_a_server_that_hangs(ask: Any, answer: Any, parts: tuple[bytes, ...], reason: str) -> None:
+async def test_a_hanging_server_is_a_timeout(ask: Any, answer: Any, parts: tuple[bytes, ...], reason: str) -> None:
     result, series = await ask(type="http_response", url=await answer(*parts, hang=True), timeout="200ms")
     assert result.reason == reason
     assert ("probe_http_status_code" in series) == (b"few" in b"".join(parts))
@@ -138,7 +138,7 @@ async def test_a_server_that_hangs(ask: Any, answer: Any, parts: tuple[bytes, ..
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000,),
     ],
 )
-async def test_an_exchange_that_breaks(ask: Any, answer: Any, parts: tuple[bytes, ...]) -> None:
+async def test_a_broken_exchange_fails(ask: Any, answer: Any, parts: tuple[bytes, ...]) -> None:
     result, _ = await ask(type="http_response", url=await answer(*parts))
     assert result.reason == "protocol", result.why
 
@@ -149,12 +149,12 @@ async def test_refused(ask: Any, port: int) -> None:
     assert "probe_http_status_code" not in series
 
 
-async def test_no_such_host(ask: Any) -> None:
+async def test_an_unknown_host_fails(ask: Any) -> None:
     result, _ = await ask(type="http_response", url="http://no-such-host.invalid/")
     assert result.reason == "resolve"
 
 
-async def test_what_is_sent(ask: Any, answer: Any) -> None:
+async def test_the_request_is_sent_as_configured(ask: Any, answer: Any) -> None:
     seen: list[bytes] = []
     result, _ = await ask(
         type="http_response",
@@ -186,7 +186,7 @@ async def test_redirects_are_followed_when_requested(ask: Any, answer: Any) -> N
 @pytest.mark.parametrize(
     ("location", "why"), [("/again", "more than 10"), ("ftp://h/", "leads from http to ftp"), ("http://[", "not a URL")]
 )
-async def test_redirects_that_lead_nowhere(ask: Any, answer: Any, location: str, why: str) -> None:
+async def test_invalid_redirects_fail(ask: Any, answer: Any, location: str, why: str) -> None:
     url = await answer(http(b"", "302 There", f"Location: {location}"))
     result, _ = await ask(type="http_response", url=url, follow_redirects=True)
     assert result.reason == "redirect"
@@ -206,7 +206,7 @@ async def test_tls(ask: Any, answer: Any, certificates: Any, server_tls: Any) ->
     assert series["probe_ssl_earliest_cert_expiry"] == pytest.approx(result.at + 30 * 86400, abs=600)
 
 
-async def test_tls_that_is_not_trusted(ask: Any, answer: Any, certificates: Any, server_tls: Any) -> None:
+async def test_an_untrusted_certificate_fails(ask: Any, answer: Any, certificates: Any, server_tls: Any) -> None:
     url = await answer(OK, tls=server_tls(certificates()))
     result, _ = await ask(type="http_response", url=url)
     assert result.reason == "tls"
@@ -215,7 +215,7 @@ async def test_tls_that_is_not_trusted(ask: Any, answer: Any, certificates: Any,
     assert "probe_ssl_earliest_cert_expiry" in series
 
 
-async def test_tls_for_another_host(ask: Any, answer: Any, certificates: Any, server_tls: Any) -> None:
+async def test_a_certificate_for_another_host_fails(ask: Any, answer: Any, certificates: Any, server_tls: Any) -> None:
     files = certificates("other", host="DNS:other.example")
     url = await answer(OK, tls=server_tls(files))
     result, _ = await ask(type="http_response", url=url, tls={"ca_file": str(files[0])})
@@ -225,7 +225,7 @@ async def test_tls_for_another_host(ask: Any, answer: Any, certificates: Any, se
     assert result.success, result.why
 
 
-async def test_a_certificate_that_runs_out_soon(ask: Any, answer: Any, certificates: Any, server_tls: Any) -> None:
+async def test_a_certificate_that_expires_soon_fails(ask: Any, answer: Any, certificates: Any, server_tls: Any) -> None:
     files = certificates()
     url = await answer(OK, tls=server_tls(files))
     tls = {"ca_file": str(files[0])}
@@ -234,7 +234,7 @@ async def test_a_certificate_that_runs_out_soon(ask: Any, answer: Any, certifica
 
 
 @pytest.mark.parametrize("hang", [True, False])
-async def test_a_server_without_tls(ask: Any, talk: Any, hang: bool) -> None:
+async def test_a_server_without_tls_fails(ask: Any, talk: Any, hang: bool) -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await (asyncio.sleep(60) if hang else reader.read(1))
         writer.write(b"HTTP/1.1 400 plain\r\n\r\n")

@@ -18,19 +18,19 @@ DOCUMENT = {"status": "ok", "checks": [{"ms": 12}, {"ms": None}], "a b": {"c.d":
         ("$", DOCUMENT),
     ],
 )
-def test_points_at(path: str, value: object) -> None:
+def test_a_path_selects_a_value(path: str, value: object) -> None:
     assert pick(DOCUMENT, path) == value
 
 
 @pytest.mark.parametrize(
     ("path", "step"), [("nope", "nope"), ("checks[2]", "2"), ("status.x", "x"), ("checks.ms", "ms"), ("status[0]", "0")]
 )
-def test_names_the_missing_step(path: str, step: str) -> None:
+def test_the_missing_step_is_named(path: str, step: str) -> None:
     with pytest.raises(LookupError, match=f"{step}"):
         pick(DOCUMENT, path)
 
 
 @pytest.mark.parametrize("path", ["a..b", "a[", "a[-1]", "a b", ".a", "a[x]", "$a b", "a]", "a."])
-def test_refuses_what_is_no_path(path: str) -> None:
+def test_an_invalid_path_is_rejected(path: str) -> None:
     with pytest.raises(ValueError, match="is not a path"):
         steps(path)

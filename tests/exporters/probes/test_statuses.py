@@ -15,5 +15,5 @@ from exporters.probes.statuses import status_matches
         (204, ("200",), False),
     ],
 )
-def test_among(status: int, expected: tuple[str, ...], yes: bool) -> None:
+def test_a_status_matches_its_patterns(status: int, expected: tuple[str, ...], yes: bool) -> None:
     assert status_matches(status, expected) is yes

@@ -12,13 +12,13 @@ async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
-async def test_connects(ask: Any, talk: Any) -> None:
+async def test_tcp_connects(ask: Any, talk: Any) -> None:
     result, series = await ask(type="tcp", address=f"127.0.0.1:{await talk(greet)}")
     assert result.success
     assert series["probe_tcp_duration_seconds{connect}"] > 0
 
 
-async def test_holds_a_conversation(ask: Any, talk: Any) -> None:
+async def test_text_is_sent_and_the_answer_matched(ask: Any, talk: Any) -> None:
     port = await talk(greet)
     result, _ = await ask(type="tcp", address=f"localhost:{port}", send="HELO\r\n", answer_matches="^220 .*READY")
     assert result.success, result.why
@@ -33,7 +33,7 @@ async def test_a_wrong_answer(ask: Any, talk: Any) -> None:
     assert (result.reason, "closed the connection after 9 bytes" in result.why) == ("answer", True)
 
 
-async def test_a_flood_is_cut_off(ask: Any, talk: Any) -> None:
+async def test_endless_output_is_cut_off(ask: Any, talk: Any) -> None:
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(b"x" * 65536)
@@ -48,17 +48,17 @@ async def test_refused(ask: Any, port: int) -> None:
     assert result.reason == "connect"
 
 
-async def test_no_such_host(ask: Any) -> None:
+async def test_an_unknown_host_fails(ask: Any) -> None:
     result, _ = await ask(type="tcp", address="no-such-host.invalid:80")
     assert result.reason == "resolve"
 
 
-async def test_what_is_no_host_name_at_all(ask: Any) -> None:
+async def test_an_invalid_host_name_fails(ask: Any) -> None:
     result, _ = await ask(type="tcp", address=f"{'x' * 70}.example:80")
     assert result.reason == "resolve"
 
 
-async def test_silence(ask: Any, talk: Any) -> None:
+async def test_a_silent_peer_is_a_timeout(ask: Any, talk: Any) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(60)
 

@@ -21,7 +21,7 @@ def series(files: dict[str, str]) -> dict[str, float]:
     return {sample.name: sample.value for family in cgroup(host) for sample in family.samples}
 
 
-def test_version_2_in_the_folder_of_a_unit() -> None:
+def test_version_2_of_a_unit_is_read() -> None:
     unit = "/sys/fs/cgroup/system.slice/shop.service"
     found = series(
         {
@@ -41,7 +41,7 @@ def test_version_2_in_the_folder_of_a_unit() -> None:
     }
 
 
-def test_version_1_with_its_own_words_for_no_limit() -> None:
+def test_version_1_without_limits_is_read() -> None:
     found = series(
         {
             "/proc/self/cgroup": "3:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n1:name=systemd:/docker/abc\n",
@@ -61,5 +61,5 @@ def test_version_1_with_its_own_words_for_no_limit() -> None:
     }
 
 
-def test_no_cgroups() -> None:
+def test_without_cgroups_nothing_is_published() -> None:
     assert series({"/proc/self/cgroup": ""}) == {}

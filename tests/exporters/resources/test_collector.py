@@ -102,18 +102,18 @@ def published(host: Host, selected: tuple[str, ...] = tuple(READERS)) -> str:
     return re.sub(r"(duration_seconds\{.*\}) .*", r"\1 0.001", "".join(lines))
 
 
-def test_everything_that_is_reported_of_a_host() -> None:
+def test_all_series_of_a_host_match_the_golden_file() -> None:
     text = published(FakeHost())
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(text)
     assert text == GOLDEN.read_text()
 
 
-def test_promtool_has_nothing_to_say() -> None:
+def test_promtool_reports_no_problems() -> None:
     subprocess.run(["/usr/bin/promtool", "check", "metrics"], input=published(FakeHost()), text=True, check=True)
 
 
-def test_one_resource_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_resource_does_not_hide_others(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(FakeHost):
         def memory(self) -> Mapping[str, float]:
             raise PermissionError(13, "Permission denied")
@@ -125,19 +125,19 @@ def test_one_resource_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptu
     assert "resource could not be read" in caplog.text
 
 
-def test_what_a_kernel_does_not_have_is_no_failure() -> None:
+def test_a_missing_kernel_feature_is_no_failure() -> None:
     text = published(FakeHost({}), ("pressure", "cgroup"))
     assert "resource_pressure" not in text
     assert 'resource_scrape_success{resource="pressure"} 1.0' in text
 
 
-def test_only_what_is_selected() -> None:
+def test_only_selected_resources_are_published() -> None:
     text = published(FakeHost(), ("load",))
     assert "resource_load1 0.5" in text
     assert "resource_cpu" not in text
 
 
-def test_this_very_host_can_be_read() -> None:
+def test_this_host_can_be_read() -> None:
     text = published(Host())
     assert re.findall(r'resource_scrape_success\{resource="(\w+)"\} 0', text) == []
     assert "resource_memory_size_bytes" in text

@@ -30,7 +30,7 @@ def test_a_small_filesystem_fills(small: Path) -> None:
     assert (mount.fstype, mount.size, mount.available) == ("tmpfs", 4 << 20, 1 << 20)
 
 
-def test_each_filesystem_once_and_only_those_that_can_fill() -> None:
+def test_each_filesystem_that_can_fill_up_is_listed_once() -> None:
     mounts = Host().mounts()
     assert "/" in {mount.mountpoint for mount in mounts}
     assert len({mount.mountpoint for mount in mounts}) == len(mounts)

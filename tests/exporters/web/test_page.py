@@ -12,7 +12,7 @@ def failed(check_id: str, why: str) -> Result:
     return Result(check_id, False, "status", why, 100.0, 0.25, 5.0, ((0.001, why),))
 
 
-def test_failures_come_first_with_their_reason(make: Any) -> None:
+def test_failing_checks_are_first_with_their_reason(make: Any) -> None:
     history = History()
     history.record(Result("fine", True, "", "", 100.0, 0.001, 5.0, ()))
     history.record(failed("sick", "status is 500"))
@@ -24,7 +24,7 @@ def test_failures_come_first_with_their_reason(make: Any) -> None:
     html.parser.HTMLParser().feed(text)
 
 
-def test_what_a_target_says_is_never_markup(make: Any) -> None:
+def test_answers_of_targets_are_escaped(make: Any) -> None:
     history = History()
     history.record(failed("it", "<script>alert(1)</script> {why} $title"))
     check = make(type="tcp", address="h:1", labels={"x": "<b>"})
@@ -33,5 +33,5 @@ def test_what_a_target_says_is_never_markup(make: Any) -> None:
         assert "&lt;script&gt;alert(1)&lt;/script&gt; {why} $title" in text
 
 
-def test_a_check_that_nobody_requested(make: Any) -> None:
+def test_a_check_without_results_is_pending(make: Any) -> None:
     assert "Not probed yet" in page.detail(make(type="tcp", address="h:1"), "h:1", [], 0.0)

@@ -78,7 +78,7 @@ async def test_probe(serve: Serve, answer: Any) -> None:
     assert "exporter_overhead_seconds_count 2.0" in own
 
 
-async def test_a_hung_backend_is_a_sample_within_the_scrape(serve: Serve, talk: Any) -> None:
+async def test_a_hanging_target_is_a_failed_sample_within_the_scrape(serve: Serve, talk: Any) -> None:
     client = await serve({"type": "tcp", "address": f"127.0.0.1:{await talk(hang)}", "answer_matches": "x"})
     response = await client.get("/probe?check=it", headers={SCRAPE_TIMEOUT: "0.2"})
     found = samples(await response.text())
@@ -89,18 +89,18 @@ async def test_a_hung_backend_is_a_sample_within_the_scrape(serve: Serve, talk: 
 @pytest.mark.parametrize(
     ("query", "status"), [("", 404), ("?check=other", 404), ("?target=http://169.254.169.254/", 404)]
 )
-async def test_only_what_is_configured_can_be_probed(serve: Serve, query: str, status: int) -> None:
+async def test_only_configured_checks_can_be_probed(serve: Serve, query: str, status: int) -> None:
     client = await serve({"type": "tcp", "address": "h:1"})
     assert (await client.get(f"/probe{query}")).status == status
 
 
 @pytest.mark.parametrize("header", ["x", "-1", "0", "nan", "inf"])
-async def test_a_scrape_timeout_that_is_none(serve: Serve, header: str) -> None:
+async def test_an_invalid_scrape_timeout_is_rejected(serve: Serve, header: str) -> None:
     client = await serve({"type": "tcp", "address": "h:1"})
     assert (await client.get("/probe?check=it", headers={SCRAPE_TIMEOUT: header})).status == 400
 
 
-async def test_too_many_of_one_check_at_once(serve: Serve, talk: Any) -> None:
+async def test_too_many_concurrent_probes_of_one_check_are_rejected(serve: Serve, talk: Any) -> None:
     hung = {"type": "tcp", "address": f"127.0.0.1:{await talk(hang)}", "answer_matches": "x", "timeout": "300ms"}
     client = await serve(hung, {"id": "other", "type": "custom", "command": ["true"]})
     many = [asyncio.create_task(client.get("/probe?check=it")) for _ in range(MOST_AT_ONCE + 3)]
@@ -112,7 +112,7 @@ async def test_too_many_of_one_check_at_once(serve: Serve, talk: Any) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "outcome"), [(Unable("out of files"), 503, "unable"), (KeyError("s3cret"), 500, "bug")]
 )
-async def test_our_own_fault_is_a_missing_sample_and_one_log_line_a_minute(
+async def test_a_fault_of_the_exporter_is_a_missing_sample_and_logged_once_per_minute(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -134,7 +134,7 @@ async def test_our_own_fault_is_a_missing_sample_and_one_log_line_a_minute(
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
 
 
-async def test_no_secret_leaves_by_any_door(
+async def test_no_endpoint_shows_a_secret(
     serve: Serve, answer: Any, caplog: pytest.LogCaptureFixture, port: int, redis_port: int
 ) -> None:
     secret = "s3cret-pw"
@@ -203,7 +203,7 @@ async def test_discovery(serve: Serve) -> None:
     assert second["labels"]["__scrape_timeout__"] == "1s", "never longer than the interval"
 
 
-async def test_discovery_of_nothing_is_an_empty_list(serve: Serve) -> None:
+async def test_discovery_without_checks_is_an_empty_list(serve: Serve) -> None:
     client = await serve()
     assert await (await client.get("/sd")).json() == []
 
@@ -215,9 +215,7 @@ async def test_metrics_are_clean(serve: Serve) -> None:
     assert {"resource_load1", "exporter_checks", "exporter_config_last_reload_successful"} <= set(samples(text))
 
 
-async def test_a_disk_that_never_answers_does_not_take_all_threads(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_hanging_disk_does_not_use_all_threads(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * MOST_COLLECTIONS))  # as `serve` does
     answers, waiting = threading.Event(), threading.Semaphore(0)
 
@@ -271,7 +269,7 @@ async def test_reload(serve: Serve, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "headers", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
 )
-async def test_no_web_page_reloads(serve: Serve, tmp_path: Path, headers: dict[str, str]) -> None:
+async def test_a_web_page_cannot_reload(serve: Serve, tmp_path: Path, headers: dict[str, str]) -> None:
     client = await serve({"type": "tcp", "address": "h:1"})
     (tmp_path / "exporters.yml").write_text("checks: []")
     response = await client.post("/-/reload", headers=headers)

@@ -15,7 +15,7 @@ REGISTERED = [(registry, name) for registry in (RESOURCES, CHECKS, LOG_SOURCES) 
 
 
 @pytest.mark.parametrize(("registry", "name"), REGISTERED, ids=[name for _, name in REGISTERED])
-def test_a_model_carries_its_name_and_its_client(registry: Registry[Any], name: str) -> None:
+def test_a_model_has_its_name_and_its_client(registry: Registry[Any], name: str) -> None:
     model = registry.load(name)
     if registry.tag:
         assert model.model_fields[registry.tag].default == name
@@ -26,7 +26,7 @@ def test_a_model_carries_its_name_and_its_client(registry: Registry[Any], name: 
 
 
 @pytest.mark.parametrize("namespace", ["", "shop/pods/x", "../kube-system", "Shop", "a b"])
-def test_a_namespace_becomes_a_part_of_a_url_and_is_a_name(namespace: str) -> None:
+def test_a_namespace_is_validated_as_a_name(namespace: str) -> None:
     with pytest.raises(ValidationError, match="should match pattern"):
         CHECK.validate_python({"pods": {"namespace": namespace, "labels": {"app": "x"}}})
 
@@ -49,7 +49,7 @@ def test_a_namespace_becomes_a_part_of_a_url_and_is_a_name(namespace: str) -> No
         ('{"http": "http://x", "status": 99}', "100"),
     ],
 )
-def test_a_check_that_makes_no_sense_is_refused(text: str, says: str) -> None:
+def test_an_invalid_check_is_refused(text: str, says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         CHECK.validate_json(text)
 
@@ -57,6 +57,6 @@ def test_a_check_that_makes_no_sense_is_refused(text: str, says: str) -> None:
 @pytest.mark.parametrize(
     "text", ['{"promql": "up", "at_least": 1, "below": 5}', '{"http": "http://x/health", "fields": {"a.b": [1, null]}}']
 )
-def test_a_check_reads_back_as_itself(text: str) -> None:
+def test_a_check_round_trips(text: str) -> None:
     check = CHECK.validate_json(text)
     assert CHECK.validate_json(CHECK.dump_json(check)) == check

@@ -43,7 +43,7 @@ def missing(manifest: EvidenceManifest) -> dict[str, str]:
 # --- both stores ---
 
 
-async def test_what_is_kept_is_packed_hashed_and_found_again(
+async def test_evidence_is_compressed_hashed_and_found(
     settings: EvidenceSettings, store: EvidenceStore, around: Connections, tmp_path: Path
 ) -> None:
     log = written(tmp_path / "logs" / "app.log", "one\npassword=hunter2\n")
@@ -65,7 +65,7 @@ async def test_what_is_kept_is_packed_hashed_and_found_again(
     assert store.location(folder).endswith(f"/deploy-21/{case.id}{'/' if settings.s3 else ''}")
 
 
-async def test_it_is_kept_once_and_found_after_a_crash(
+async def test_evidence_is_stored_once_and_found_after_a_crash(
     settings: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     log = written(tmp_path / "app.log", "before\n")
@@ -76,7 +76,7 @@ async def test_it_is_kept_once_and_found_after_a_crash(
     assert (await unpacked(first, settings, around))["app.log"] == b"before\n"
 
 
-async def test_what_a_crash_left_half_written_is_written_anew(
+async def test_incomplete_evidence_is_written_again(
     settings: EvidenceSettings, store: EvidenceStore, around: Connections, tmp_path: Path
 ) -> None:
     log = written(tmp_path / "app.log", "x\n")
@@ -97,7 +97,9 @@ async def test_what_a_crash_left_half_written_is_written_anew(
     assert {file.name for file in manifest.files} == {"alerts.json.gz", "app.log.gz"}
 
 
-async def test_large_files_go_up_in_parts(around: Connections, settings: EvidenceSettings, tmp_path: Path) -> None:
+async def test_large_files_are_uploaded_in_parts(
+    around: Connections, settings: EvidenceSettings, tmp_path: Path
+) -> None:
     log = written(tmp_path / "big.log", os.urandom(10 << 20))
     patient = settings.model_copy(update={"within": 60.0})
     manifest = await kept(a_case({"file": str(log), "cap": "16MiB", "within": "30s"}), patient, around)
@@ -106,7 +108,7 @@ async def test_large_files_go_up_in_parts(around: Connections, settings: Evidenc
     assert len((await unpacked(manifest, settings, around))["big.log"]) == big.unpacked_bytes
 
 
-async def test_a_name_never_leaves_its_place(
+async def test_a_name_cannot_leave_its_folder(
     settings: EvidenceSettings, store: EvidenceStore, around: Connections
 ) -> None:
     case = a_case(deployment_id="../../etc/../../cron.d", id="x/../../y")
@@ -124,7 +126,7 @@ async def test_a_name_never_leaves_its_place(
 # --- files ---
 
 
-async def test_of_a_log_the_end_is_kept_in_whole_lines(
+async def test_the_end_of_a_log_is_kept_in_complete_lines(
     directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     lines = [f"line {n:06d}\n" for n in range(1000)]
@@ -137,7 +139,7 @@ async def test_of_a_log_the_end_is_kept_in_whole_lines(
     assert file.skipped_bytes + file.unpacked_bytes == 12_000
 
 
-async def test_rotated_files_are_found_and_those_of_before_are_not(
+async def test_only_recently_rotated_files_are_read(
     directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     written(tmp_path / "app.log", "now\n", at=ago(0))
@@ -154,7 +156,7 @@ async def test_rotated_files_are_found_and_those_of_before_are_not(
 
 
 @pytest.mark.parametrize("kind", ["none", "old", "directory", "empty", "fifo", "outside", "broken_gz"])
-async def test_a_file_that_is_not_there_is_reported_to_be_missing(
+async def test_a_missing_file_is_reported_as_a_gap(
     kind: str, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     logs = tmp_path / "logs"
@@ -201,7 +203,7 @@ async def test_a_link_within_the_logs_is_followed(
     assert (await unpacked(manifest, directory, around))["current.log"] == b"here\n"
 
 
-async def test_all_of_it_has_a_cap_as_well(directory: EvidenceSettings, around: Connections, tmp_path: Path) -> None:
+async def test_the_total_size_is_limited(directory: EvidenceSettings, around: Connections, tmp_path: Path) -> None:
     for n in range(3):
         written(tmp_path / f"{n}.log", b"x" * (600 << 10))
     small = directory.model_copy(update={"total": 1 << 20})
@@ -211,7 +213,7 @@ async def test_all_of_it_has_a_cap_as_well(directory: EvidenceSettings, around: 
     assert "exceed the total of 1.0 MB" in manifest.missing[0].reason
 
 
-async def test_what_has_no_room_takes_none_from_the_others(
+async def test_an_oversized_log_takes_no_space_from_others(
     directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     written(tmp_path / "large.log", b"x" * (2 << 20), at=ago(0))
@@ -223,7 +225,7 @@ async def test_what_has_no_room_takes_none_from_the_others(
 
 
 @pytest.mark.parametrize("how", ["moved", "cut"])
-async def test_a_log_that_is_rotated_before_it_is_read_is_not_called_whole(
+async def test_a_log_rotated_before_the_read_is_marked_incomplete(
     how: str, directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, found = written(tmp_path / "app.log", "all of the trouble\n" * 9), Host.files
@@ -251,7 +253,7 @@ def fake_journalctl(directory: Path, script: str, monkeypatch: pytest.MonkeyPatc
     return tool
 
 
-async def test_a_slow_source_costs_its_cap_and_keeps_what_came(
+async def test_a_slow_source_keeps_its_partial_data(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = tmp_path / "pid"
@@ -270,7 +272,7 @@ async def test_a_slow_source_costs_its_cap_and_keeps_what_came(
         os.kill(int(mark.read_text()), 0)
 
 
-async def test_a_server_that_hangs_costs_its_cap(
+async def test_a_hanging_server_ends_at_its_deadline(
     directory: EvidenceSettings, client_settings: dict[type, Any], prometheus: FakePrometheus
 ) -> None:
     async def hang(request: web.Request) -> web.Response:
@@ -295,7 +297,7 @@ async def test_a_server_that_hangs_costs_its_cap(
     }
 
 
-async def test_a_store_that_hangs_costs_no_more_than_all_may(client_settings: dict[type, Any], tmp_path: Path) -> None:
+async def test_a_hanging_store_ends_at_the_total_deadline(client_settings: dict[type, Any], tmp_path: Path) -> None:
     from responder.transport.aws import Aws
     from tests.responder.evidence.conftest import aws_at
 
@@ -312,7 +314,7 @@ async def test_a_store_that_hangs_costs_no_more_than_all_may(client_settings: di
         await connections.close()
 
 
-async def test_what_cannot_be_stored_in_time_is_missing_and_the_rest_is_there(
+async def test_files_that_are_not_stored_in_time_are_reported_as_missing(
     directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     from responder.evidence.collect import collect
@@ -333,7 +335,7 @@ async def test_what_cannot_be_stored_in_time_is_missing_and_the_rest_is_there(
     assert [file.name for file in manifest.files] == ["alerts.json.gz"]
 
 
-async def test_a_store_that_hangs_takes_few_connections(
+async def test_a_hanging_store_uses_few_connections(
     around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(20):
@@ -359,7 +361,7 @@ async def test_a_store_that_hangs_takes_few_connections(
     assert (manifest.files, most) == ((), 8)
 
 
-async def test_a_full_disk_and_a_bug_are_things_that_are_missing(
+async def test_a_full_disk_and_a_bug_are_reported_as_missing(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from responder.backends.host.log_files import FileLogs
@@ -378,7 +380,7 @@ async def test_a_full_disk_and_a_bug_are_things_that_are_missing(
 # --- the system's logs ---
 
 
-async def test_journald_is_requested_the_time_that_matters(
+async def test_journald_is_read_from_the_start_time(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_journalctl(tmp_path, 'echo "$@"', monkeypatch)
@@ -391,7 +393,7 @@ async def test_journald_is_requested_the_time_that_matters(
     assert b"--unit" not in inside["system.log"]
 
 
-async def test_a_journal_that_we_may_not_read_says_so(
+async def test_an_unreadable_journal_is_reported(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = 'echo "No journal files were opened due to insufficient permissions." >&2; exit 1'
@@ -402,7 +404,7 @@ async def test_a_journal_that_we_may_not_read_says_so(
 
 
 @pytest.mark.parametrize("source", [{"journald": {"unit": "backend.service"}}, {"system": True}])
-async def test_of_a_journal_that_has_more_than_is_requested_that_is_reported(
+async def test_omitted_journal_lines_are_reported(
     source: dict[str, Any], directory: EvidenceSettings, around: Connections, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -413,7 +415,7 @@ async def test_of_a_journal_that_has_more_than_is_requested_that_is_reported(
     assert log.unpacked_bytes == sum(len(f"{n}\n") for n in range(1, 20001))
 
 
-async def test_of_the_usual_files_what_is_left_out_is_reported(
+async def test_omitted_lines_of_system_logs_are_reported(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_journalctl(tmp_path, "exit 1", monkeypatch)
@@ -430,7 +432,7 @@ async def test_of_the_usual_files_what_is_left_out_is_reported(
     assert (await unpacked(manifest, directory, around))["system.log"].startswith(b"==> /var/log/syslog <==\n")
 
 
-async def test_a_journal_without_entries_is_empty(
+async def test_a_journal_without_entries_is_reported_as_empty(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_journalctl(tmp_path, 'echo "-- No entries --"', monkeypatch)
@@ -438,7 +440,7 @@ async def test_a_journal_without_entries_is_empty(
     assert missing(manifest) == {"journald backend.service": "the log is empty"}
 
 
-async def test_where_there_is_no_engine_that_is_reported(
+async def test_a_missing_docker_engine_is_reported(
     directory: EvidenceSettings, client_settings: dict[type, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
@@ -450,7 +452,7 @@ async def test_where_there_is_no_engine_that_is_reported(
     await connections.close()
 
 
-async def test_the_real_journalctl_understands_what_it_is_queried(around: Connections) -> None:
+async def test_journalctl_accepts_the_arguments(around: Connections) -> None:
     from responder.backends.host.logs_client import Host
 
     host = await around.to(Host)

@@ -91,7 +91,7 @@ def guard() -> None:
     """The lease stands."""
 
 
-async def test_it_is_on_record_before_the_first_step(
+async def test_evidence_is_recorded_before_the_first_step(
     drill: CrashDrill, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     log = next(tmp_path.rglob("followed"))  # which the restart of the rollback overwrites
@@ -111,7 +111,7 @@ async def test_it_is_on_record_before_the_first_step(
     assert json.loads(row["manifest"])["id"] == drill.id
 
 
-async def test_wherever_it_crashes_it_is_kept_once_and_before_the_rollback(
+async def test_after_any_crash_evidence_is_stored_once_before_the_rollback(
     journal: Database, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     async def whole(n: int, point: Point) -> tuple[CrashDrill, EvidenceSettings]:
@@ -153,9 +153,7 @@ async def test_wherever_it_crashes_it_is_kept_once_and_before_the_rollback(
             await close(drill)
 
 
-async def test_a_rollback_goes_on_where_nothing_can_be_kept(
-    drill: CrashDrill, around: Connections, tmp_path: Path
-) -> None:
+async def test_a_rollback_continues_without_evidence(drill: CrashDrill, around: Connections, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     nowhere = EvidenceSettings(base_directory=tmp_path / "file" / "evidence")
     log = tmp_path / "followed"
@@ -172,7 +170,7 @@ async def test_a_rollback_goes_on_where_nothing_can_be_kept(
     assert [outcome for outcome, *_ in outcomes] == ["failed"]
 
 
-async def test_who_lost_the_lease_writes_no_manifest(
+async def test_no_manifest_is_written_without_the_lease(
     drill: CrashDrill, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     def lapsed() -> None:
@@ -184,7 +182,7 @@ async def test_who_lost_the_lease_writes_no_manifest(
     assert not list(tmp_path.rglob(MANIFEST))
 
 
-async def test_a_plan_that_waits_has_its_evidence_already(
+async def test_evidence_is_collected_before_the_approval(
     drill: CrashDrill, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     from responder.rollback.execution import begin
@@ -242,7 +240,7 @@ def by_itself(journal: Database, settings: EvidenceSettings, around: Connections
     )
 
 
-async def test_logs_that_a_policy_asks_for_are_kept_once(
+async def test_logs_requested_by_a_policy_are_collected_once(
     by_itself: EvidenceCollector, journal: Database, worker_id: str
 ) -> None:
     await journal.transaction(registry.record, deployment(), "good")
@@ -256,7 +254,7 @@ async def test_logs_that_a_policy_asks_for_are_kept_once(
     assert "app.log.gz" in [file["name"] for file in manifest["files"]]
 
 
-async def test_what_a_dead_worker_took_is_kept_by_another(
+async def test_another_worker_collects_for_a_dead_worker(
     by_itself: EvidenceCollector, journal: Database, worker_id: str
 ) -> None:
     evidence_id = await wanted(journal)
@@ -273,7 +271,7 @@ async def test_what_a_dead_worker_took_is_kept_by_another(
     assert (await journal.read(evidence.find, evidence_id))["tries"] == 2
 
 
-async def test_a_store_that_is_away_is_tried_again_and_given_up(
+async def test_an_unavailable_store_is_retried_and_given_up(
     journal: Database, around: Connections, worker_id: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -285,7 +283,7 @@ async def test_a_store_that_is_away_is_tried_again_and_given_up(
     assert (await journal.read(evidence.find, evidence_id))["state"] == "failed"
 
 
-async def test_the_worker_keeps_what_is_requested(
+async def test_the_worker_collects_requested_logs(
     by_itself: EvidenceCollector, journal: Database, around: Connections
 ) -> None:
     evidence_id = await wanted(journal)
@@ -317,7 +315,7 @@ async def ids(collector: EvidenceCollector) -> set[str]:
     return {stored.where.id for stored in await (await collector.store()).stored()}
 
 
-async def test_what_is_older_than_the_retention_is_deleted_and_what_is_open_is_not(
+async def test_expired_evidence_is_deleted_unless_its_rollback_is_open(
     by_itself: EvidenceCollector, journal: Database, worker_id: str
 ) -> None:
     kept = await wanted(journal)
@@ -338,7 +336,7 @@ async def test_what_is_older_than_the_retention_is_deleted_and_what_is_open_is_n
     assert await ids(by_itself) == set()
 
 
-async def test_what_a_crash_left_half_written_is_deleted_after_a_while(by_itself: EvidenceCollector) -> None:
+async def test_incomplete_evidence_is_deleted_later(by_itself: EvidenceCollector) -> None:
     await aged(by_itself, "half", 0, complete=False)
     now = datetime.now(UTC)
     assert await by_itself.delete_expired(now + timedelta(minutes=50)) == []
@@ -374,7 +372,7 @@ async def test_a_folder_that_cannot_be_deleted_does_not_stop_the_others(
     assert await store.get(where("deploy-21", "b"), "app.log.gz") == b"x", "nothing of it is deleted"
 
 
-async def test_it_is_private(
+async def test_evidence_is_private(
     journal: Database, directory: EvidenceSettings, around: Connections, worker_id: str
 ) -> None:
     collector = EvidenceCollector(directory, journal, PolicySet(services=(service(),), policies=(KEEPS,)), around)
@@ -385,7 +383,7 @@ async def test_it_is_private(
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
-async def test_a_store_that_answers_nonsense_does_not_end_the_worker(
+async def test_an_invalid_store_answer_does_not_end_the_worker(
     journal: Database, worker_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def nonsense(request: web.Request) -> web.Response:
@@ -407,7 +405,7 @@ async def test_a_store_that_answers_nonsense_does_not_end_the_worker(
             await around.close()
 
 
-async def test_upkeep_ends_with_the_lease(by_itself: EvidenceCollector, journal: Database, worker_id: str) -> None:
+async def test_maintenance_ends_with_the_lease(by_itself: EvidenceCollector, journal: Database, worker_id: str) -> None:
     def lapsed() -> None:
         raise LeaseLost("the lease has run out")
 

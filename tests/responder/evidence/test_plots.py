@@ -47,7 +47,7 @@ def test_lines_and_marks_are_drawn_with_their_names() -> None:
     assert len(drawn_lines) >= 4
 
 
-def test_the_name_of_a_moment_at_the_end_is_within_the_picture() -> None:
+def test_a_label_at_the_end_fits_into_the_plot() -> None:
     svg = drawn(line("one"), marks=(PlotMark(name="turned back", at=END),))
     overlay = next(g for g in svg.iter(f"{SVG}g") if g.get("class") == "plot text-overlay")
     left = float(overlay.get("transform", "").removeprefix("translate(").split(",")[0])
@@ -55,12 +55,12 @@ def test_the_name_of_a_moment_at_the_end_is_within_the_picture() -> None:
     assert left + float(name.get("x", "")) + 7 * len("turned back") <= 960, "about 7 pixels a letter"
 
 
-def test_a_mark_outside_of_the_time_is_not_drawn() -> None:
+def test_a_mark_outside_the_time_range_is_not_drawn() -> None:
     svg = drawn(line(), marks=(PlotMark(name="deployed", at=ago(9999)),))
     assert not any("deployed" in text for text in texts(svg))
 
 
-def test_where_nothing_was_measured_nothing_is_drawn_between() -> None:
+def test_gaps_are_not_drawn() -> None:
     points = line(values=(1, 1, 1, 1, 1, 1)).points
     whole = plot("up", [PlotLine(name="up", points=points)], [], START, END, step=100)
     gap = plot("up", [PlotLine(name="up", points=(*points[:2], *points[4:]))], [], START, END, step=100)
@@ -74,18 +74,18 @@ def test_any_values_can_be_drawn(values: tuple[float, ...]) -> None:
     assert "onset" in texts(svg)
 
 
-def test_without_a_series_there_are_still_the_moments() -> None:
+def test_without_series_the_marks_are_drawn() -> None:
     assert "onset" in texts(drawn(marks=(PlotMark(name="onset", at=ago(300)),)))
     assert "no data" in texts(drawn())
 
 
-def test_more_than_can_be_reported_apart_is_reported() -> None:
+def test_omitted_lines_are_reported() -> None:
     svg = drawn(*(line(f"series-{n}") for n in range(MOST_LINES + 3)))
     assert any(f"the first {MOST_LINES} of {MOST_LINES + 3} series" in text for text in texts(svg))
     assert f"series-{MOST_LINES}" not in texts(svg)
 
 
-def test_it_loads_nothing_and_runs_nothing_and_text_is_text() -> None:
+def test_the_svg_loads_nothing_and_escapes_text() -> None:
     evil = '<script>alert(1)</script>" onload="x'
     text = plot(evil, [line(evil)], [PlotMark(name=evil, at=ago(300))], START, END, step=100)
     svg = ElementTree.fromstring(text)
@@ -95,12 +95,12 @@ def test_it_loads_nothing_and_runs_nothing_and_text_is_text() -> None:
     assert "url(" not in text
 
 
-def test_what_has_no_place_in_a_picture_does_not_spoil_it() -> None:
+def test_values_that_cannot_be_drawn_are_skipped() -> None:
     svg = drawn(line("a\x1b[2J\x00"), marks=(PlotMark(name="2.1\x07", at=ago(300)),), title="up\x0b")
     assert "2.1  21:55:00" in " ".join(svg.itertext())
 
 
-def test_the_library_leaves_no_hook_behind() -> None:
+def test_the_plot_library_leaves_no_import_hook() -> None:
     drawn(line())
     assert not any(type(finder).__name__ == "PluginImportFixer" for finder in sys.meta_path)
     with warnings.catch_warnings():

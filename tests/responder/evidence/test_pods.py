@@ -67,7 +67,7 @@ def gone(manifest: EvidenceManifest) -> dict[str, str]:
     return {gap.origin: gap.reason for gap in manifest.missing}
 
 
-async def test_each_container_says_what_it_reported_since_then(
+async def test_logs_of_each_container_are_read_since_the_start_time(
     cluster: Cluster, directory: EvidenceSettings, around: Connections
 ) -> None:
     manifest = await kept(a_case(LOGS), directory, around)
@@ -79,7 +79,7 @@ async def test_each_container_says_what_it_reported_since_then(
     assert gone(manifest) == {"the events of app=backend": "the log is empty"}
 
 
-async def test_what_was_reported_before_a_restart_is_kept_whenever_that_was(
+async def test_logs_from_before_a_restart_are_kept(
     cluster: Cluster, directory: EvidenceSettings, around: Connections
 ) -> None:
     first, second = pods(cluster)
@@ -97,7 +97,7 @@ async def test_what_was_reported_before_a_restart_is_kept_whenever_that_was(
     assert not [file.name for file in without.files if "previous" in file.name or "events" in file.name]
 
 
-async def test_a_previous_container_that_is_gone_is_only_missing(
+async def test_a_missing_previous_container_is_a_gap(
     cluster: Cluster, directory: EvidenceSettings, around: Connections
 ) -> None:
     crashed(cluster, pods(cluster)[0])
@@ -108,7 +108,7 @@ async def test_a_previous_container_that_is_gone_is_only_missing(
     assert sum(file.name.startswith("pod-") for file in manifest.files) == 2
 
 
-async def test_events_are_those_of_the_pods_and_of_what_owns_them(
+async def test_events_of_pods_and_their_owners_are_kept(
     cluster: Cluster, directory: EvidenceSettings, around: Connections
 ) -> None:
     pod = pods(cluster)[0]
@@ -136,7 +136,7 @@ async def test_events_are_those_of_the_pods_and_of_what_owns_them(
         (("list", "pods"), 1),
     ],
 )
-async def test_a_right_that_is_missing_costs_what_it_is_for(
+async def test_a_missing_permission_affects_only_its_own_part(
     right: tuple[str, str], lost: int, cluster: Cluster, directory: EvidenceSettings, around: Connections
 ) -> None:
     cluster.put(event("a", ("Deployment", "backend"), "scaled"))
@@ -146,7 +146,7 @@ async def test_a_right_that_is_missing_costs_what_it_is_for(
     assert all("is forbidden" in reason for reason in gone(manifest).values())
 
 
-async def test_of_a_crowd_the_worst_are_kept_and_the_rest_is_reported(
+async def test_the_most_restarted_pods_are_kept_first(
     cluster: Cluster, directory: EvidenceSettings, around: Connections
 ) -> None:
     cluster.controllers, cluster.token = True, ""

@@ -41,16 +41,16 @@ from responder.evidence.redaction import Redactor, problem_of
         ("", "", 0),
     ],
 )
-def test_the_usual_secrets(text: str, clean: str, count: int) -> None:
+def test_common_secrets_are_redacted(text: str, clean: str, count: int) -> None:
     assert Redactor().clean(text.encode()) == (clean.encode(), count)
 
 
-def test_what_was_cleaned_is_clean() -> None:
+def test_redaction_is_idempotent() -> None:
     once, _ = Redactor().clean(b"Authorization: Bearer abc.def password=x postgres://u:p@h")
     assert Redactor().clean(once) == (once, 0)
 
 
-def test_bytes_that_are_no_text_stay_as_they_are() -> None:
+def test_binary_data_is_unchanged() -> None:
     assert Redactor().clean(b"\xff\xfe\x00password=x\xff") == (b"\xff\xfe\x00password=[redacted]\xff", 1)
     assert Redactor().clean(bytes(range(256)))[1] == 0
 
@@ -64,11 +64,11 @@ def test_bytes_that_are_no_text_stay_as_they_are() -> None:
         ("Müller", "Herr Müller", "Herr [redacted]"),
     ],
 )
-def test_patterns_of_the_configuration(pattern: str, text: str, clean: str) -> None:
+def test_configured_patterns_are_redacted(pattern: str, text: str, clean: str) -> None:
     assert not problem_of(pattern)
     assert Redactor([pattern]).clean(text.encode())[0].decode() == clean
 
 
 @pytest.mark.parametrize("pattern", ["(", r"(?=x)", "x*"])
-def test_a_pattern_that_cannot_be_used_is_refused(pattern: str) -> None:
+def test_an_invalid_pattern_is_refused(pattern: str) -> None:
     assert repr(pattern) in problem_of(pattern)

@@ -32,11 +32,11 @@ LINK = "http://evil.example/graph?g0.expr=sum%28rate%28errors%5B1m%5D%29%29+%3E+
         (f"/graph?g0.expr={'x' * 5000}", ""),
     ],
 )
-def test_what_a_link_to_prometheus_shows(url: str, promql: str) -> None:
+def test_the_query_in_a_prometheus_link_is_read(url: str, promql: str) -> None:
     assert expression_of(url) == promql
 
 
-def test_each_query_once_and_with_it_is() -> None:
+def test_each_query_is_listed_once_with_its_origin() -> None:
     two = [alert(generator_url=LINK), alert(generator_url=LINK), alert(generator_url="")]
     found = queries_of([service()], policy(expression="trouble"), two)
     assert found == [
@@ -62,7 +62,7 @@ def answer(request: web.Request) -> web.Response:
     return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": found}})
 
 
-async def test_many_series_hold_up_nobody(
+async def test_many_series_do_not_block_the_loop(
     directory: EvidenceSettings, around: Connections, prometheus: FakePrometheus
 ) -> None:
     await kept(a_case(id="first"), directory, around)  # whatever is imported only once
@@ -74,7 +74,7 @@ async def test_many_series_hold_up_nobody(
 
 
 @pytest.mark.parametrize(("series", "step"), [(2000, 60), (6000, 300)])
-async def test_of_very_many_series_fewer_points_are_kept(
+async def test_many_series_have_fewer_points(
     directory: EvidenceSettings,
     around: Connections,
     prometheus: FakePrometheus,
@@ -95,7 +95,7 @@ async def test_of_very_many_series_fewer_points_are_kept(
     assert manifest.missing == ()
 
 
-async def test_what_is_too_much_all_the_same_is_missing_and_says_so(
+async def test_an_oversized_result_is_reported_as_missing(
     directory: EvidenceSettings, around: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.raw = many_series(1000)

@@ -117,18 +117,18 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
         ({"teams": {}, "slack": SLACK}, "notify.teams: unknown key"),
     ],
 )
-def test_a_mistake_has_its_path(notify: dict[str, Any], mistake: str) -> None:
+def test_an_error_has_its_path(notify: dict[str, Any], mistake: str) -> None:
     found = mistakes(notify)
     assert mistake in found
     assert "xoxb-1" not in found
 
 
-def test_a_policy_does_something() -> None:
+def test_a_policy_needs_an_action() -> None:
     base = BASE.replace(", notify: [slack]}\n  - {name: only", "}\n  - {name: only").replace(", notify: [slack]", "")
     assert "has no effect: set one of roll_back, preserve_logs, notify" in mistakes({"slack": SLACK}, base)
 
 
-def test_one_or_several_of_a_kind() -> None:
+def test_a_key_takes_one_channel_or_several() -> None:
     single = read({"slack": SLACK}).notify
     assert list(single.channels) == ["slack"]
     several = read(

@@ -385,7 +385,7 @@ async def test_a_policy_that_only_notifies_delivers_once(bench: DispatcherBench,
     assert [json.loads(raw)["title"] for _, raw in sink.taken] == ["Alert: Overload on backend in production"]
 
 
-async def test_a_channel_that_is_changed_is_opened_anew(bench: DispatcherBench, sink: Sink) -> None:
+async def test_a_changed_channel_is_opened_again(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     await bench.accept()
     await bench.deliver(dispatcher)

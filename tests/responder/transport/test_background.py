@@ -38,30 +38,30 @@ class Loops:
 BUG = ZeroDivisionError("a bug")
 
 
-async def test_a_bug_is_counted_and_tried_again_later_each_time() -> None:
+async def test_an_unexpected_error_is_counted_and_retried_with_backoff() -> None:
     loops = await Loops(*[BUG] * 8, None, BUG, 0.0, 30.0).run()
     assert loops.waited == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 2.0, 2.0, 0.0, 30.0]
     assert loops.on_error == ["collateral"] * 9
     assert (await Loops(BUG, BUG, BUG, BUG).run(longest=5.0)).waited == [2.0, 4.0, 5.0, 5.0]
 
 
-async def test_a_journal_that_is_away_is_no_bug() -> None:
+async def test_an_unavailable_journal_is_no_unexpected_error() -> None:
     loops = await Loops(JournalUnavailable("away"), JournalUnavailable("away"), None).run()
     assert (loops.waited, loops.on_error) == ([2.0, 2.0, 2.0], [])
 
 
-async def test_somebody_else_who_was_cancelled_does_not_end_it() -> None:
+async def test_another_cancelled_task_does_not_end_the_loop() -> None:
     loops = await Loops(asyncio.CancelledError(), None).run()
     assert loops.on_error == ["collateral"]
 
 
-async def test_a_lost_lease_ends_it() -> None:
+async def test_a_lost_lease_ends_the_loop() -> None:
     with pytest.raises(LeaseLost):
         await run_loop("collateral", Loops(LeaseLost("lost")).act, every=2.0, on_error=[].append)
 
 
 @pytest.mark.parametrize("error", [BUG, JournalUnavailable("away")])
-async def test_whoever_cancels_it_ends_it_also_where_it_stumbles_over_that(error: Exception) -> None:
+async def test_cancellation_ends_the_loop_even_during_an_error(error: Exception) -> None:
     begun = asyncio.Event()
 
     async def act() -> None:

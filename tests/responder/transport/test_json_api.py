@@ -62,13 +62,13 @@ async def test_returns_the_document(server: Server, api: Example) -> None:
     assert await api.request("DELETE", "/x") is None
 
 
-async def test_an_answer_after_the_deadline_is_no_answer(server: Server, api: Example) -> None:
+async def test_a_late_answer_is_unavailable(server: Server, api: Example) -> None:
     server.delay = 5.0
     with pytest.raises(Unavailable, match=r"Example did not answer within 0\.5 s"):
         await api.request("GET", "/x")
 
 
-async def test_an_answer_that_is_too_long_is_no_answer(
+async def test_an_oversized_answer_is_unavailable(
     server: Server, api: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_api, "body_of", partial(body_of, longest=1000))
@@ -87,7 +87,7 @@ async def test_a_refusal_has_its_status_and_reason(server: Server, api: Example)
     assert (refused.value.status, refused.value.reason) == (400, "bad")
 
 
-async def test_a_requested_pause_is_kept(server: Server, api: Example) -> None:
+async def test_a_requested_pause_is_respected(server: Server, api: Example) -> None:
     server.response = {"status": 429, "text": "slow down", "headers": {"Retry-After": "60"}}
     with pytest.raises(Unavailable, match="Example answered 429: slow down"):
         await api.request("GET", "/x")

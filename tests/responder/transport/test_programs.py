@@ -52,7 +52,7 @@ async def of_stream() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("start", [of_local, of_host, of_program, of_stream])
-async def test_a_real_child_sees_what_is_allowed_and_nothing_else(start: object) -> None:
+async def test_a_child_process_sees_only_allowed_variables(start: object) -> None:
     env = await start()  # type: ignore[operator]
     assert "a-secret" not in env.values()
     assert env.keys() - {"PWD", "SHLVL", "_"} <= {*KEPT, "LC_TIME"} | {n for n in env if n.startswith("LC_")}
@@ -61,19 +61,19 @@ async def test_a_real_child_sees_what_is_allowed_and_nothing_else(start: object)
     assert "PATH" in env
 
 
-async def test_what_the_configuration_passes_is_passed() -> None:
+async def test_configured_variables_are_passed() -> None:
     env = await of_local(("DEPLOY_ENV", "NOT_SET"))
     assert (env["DEPLOY_ENV"], env.get("NOT_SET"), env.get("RESPONDER_TOKEN")) == ("production", None, None)
 
 
-def test_the_version_output_a_program_is_queried_without_secrets(tmp_path: Path) -> None:
+def test_version_queries_see_no_secrets(tmp_path: Path) -> None:
     program = tmp_path / "asked"
     program.write_text("#!/bin/sh\nenv\n")
     program.chmod(0o755)
     assert "a-secret" not in version_output(str(program))
 
 
-def test_without_a_path_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_path_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PATH")
     assert environment()["PATH"]
 
@@ -91,7 +91,7 @@ def spawning(file: Path) -> list[str]:
     return found
 
 
-def test_processes_are_started_in_one_place() -> None:
+def test_only_one_module_starts_processes() -> None:
     assert sorted(line for file in (ROOT / "responder").rglob("*.py") for line in spawning(file)) == [
         "responder/transport/programs.py: asyncio.create_subprocess_exec",
         "responder/transport/programs.py: subprocess.run",

@@ -170,7 +170,7 @@ def answers(server: Server, body: str) -> None:
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("name", CLIENTS)
-async def test_a_status_is_a_status(name: str, body: str, tmp_path: Path) -> None:
+async def test_the_status_decides_for_every_client(name: str, body: str, tmp_path: Path) -> None:
     server = Server()
     answers(server, body)
     async with serving(server) as url:
@@ -188,7 +188,7 @@ async def test_a_status_is_a_status(name: str, body: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("name", sorted(CLIENTS.keys() - {"s3", "cloudflare", "fastly"}))
-async def test_a_success_with_another_body_is_no_answer(name: str, body: str, tmp_path: Path) -> None:
+async def test_a_success_with_an_unexpected_body_is_unavailable(name: str, body: str, tmp_path: Path) -> None:
     server = Server()
     answers(server, body)
     async with serving(server) as url, CLIENTS[name](url, tmp_path) as ask:
@@ -198,7 +198,7 @@ async def test_a_success_with_another_body_is_no_answer(name: str, body: str, tm
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("status", [*FAILURES, 200])
-async def test_what_makes_tokens_for_google_play(status: int, body: str, tmp_path: Path) -> None:
+async def test_token_errors_of_google_play_have_their_status(status: int, body: str, tmp_path: Path) -> None:
     server = Server()
     answers(server, body)
     server.status, server.token = status, False
@@ -222,7 +222,7 @@ CHANNELS: dict[str, Callable[[str], ChannelSettings]] = {
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("name", CHANNELS)
-async def test_a_channel_says_the_status(name: str, body: str) -> None:
+async def test_channel_errors_have_their_status(name: str, body: str) -> None:
     server = Server()
     answers(server, body)
     sent = notification(*WELL[0])
@@ -240,7 +240,7 @@ async def test_a_channel_says_the_status(name: str, body: str) -> None:
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("known", [True, False], ids=["responder", "proxy"])
-async def test_the_command_line_says_the_status(known: bool, body: str) -> None:
+async def test_command_line_errors_have_their_status(known: bool, body: str) -> None:
     server = Server()
     answers(server, body)
     server.headers = "X-Responder: rollback-responder" if known else "Server: nginx"
@@ -259,7 +259,7 @@ async def test_the_command_line_says_the_status(known: bool, body: str) -> None:
 
 
 @pytest.mark.parametrize("body", BODIES)
-async def test_checks_and_probes_say_the_status(body: str) -> None:
+async def test_errors_of_checks_and_probes_have_their_status(body: str) -> None:
     server = Server()
     answers(server, body)
     async with serving(server) as url:

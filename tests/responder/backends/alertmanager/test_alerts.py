@@ -56,12 +56,12 @@ def test_bodies_of_alertmanager_and_grafana_are_read(extra: dict[str, Any]) -> N
     assert alert.fingerprint == fingerprint(LABELS)
 
 
-def test_what_grafana_adds_to_an_alert_does_not_matter() -> None:
+def test_additional_fields_of_grafana_are_ignored() -> None:
     grafana = {**ALERT, "values": {"B": 22.5}, "valueString": "[ var='B' ]", "silenceURL": "", "dashboardURL": ""}
     assert read_body(as_bytes(sent_body(grafana, version="1")), NOW).alerts[0].labels == LABELS
 
 
-def test_fields_that_may_be_missing() -> None:
+def test_optional_fields_can_be_missing() -> None:
     least = {k: ALERT[k] for k in ("status", "labels", "startsAt", "fingerprint")}
     group = read_body(as_bytes({"version": "4", "alerts": [least]}), NOW)
     assert group.alerts[0].annotations == {}
@@ -73,7 +73,7 @@ def test_truncated_alerts_are_reported() -> None:
     assert read_body(as_bytes(sent_body(ALERT, truncatedAlerts=7)), NOW).truncated_alerts == 7
 
 
-def test_times_are_compared_in_one_zone() -> None:
+def test_times_are_converted_to_utc() -> None:
     group = read_body(as_bytes(sent_body({**ALERT, "startsAt": "2026-11-23T23:59:00+02:00"})), NOW)
     assert group.alerts[0].starts_at == datetime(2026, 11, 23, 21, 59, tzinfo=UTC)
 
@@ -81,7 +81,7 @@ def test_times_are_compared_in_one_zone() -> None:
 @pytest.mark.parametrize(
     "when", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-10:00"]
 )
-def test_no_time_at_the_edges_of_the_calendar_is_a_crash(when: str) -> None:
+def test_times_at_the_edges_of_the_calendar_do_not_crash(when: str) -> None:
     body = as_bytes(sent_body({**ALERT, "endsAt": when}))
     group = read_body(body, NOW)
     assert [alert.ends_at.tzinfo for alert in group.alerts] + [refusal.where for refusal in group.refused] in (
@@ -95,7 +95,7 @@ def posted(**other: Any) -> dict[str, Any]:
     return {"labels": LABELS, "startsAt": "2026-11-23T21:59:00Z", "generatorURL": "http://vmalert/x", **other}
 
 
-def test_the_bare_list_of_vmalert_gets_status_and_fingerprint() -> None:
+def test_a_list_of_vmalert_gets_status_and_fingerprint() -> None:
     group = read_body(as_bytes([posted(endsAt="2026-11-23T22:05:00Z", annotations={"a": "b"})]), NOW)
     (alert,) = group.alerts
     assert (alert.status, alert.fingerprint, alert.annotations) == ("firing", fingerprint(LABELS), {"a": "b"})
@@ -111,18 +111,18 @@ def test_the_bare_list_of_vmalert_gets_status_and_fingerprint() -> None:
         ("2026-11-23T21:59:59Z", "resolved"),
     ],
 )
-def test_a_posted_alert_is_over_once_its_end_has_come(ends_at: str | None, status: str) -> None:
+def test_a_posted_alert_is_resolved_after_its_end(ends_at: str | None, status: str) -> None:
     item = posted(endsAt=ends_at) if ends_at else posted()
     assert read_body(as_bytes([item]), NOW).alerts[0].status == status
 
 
-def test_a_label_with_an_empty_value_is_no_label() -> None:
+def test_a_label_with_an_empty_value_is_dropped() -> None:
     alert = read_body(as_bytes([posted(labels={**LABELS, "team": ""})]), NOW).alerts[0]
     assert alert.labels == LABELS
     assert alert.fingerprint == fingerprint(LABELS)
 
 
-def test_what_postgres_has_no_text_for_is_replaced() -> None:
+def test_characters_that_postgres_cannot_store_are_replaced() -> None:
     odd = {**ALERT, "labels": {**LABELS, "service": "back\0end"}, "annotations": {"reason": "a\0b"}}
     (alert,) = read_body(as_bytes(sent_body(odd)), NOW).alerts
     assert (alert.labels["service"], alert.annotations["reason"]) == ("back\ufffdend", "a\ufffdb")
@@ -130,7 +130,7 @@ def test_what_postgres_has_no_text_for_is_replaced() -> None:
 
 @pytest.mark.parametrize("when", [None, "", "0001-01-01T00:00:00Z", "absent"])
 @pytest.mark.parametrize("shape", [lambda item: [item], lambda item: sent_body(item)])
-def test_an_alert_without_a_beginning_began_now_and_is_reported_apart(shape: Any, when: str | None) -> None:
+def test_an_alert_without_a_start_starts_now_and_is_undated(shape: Any, when: str | None) -> None:
     item = {**ALERT, "startsAt": when}
     if when == "absent":
         del item["startsAt"]
@@ -139,7 +139,7 @@ def test_an_alert_without_a_beginning_began_now_and_is_reported_apart(shape: Any
 
 
 @pytest.mark.parametrize("sent", [None, "", "absent"])
-def test_a_fingerprint_that_is_left_out_is_computed(sent: str | None) -> None:
+def test_a_missing_fingerprint_is_computed(sent: str | None) -> None:
     item = {**ALERT, "fingerprint": sent}
     if sent == "absent":
         del item["fingerprint"]
@@ -163,7 +163,7 @@ def test_times_are_read_as_alertmanager_reads_them(when: str, expected: datetime
     assert (alert.starts_at, type(alert)) == (expected, Alert)
 
 
-def test_an_empty_list_is_no_alerts() -> None:
+def test_an_empty_list_has_no_alerts() -> None:
     assert read_body(b" \n[]", NOW).alerts == ()
 
 
@@ -173,7 +173,7 @@ def test_an_empty_list_is_no_alerts() -> None:
     ("labels", "expected"),
     [({}, 14695981039346656037), ({"name": "garland, briggs", "fear": "love is not enough"}, 5799056148416392346)],
 )
-def test_the_fingerprint_is_the_one_of_prometheus(labels: dict[str, str], expected: int) -> None:
+def test_the_fingerprint_equals_that_of_prometheus(labels: dict[str, str], expected: int) -> None:
     assert fingerprint(labels) == f"{expected:016x}"
 
 
@@ -182,7 +182,7 @@ def test_the_order_of_labels_does_not_matter(labels: dict[str, str]) -> None:
     assert fingerprint(labels) == fingerprint(dict(reversed(labels.items())))
 
 
-def test_moving_text_from_a_name_to_its_value_is_another_alert() -> None:
+def test_moving_text_from_a_label_name_to_its_value_changes_the_fingerprint() -> None:
     assert fingerprint({"ab": "c"}) != fingerprint({"a": "bc"})
 
 
@@ -207,7 +207,7 @@ def without(key: str) -> dict[str, Any]:
         ({"version": "4", "alerts": ["x", None]}, "alerts[0]", "object"),
     ],
 )
-def test_a_body_that_is_nonsense_as_a_whole_is_refused_with_its_place(body: Any, where: str, says: str) -> None:
+def test_an_invalid_body_is_refused_with_its_path(body: Any, where: str, says: str) -> None:
     with pytest.raises(Invalid, match=says) as refused:
         read_body(as_bytes(body), NOW)
     assert refused.value.where == where
@@ -246,7 +246,7 @@ ODD = [
 
 
 @pytest.mark.parametrize(("odd", "where", "says"), ODD)
-def test_what_is_wrong_with_one_alert_refuses_that_one_and_no_other(odd: Any, where: str, says: str) -> None:
+def test_an_error_in_one_alert_refuses_only_that_alert(odd: Any, where: str, says: str) -> None:
     group = read_body(as_bytes(sent_body(ALERT, odd, sent_alert({"alertname": "Other"}))), NOW)
     assert [alert.name for alert in group.alerts] == ["BackendDown", "Other"]
     (refused,) = group.refused
@@ -254,7 +254,7 @@ def test_what_is_wrong_with_one_alert_refuses_that_one_and_no_other(odd: Any, wh
     assert says in refused.reason
 
 
-def test_in_a_list_as_well() -> None:
+def test_an_error_in_a_list_refuses_only_that_alert() -> None:
     group = read_body(as_bytes([posted(startsAt="now"), posted(), posted(endsAt="2026-11-20T00:00:00Z")]), NOW)
     assert len(group.alerts) == 1
     assert [(refusal.where, refusal.reason) for refusal in group.refused] == [
@@ -263,13 +263,13 @@ def test_in_a_list_as_well() -> None:
     ]
 
 
-def test_a_refused_alert_says_which_one_it_is() -> None:
+def test_a_refused_alert_keeps_its_identifying_labels() -> None:
     odd = {**ALERT, "labels": {**LABELS, "severity": "critical", "long": "x" * 1100}}
     (refused,) = read_body(as_bytes(sent_body(odd)), NOW).refused
     assert refused.labels == {**LABELS, "severity": "critical"}
 
 
-def test_bytes_and_halves_of_characters_cost_the_text_that_they_are_in() -> None:
+def test_invalid_utf_8_affects_only_its_own_text() -> None:
     body = as_bytes(sent_body({**ALERT, "labels": {**LABELS, "team": "TEAM", "zone": "\ud800x"}}, ALERT))
     group = read_body(body.replace(b"TEAM", b"caf\xe9"), NOW)
     assert [alert.labels.get("team") for alert in group.alerts] == ["caf\ufffd", None]
@@ -278,26 +278,26 @@ def test_bytes_and_halves_of_characters_cost_the_text_that_they_are_in() -> None
 
 
 @pytest.mark.parametrize("body", [b'{"version": "4", "alerts": [], "x": NaN}', b"[Infinity]", b'{"a": 1' + b"0" * 5000])
-def test_what_python_reads_and_json_does_not_know_is_no_json(body: bytes) -> None:
+def test_python_extensions_of_json_are_refused(body: bytes) -> None:
     with pytest.raises(Invalid, match="Invalid JSON"):
         read_body(body, NOW)
 
 
 # --- what identifies nothing is cut ---
 @pytest.mark.parametrize("length", [MAX_ANNOTATION, MAX_ANNOTATION + 1, 17_000, 100_000])
-def test_an_annotation_that_is_too_long_is_cut_with_a_mark(length: int) -> None:
+def test_a_long_annotation_is_cut_with_a_marker(length: int) -> None:
     (alert,) = read_body(as_bytes(sent_body({**ALERT, "annotations": {"summary": "x" * length}})), NOW).alerts
     text = alert.annotations["summary"]
     assert len(text) == min(length, MAX_ANNOTATION)
     assert text.endswith(CUT) == (length > MAX_ANNOTATION)
 
 
-def test_a_generator_url_that_is_too_long_is_cut_with_a_mark() -> None:
+def test_a_long_generator_url_is_cut_with_a_marker() -> None:
     (alert,) = read_body(as_bytes(sent_body({**ALERT, "generatorURL": "http://p/" + "x" * 9000})), NOW).alerts
     assert (len(alert.generator_url), alert.generator_url.endswith(CUT)) == (MAX_URL, True)
 
 
-def test_of_too_many_annotations_those_that_people_read_are_kept() -> None:
+def test_important_annotations_are_kept_first() -> None:
     many = {f"a{n}": "x" for n in range(100)} | {"summary": "no answer", "reason": "because", "n" * 200: "long"}
     (alert,) = read_body(as_bytes(sent_body({**ALERT, "annotations": many})), NOW).alerts
     assert len(alert.annotations) == MAX_ANNOTATIONS
@@ -305,7 +305,7 @@ def test_of_too_many_annotations_those_that_people_read_are_kept() -> None:
     assert alert.annotations[CUT] == "40 more annotations were left out"
 
 
-def test_of_too_many_alerts_the_first_are_judged() -> None:
+def test_only_the_first_alerts_up_to_the_limit_are_read() -> None:
     for body, where in (({"version": "4", "alerts": [ALERT] * 2003}, "alerts[2000]"), ([posted()] * 2003, "[2000]")):
         group = read_body(as_bytes(body), NOW)
         assert (len(group.alerts), group.truncated_alerts) == (MAX_ALERTS, 3)
@@ -317,7 +317,7 @@ def test_of_too_many_alerts_the_first_are_judged() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"   ", b"{", b"nonsense", b"\xff\xfe", b'{"version": "4", "alerts": []} x', b"[1,]"]
 )
-def test_what_is_not_json_is_refused(body: bytes) -> None:
+def test_invalid_json_is_refused(body: bytes) -> None:
     with pytest.raises(Invalid, match="Invalid JSON") as refused:
         read_body(body, NOW)
     assert refused.value.where == "body"
@@ -327,7 +327,7 @@ def test_what_is_not_json_is_refused(body: bytes) -> None:
     "body",
     [b"[" * 100_000, b'{"a":' * 100_000, b'{"version":"4","alerts":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"],
 )
-def test_deep_nesting_is_refused_and_quickly(body: bytes) -> None:
+def test_deep_nesting_is_refused_in_linear_time(body: bytes) -> None:
     began = time.thread_time()
     with pytest.raises(Invalid) as refused:
         read_body(body, NOW)
@@ -336,7 +336,7 @@ def test_deep_nesting_is_refused_and_quickly(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(("levels", "fine"), [(MAX_DEPTH - 1, True), (MAX_DEPTH, False)])
-def test_the_limit_of_nesting(levels: int, fine: bool) -> None:
+def test_nesting_up_to_the_limit_is_read(levels: int, fine: bool) -> None:
     deep: Any = 0
     for _ in range(levels):
         deep = [deep]
@@ -349,7 +349,7 @@ def test_the_limit_of_nesting(levels: int, fine: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["[[[[[[[[[[[[", '\\"{{{{{{{{{{{{', "}}}}]]]]", '"', "\\", "\n\u2028", "☃" * 5])
-def test_brackets_and_quotes_inside_text_are_text(text: str) -> None:
+def test_brackets_and_quotes_inside_strings_do_not_nest(text: str) -> None:
     body = as_bytes(sent_body({**ALERT, "annotations": {"summary": text}}))
     assert read_body(body, NOW).alerts[0].annotations == {"summary": text}
 
@@ -366,7 +366,7 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
         assert refused.where
 
 
-def test_two_thousand_alerts_are_read_within_reason() -> None:
+def test_two_thousand_alerts_are_read_quickly() -> None:
     body = as_bytes({"version": "4", "alerts": [ALERT] * 2000})
     began = time.thread_time()
     assert len(read_body(body, NOW + timedelta(days=1)).alerts) == 2000
@@ -374,7 +374,7 @@ def test_two_thousand_alerts_are_read_within_reason() -> None:
 
 
 # --- against the real Alertmanager ---
-async def test_what_alertmanager_takes_is_taken_and_is_the_same_alert(tmp_path: Path) -> None:
+async def test_alerts_that_alertmanager_accepts_are_accepted_unchanged(tmp_path: Path) -> None:
     """Each variant is posted to both, and both know it by the same fingerprint."""
     text = {"newline": "a\nb", "control": "\x01", "nul": "a\0b", "accents": "Zoë ☃ \U0001d4b3", "half": "a\ud800b"}
     variants: list[dict[str, Any]] = [

@@ -53,7 +53,9 @@ async def test_a_label_cannot_break_out_of_its_filter(client: Alertmanager, aler
     assert matcher == r'alertname="x\", service=~\".*\\\n&filter=a"'
 
 
-async def test_a_silenced_alert_tells_who_silenced_it(client: Alertmanager, alertmanager: FakeAlertmanager) -> None:
+async def test_a_silenced_alert_has_the_author_of_its_silence(
+    client: Alertmanager, alertmanager: FakeAlertmanager
+) -> None:
     alertmanager.fires(LABELS, ONE, state="suppressed", silenced_by=("s1",), inhibited_by=("i1",))
     alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying", "status": {}, "matchers": []}
     (found,) = await client.alerts(LABELS)
@@ -62,7 +64,7 @@ async def test_a_silenced_alert_tells_who_silenced_it(client: Alertmanager, aler
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "nonsense"])
-async def test_an_answer_that_is_no_text_is_no_answer(charset: str) -> None:
+async def test_a_binary_answer_is_unavailable(charset: str) -> None:
     async def answer(request: web.Request) -> web.Response:
         if request.method == "GET":
             return web.json_response([])
@@ -78,11 +80,11 @@ async def test_an_answer_that_is_no_text_is_no_answer(charset: str) -> None:
             await client.close()
 
 
-async def test_a_silence_that_has_gone_is_still_reported(client: Alertmanager) -> None:
+async def test_a_deleted_silence_is_reported_with_a_placeholder(client: Alertmanager) -> None:
     assert str(await client.silence("gone")) == "silence gone of an unknown author"
 
 
-async def test_what_one_peer_suppresses_is_suppressed(
+async def test_an_alert_that_one_peer_suppresses_is_suppressed(
     pair: Alertmanager, alertmanager: FakeAlertmanager, second: FakeAlertmanager
 ) -> None:
     for first, other in (("active", "suppressed"), ("suppressed", "active")):
@@ -93,7 +95,7 @@ async def test_what_one_peer_suppresses_is_suppressed(
         assert [a.state for a in await pair.alerts(LABELS)] == ["suppressed"]
 
 
-async def test_alerts_that_only_one_peer_has_are_found(
+async def test_alerts_of_a_single_peer_are_found(
     pair: Alertmanager, alertmanager: FakeAlertmanager, second: FakeAlertmanager
 ) -> None:
     alertmanager.fires(LABELS, ONE)
@@ -104,7 +106,7 @@ async def test_alerts_that_only_one_peer_has_are_found(
 
 
 @pytest.mark.parametrize("trouble", ["status", "hangs", "html"])
-async def test_one_peer_that_answers_is_enough(
+async def test_one_answering_peer_is_enough(
     trouble: str, pair: Alertmanager, alertmanager: FakeAlertmanager, second: FakeAlertmanager
 ) -> None:
     second.fires(LABELS, ONE)
@@ -117,7 +119,7 @@ async def test_one_peer_that_answers_is_enough(
     assert len(await pair.alerts(LABELS)) == 1
 
 
-async def test_no_peer_that_answers_is_unavailable_and_each_is_reported(
+async def test_without_an_answering_peer_each_error_is_reported(
     pair: Alertmanager, alertmanager: FakeAlertmanager, second: FakeAlertmanager
 ) -> None:
     alertmanager.status, second.hangs = 502, True
@@ -142,7 +144,7 @@ async def test_no_peer_that_answers_is_unavailable_and_each_is_reported(
         b'[{"fingerprint": "1", "status": {"state": "active", "silencedBy": null, "inhibitedBy": []}}]',
     ],
 )
-async def test_an_answer_that_makes_no_sense_is_unavailable(
+async def test_an_unexpected_answer_is_unavailable(
     raw: bytes, client: Alertmanager, alertmanager: FakeAlertmanager
 ) -> None:
     """A proxy that answers in Alertmanager's place must not end a rollback, and must not allow one."""
@@ -151,15 +153,13 @@ async def test_an_answer_that_makes_no_sense_is_unavailable(
         await client.alerts(LABELS)
 
 
-async def test_a_page_that_is_not_there_is_not_the_same_as_no_alerts(
-    client: Alertmanager, alertmanager: FakeAlertmanager
-) -> None:
+async def test_a_404_is_not_an_empty_list(client: Alertmanager, alertmanager: FakeAlertmanager) -> None:
     alertmanager.status = 404
     with pytest.raises(Unavailable):
         await client.alerts(LABELS)
 
 
-async def test_the_token_is_sent_and_the_way_is_joined_once() -> None:
+async def test_the_token_is_sent_and_the_path_is_joined() -> None:
     with aioresponses() as answers:
         answers.get("http://am.test/prefix/api/v2/alerts", payload=[])
         settings = AlertmanagerSettings(urls=("http://am.test/prefix/",), token=SecretStr("sesame"))

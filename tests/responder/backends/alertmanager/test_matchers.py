@@ -67,19 +67,19 @@ def test_matches_as_alertmanager_does(text: str, labels: dict[str, str], matches
         "a=b,c=d",
     ],
 )
-def test_what_is_no_matcher_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_matcher_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match='is not a matcher; write it as alertname="BackendDown"'):
         parse_matcher(text)
 
 
 @pytest.mark.parametrize("value", [None, 5, True, ["a=b"], {"a": "b"}])
-def test_only_text_is_a_matcher(value: object) -> None:
+def test_a_matcher_must_be_text(value: object) -> None:
     with pytest.raises(ValueError, match="a matcher is text such as"):
         parse_matcher(value)
 
 
 @pytest.mark.parametrize("expression", ["(", "[a", "*", r"a\\1", "(?=x)", "a{9999}"])
-def test_an_expression_that_re2_does_not_know_is_refused(expression: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_re2_expression_is_refused(expression: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="is not a regular expression of RE2"):
         parse_matcher(f'a=~"{expression}"')
     assert capfd.readouterr().err == "", "the library writes to stderr what the exception says"
@@ -104,13 +104,13 @@ def test_all_must_match() -> None:
 
 
 @given(st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]*", fullmatch=True), st.sampled_from(["=", "!="]), st.text())
-def test_its_text_reads_back_as_itself(name: str, op: str, value: str) -> None:
+def test_a_matcher_round_trips_as_text(name: str, op: str, value: str) -> None:
     matcher = Matcher(name=name, op=op, value=value)
     assert parse_matcher(str(matcher)) == matcher
 
 
 @pytest.mark.parametrize("name", ["größe in m", "a=b", 'a"b', "a,b", "a\\b"])
-def test_a_name_that_needs_quotes_is_written_with_them(name: str) -> None:
+def test_a_name_is_quoted_if_necessary(name: str) -> None:
     matcher = Matcher(name=name, op="=", value="x")
     assert parse_matcher(str(matcher)) == matcher
 

@@ -35,7 +35,7 @@ def halted(found: list[Release]) -> list[Release]:
 
 
 # --- Google Play
-async def test_a_change_is_validated_and_committed_whole(play: Play) -> None:
+async def test_a_change_is_validated_and_committed_in_one_edit(play: Play) -> None:
     fake, client = play
     before = fake.releases
     await client.write(*TRACK, halted)
@@ -50,7 +50,7 @@ async def test_a_change_is_validated_and_committed_whole(play: Play) -> None:
     assert fake.releases == halted(before)  # notes, names and all other releases are as they were
 
 
-async def test_a_look_and_a_rehearsal_leave_nothing_behind(play: Play) -> None:
+async def test_a_read_and_a_dry_run_leave_no_edit(play: Play) -> None:
     fake, client = play
     assert await client.read(*TRACK) == fake.releases
     await client.validate_change(*TRACK, halted)
@@ -60,7 +60,7 @@ async def test_a_look_and_a_rehearsal_leave_nothing_behind(play: Play) -> None:
 
 
 @pytest.mark.parametrize("moment", ["GET", "PUT", ":validate", ":commit"])
-async def test_somebody_else_commits_meanwhile(moment: str, play: Play) -> None:
+async def test_a_concurrent_commit_is_retried(moment: str, play: Play) -> None:
     fake, _ = play
     known, done = fake.answer, list[str]()
 
@@ -81,14 +81,14 @@ async def test_somebody_else_commits_meanwhile(moment: str, play: Play) -> None:
         await other.close()
 
 
-async def test_two_at_once_do_not_end_each_others_edits(play: Play) -> None:
+async def test_concurrent_changes_do_not_end_each_others_edits(play: Play) -> None:
     import asyncio
 
     fake, client = play
     assert await asyncio.gather(*(client.read(*TRACK) for _ in range(5))) == [fake.releases] * 5
 
 
-async def test_nothing_is_committed_by_who_may_no_longer_act(play: Play) -> None:
+async def test_nothing_is_committed_without_the_lease(play: Play) -> None:
     fake, client = play
 
     def lapsed() -> None:
@@ -115,14 +115,14 @@ async def test_nothing_is_committed_by_who_may_no_longer_act(play: Play) -> None
         ),
     ],
 )
-async def test_what_the_store_does_not_take(change: Any, message: str, play: Play) -> None:
+async def test_a_change_that_the_store_refuses_is_reported(change: Any, message: str, play: Play) -> None:
     fake, client = play
     with pytest.raises(ApiRefused, match=message):
         await client.write(*TRACK, change)
     assert len(fake.commits) == 1
 
 
-async def test_a_track_or_an_app_that_is_not_there_is_no_lost_edit(play: Play) -> None:
+async def test_a_missing_track_or_app_is_not_retried(play: Play) -> None:
     _, client = play
     with pytest.raises(ApiRefused, match="Track not found"):
         await client.read(google_play.APP, "beta")
@@ -130,7 +130,7 @@ async def test_a_track_or_an_app_that_is_not_there_is_no_lost_edit(play: Play) -
         await client.read("com.example.other", "production")
 
 
-async def test_an_app_with_changes_a_person_sends_for_review(play: Play) -> None:
+async def test_changes_that_a_person_sends_for_review_are_committed(play: Play) -> None:
     fake, client = play
     fake.demands_manual_review = True
     with pytest.raises(ApiRefused, match="changesNotSentForReview to true"):
@@ -140,14 +140,14 @@ async def test_an_app_with_changes_a_person_sends_for_review(play: Play) -> None
 
 
 @pytest.mark.parametrize("right", ["view", "release"])
-async def test_missing_rights_say_who_has_to_give_them(right: str, play: Play) -> None:
+async def test_missing_permissions_are_reported_with_a_fix(right: str, play: Play) -> None:
     fake, client = play
     fake.rights -= {right}
     with pytest.raises(StepFailed, match=r"\(403\): The caller does not have permission\. Check in the Play Console"):
         await client.validate_change(*TRACK, halted)
 
 
-async def test_a_token_that_was_taken_back_is_not_used_twice(play: Play) -> None:
+async def test_a_revoked_token_is_not_reused(play: Play) -> None:
     fake, client = play
     await client.read(*TRACK)
     fake.tokens.clear()
@@ -157,7 +157,7 @@ async def test_a_token_that_was_taken_back_is_not_used_twice(play: Play) -> None
 
 
 @pytest.mark.parametrize("of", ["another account", "no key at all", "no JSON"])
-async def test_a_key_that_is_none(of: str, play: Play, tmp_path: Path) -> None:
+async def test_an_invalid_key_is_reported(of: str, play: Play, tmp_path: Path) -> None:
     fake, _ = play
     key = json.loads(service_account())
     key |= {"client_email": "x@y"} if of == "another account" else {"private_key": "none"}
@@ -177,14 +177,14 @@ async def test_a_key_that_is_none(of: str, play: Play, tmp_path: Path) -> None:
         await GooglePlay.connect(settings.model_copy(update={"key_file": tmp_path / "none"}))
 
 
-async def test_without_a_key() -> None:
+async def test_a_missing_key_is_reported() -> None:
     for kind, where in ((GooglePlay, "stores.google_play"), (AppStore, "stores.app_store")):
         with pytest.raises(StepFailed, match=f"configure {where}"):
             await Connections().to(kind)
         assert missing_package(kind) == ""
 
 
-def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GooglePlay, "package", "not_there.oauth2")
     assert missing_package(GooglePlay).endswith("pip install 'rollback-responder[stores]'")
 
@@ -203,7 +203,7 @@ def _no(status: int, reason: str = "", **headers: str) -> Response:
     ],
     ids=["limit", "quota", "date"],
 )
-async def test_a_store_that_asks_us_to_wait_is_left_alone(no: Response, play: Play, monkeypatch: Any) -> None:
+async def test_retry_after_pauses_requests(no: Response, play: Play, monkeypatch: Any) -> None:
     fake, client = play
     fake.limited = [no]
     with pytest.raises(Unavailable, match="Quota exceeded"):
@@ -217,7 +217,7 @@ async def test_a_store_that_asks_us_to_wait_is_left_alone(no: Response, play: Pl
     assert await client.read(*TRACK)
 
 
-async def test_without_a_time_to_wait_it_is_checked_again_at_once(play: Play) -> None:
+async def test_without_retry_after_the_next_request_is_immediate(play: Play) -> None:
     fake, client = play
     fake.limited = [_no(403, "rateLimitExceeded"), _no(500)]
     for _ in range(2):
@@ -227,7 +227,7 @@ async def test_without_a_time_to_wait_it_is_checked_again_at_once(play: Play) ->
 
 
 # --- App Store Connect
-async def test_the_token_is_what_apple_takes(apple: Apple) -> None:
+async def test_the_token_is_valid_for_apple(apple: Apple) -> None:
     fake, client = apple
     assert await client.read(*SEEN) == Phased("READY_FOR_DISTRIBUTION", "ph2", "ACTIVE", 3)
     await client.write("ph2", "PAUSED")
@@ -239,7 +239,7 @@ async def test_the_token_is_what_apple_takes(apple: Apple) -> None:
     assert claims["exp"] - claims["iat"] <= 20 * 60
 
 
-async def test_a_new_token_before_the_old_one_ends(apple: Apple, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_is_renewed_before_it_expires(apple: Apple, monkeypatch: pytest.MonkeyPatch) -> None:
     fake, client = apple
     await client.read(*SEEN)
     then = time.time() + 800
@@ -250,7 +250,7 @@ async def test_a_new_token_before_the_old_one_ends(apple: Apple, monkeypatch: py
 
 
 @pytest.mark.parametrize(("update", "status"), [({"key_id": "other"}, 401), ({"issuer_id": "other"}, 401)])
-async def test_another_key_or_issuer(update: Any, status: int, apple: Apple) -> None:
+async def test_a_wrong_key_or_issuer_is_refused(update: Any, status: int, apple: Apple) -> None:
     fake, _ = apple
     async with serving(fake.answer) as url:
         client = await AppStore.connect(app_store_settings(url).model_copy(update=update))
@@ -259,7 +259,7 @@ async def test_another_key_or_issuer(update: Any, status: int, apple: Apple) -> 
         await client.close()
 
 
-async def test_a_text_that_is_no_key(tmp_path: Path) -> None:
+async def test_an_invalid_private_key_is_reported(tmp_path: Path) -> None:
     (tmp_path / "key.p8").write_text("not a key")
     settings = app_store_settings("http://127.0.0.1:1").model_copy(
         update={"key": None, "key_file": tmp_path / "key.p8"}
@@ -270,7 +270,7 @@ async def test_a_text_that_is_no_key(tmp_path: Path) -> None:
     await client.close()
 
 
-async def test_a_role_that_may_only_look(apple: Apple) -> None:
+async def test_a_read_only_role_is_reported(apple: Apple) -> None:
     fake, client = apple
     fake.role = "DEVELOPER"
     assert await client.read(*SEEN)
@@ -279,14 +279,14 @@ async def test_a_role_that_may_only_look(apple: Apple) -> None:
     assert fake.state == "ACTIVE"
 
 
-async def test_a_state_that_cannot_be_reached_is_looked_at_again(apple: Apple) -> None:
+async def test_a_forbidden_state_change_is_retried_after_a_read(apple: Apple) -> None:
     fake, client = apple
     fake.set("COMPLETE")
     with pytest.raises(Unavailable, match=r"cannot change from COMPLETE to PAUSED \(ENTITY_ERROR"):
         await client.write("ph2", "PAUSED")
 
 
-async def test_an_hour_that_is_used_up(apple: Apple) -> None:
+async def test_an_exhausted_rate_limit_pauses_requests(apple: Apple) -> None:
     fake, client = apple
     fake.left = 0
     with pytest.raises(Unavailable, match="RATE_LIMIT_EXCEEDED"):
@@ -296,7 +296,7 @@ async def test_an_hour_that_is_used_up(apple: Apple) -> None:
         await client.read(*SEEN)
 
 
-async def test_versions_that_are_not_there(apple: Apple) -> None:
+async def test_missing_versions_are_none(apple: Apple) -> None:
     fake, client = apple
     assert await client.read(app_store.APP, "IOS", "9") is None
     assert await client.read(app_store.APP, "MAC_OS", "2") is None
@@ -307,7 +307,7 @@ async def test_versions_that_are_not_there(apple: Apple) -> None:
         await client.read("99", "IOS", "2")
 
 
-async def test_answers_that_are_none(apple: Apple) -> None:
+async def test_unexpected_answers_are_unavailable(apple: Apple) -> None:
     fake, client = apple
     fake.answers = [Response(200, b"<html>"), Response(502, b"<html>Bad gateway"), Response(418, b"")]
     with pytest.raises(Unavailable, match="expected JSON"):
@@ -318,7 +318,7 @@ async def test_answers_that_are_none(apple: Apple) -> None:
         await client.read(*SEEN)
 
 
-async def test_nobody_there() -> None:
+async def test_an_unreachable_server_is_unavailable() -> None:
     client = await AppStore.connect(app_store_settings("http://127.0.0.1:1"))
     with pytest.raises(Unavailable, match="App Store Connect: "):
         await client.read(*SEEN)

@@ -90,7 +90,7 @@ async def test_a_release_is_halted(releases: Any, more: Any, expected: Any, to: 
     assert f"with a versionCode above {max(expected, key=int)}: users of 2 get no lower one" in mitigation.remains
 
 
-async def test_a_version_code_that_an_artefact_tells() -> None:
+async def test_the_artifact_can_contain_the_version_code() -> None:
     target = TARGET.model_copy(
         update={"from_artifacts": {"android": "versionCode=42"}, "artifacts": {"android": "sha256=ab versionCode=41"}}
     )
@@ -105,7 +105,7 @@ async def test_a_version_code_that_an_artefact_tells() -> None:
         assert len(moved(await android(*STAGED, target=other))) == 1  # by its name
 
 
-async def test_what_the_apps_are_reported() -> None:
+async def test_documents_for_apps_change_with_the_rollback() -> None:
     draft = await android(*FULL, min_version="{version}", kill_switches={"checkout_v3": False})
     (mitigation,) = draft.mitigations
     assert (mitigation.min_version, mitigation.flags) == ("1", {"checkout_v3": False})
@@ -126,7 +126,7 @@ async def test_what_the_apps_are_reported() -> None:
     ],
     ids=["another", "nothing", "draft", "a later one"],
 )
-async def test_what_runs_is_not_what_was_reported(releases: Any, message: str) -> None:
+async def test_a_mismatch_with_the_reported_version_fails(releases: Any, message: str) -> None:
     with pytest.raises(StepFailed) as failure:
         await android(*releases)
     assert message in str(failure.value)
@@ -134,11 +134,11 @@ async def test_what_runs_is_not_what_was_reported(releases: Any, message: str) -
 
 
 @pytest.mark.parametrize("status", ["draft", "halted"])
-async def test_what_nobody_gets_above_it_is_nobodys(status: str) -> None:
+async def test_newer_releases_without_users_are_ignored(status: str) -> None:
     assert moved(await android(*FULL, release(43, "3", status)))
 
 
-async def test_of_two_builds_of_one_version_the_later_one_is_meant() -> None:
+async def test_the_later_of_two_builds_of_a_version_is_used() -> None:
     """Both are called 1: the first was halted and built anew, under a higher versionCode."""
     twice = (release(40, "1", "halted", 0.5), release(41, "1", "completed"))
     assert moved(await android(*twice, release(42, "2", "inProgress", 0.2))) == [
@@ -146,14 +146,14 @@ async def test_of_two_builds_of_one_version_the_later_one_is_meant() -> None:
     ]
 
 
-async def test_halted_already() -> None:
+async def test_an_already_halted_release_stays_halted() -> None:
     draft = await android(release(41, "1", "completed"), release(42, "2", "halted", 0.2))
     assert draft.steps == ()
     assert draft.notes[-1].endswith("is already halted")
     assert draft.mitigations
 
 
-async def test_a_release_that_the_store_does_not_halt_is_left_to_people() -> None:
+async def test_a_release_that_cannot_be_halted_is_left_to_a_human() -> None:
     draft = await android(*FULL, first=True)
     assert draft.steps == ()
     assert draft.notes[0].startswith("Google Play refuses to halt 2, so it was not changed: ")
@@ -162,7 +162,7 @@ async def test_a_release_that_the_store_does_not_halt_is_left_to_people() -> Non
 
 
 @pytest.mark.parametrize("right", ["view", "release"])
-async def test_missing_rights_hold_up_nothing_else_and_are_reported(right: str) -> None:
+async def test_missing_permissions_are_reported_and_block_no_other_platform(right: str) -> None:
     fake, apple = FakePlay(*FULL), FakeAppStore()
     fake.rights -= {right}
     draft = await drafted({"android": ANDROID, "ios": IOS}, StraightPlay(fake), StraightAppStore(apple))
@@ -171,7 +171,7 @@ async def test_missing_rights_hold_up_nothing_else_and_are_reported(right: str) 
     assert "halt its release in the Play Console" in draft.mitigations[0].remains
 
 
-async def test_a_store_that_is_away_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_store_blocks_no_other_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("responder.rollback.strategies.frontend.android.PLANNED_WITHIN", 0.2)
     monkeypatch.setattr("responder.rollback.strategies.frontend.ios.PLANNED_WITHIN", 0.2)
     play, apple = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore())
@@ -182,7 +182,7 @@ async def test_a_store_that_is_away_holds_up_nothing_else(monkeypatch: pytest.Mo
     assert [mitigation.platform for mitigation in draft.mitigations] == ["android", "ios"]
 
 
-async def test_platforms_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_platforms_are_read_concurrently(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stores that are away cost the site one wait, not two; and the first of two mistakes is told."""
     play, apple, both = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore()), asyncio.Barrier(2)
 
@@ -204,7 +204,7 @@ async def test_platforms_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) 
         await drafted({"android": ANDROID, "ios": IOS}, *clients, target=gone)
 
 
-async def test_changes_that_wait_for_a_person() -> None:
+async def test_changes_that_wait_for_review_are_noted() -> None:
     fake = FakePlay(*FULL)
     fake.demands_manual_review = True
     options = {"google_play": {"package": google_play.APP, "changes_not_sent_for_review": True}}
@@ -223,7 +223,7 @@ async def test_changes_that_wait_for_a_person() -> None:
         (None, [], "2 has no phased release (READY_FOR_DISTRIBUTION): nothing to pause"),
     ],
 )
-async def test_a_phased_release(state: str | None, changes: Any, note: str) -> None:
+async def test_a_phased_release_is_paused(state: str | None, changes: Any, note: str) -> None:
     draft = await drafted({"ios": IOS}, StraightAppStore(FakeAppStore(state)))
     assert moved(draft) == changes
     assert draft.notes[0].endswith(note)
@@ -235,7 +235,7 @@ async def test_a_phased_release(state: str | None, changes: Any, note: str) -> N
     assert ("within 27 days: then the pause ends" in mitigation.remains) == (state == "ACTIVE")
 
 
-async def test_the_version_string_of_the_store() -> None:
+async def test_the_store_version_can_differ_from_the_version() -> None:
     other = TARGET.model_copy(update={"from_version": "shop-2"})
     with pytest.raises(StepFailed, match="has no version shop-2 in the App Store"):
         await drafted({"ios": IOS}, StraightAppStore(FakeAppStore()), target=other)
@@ -248,7 +248,7 @@ async def test_the_version_string_of_the_store() -> None:
 
 
 # --- desktop
-async def test_a_feed_is_believed_once_clients_get_it(tmp_path: Path) -> None:
+async def test_a_feed_is_verified_at_its_public_url(tmp_path: Path) -> None:
     for version in "12":
         (tmp_path / version).mkdir()
         (tmp_path / version / "latest.yml").write_bytes(feeds.latest(version))
@@ -269,7 +269,7 @@ async def test_a_feed_is_believed_once_clients_get_it(tmp_path: Path) -> None:
 
 
 # --- all of them
-async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other(tmp_path: Path) -> None:
+async def test_a_platform_without_the_bad_version_is_skipped(tmp_path: Path) -> None:
     """A store takes days: the web goes back at once, and what still is, or stays, at another version is let be."""
     for version in "12":
         (tmp_path / "releases" / version).mkdir(parents=True)
@@ -300,7 +300,7 @@ async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other
     assert moved(await drafted({"web": web}, Local(), target=stale)) == [("2", "1")]
 
 
-async def test_stores_are_left_alone_where_nobody_wants_them_touched() -> None:
+async def test_stores_are_unchanged_without_app_store_rollback() -> None:
     options = {"android": {"kill_switches": {"new": False}}, "ios": {}, "app_store_rollback": False}
     draft = await drafted(options)  # without a request
     assert draft.steps == ()
@@ -310,11 +310,11 @@ async def test_stores_are_left_alone_where_nobody_wants_them_touched() -> None:
     assert remains.endswith("the store was not changed: halt its release in the Play Console")
 
 
-async def test_a_store_that_nobody_named_is_left_alone() -> None:
+async def test_an_unconfigured_store_is_unchanged() -> None:
     assert (await drafted({"android": {}})).mitigations
 
 
-async def test_a_cache_in_front_of_two_platforms_is_emptied_for_each(tmp_path: Path) -> None:
+async def test_a_shared_cache_is_purged_for_each_platform(tmp_path: Path) -> None:
     from responder.backends.sites.cdn_client import Fastly
     from tests.cdns import FakeFastly
     from tests.cdns.straight import StraightFastly
@@ -339,7 +339,7 @@ async def test_a_cache_in_front_of_two_platforms_is_emptied_for_each(tmp_path: P
     assert len([step for step in draft.steps if isinstance(step, Gate)]) == 2
 
 
-def test_a_platform_that_is_named_has_a_key() -> None:
+def test_every_listed_platform_needs_its_key() -> None:
     with pytest.raises(ValidationError, match="web, ios are listed, but configured: android"):
         Frontend.model_validate({"platforms": ["web", "ios"], "android": ANDROID})
 
@@ -377,7 +377,7 @@ async def _checked(file: Path, capsys: pytest.CaptureFixture[str], *more: str) -
     return json.loads(capsys.readouterr().out)
 
 
-async def test_check_live_finds_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_check_live_reports_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     play, apple = FakePlay(*STAGED), FakeAppStore()
     async with serving(play.answer) as google, serving(apple.answer) as connect:
         file = _configured(tmp_path, google, connect)
@@ -392,7 +392,7 @@ async def test_check_live_finds_what_is_missing(tmp_path: Path, capsys: pytest.C
     assert len(play.commits) == len(apple.states) == 1
 
 
-async def test_keys_that_are_not_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_missing_store_keys_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = await _checked(_configured(tmp_path, "http://x", "http://x", google_play=None), capsys)
     assert [mistake.rpartition(": needs")[2] for mistake in report["mistakes"]] == [
         " a key: configure stores.app_store",
@@ -403,7 +403,7 @@ async def test_keys_that_are_not_configured(tmp_path: Path, capsys: pytest.Captu
     assert "needs exactly one of key, key_file" in report["mistakes"][0]
 
 
-def test_the_kinds_of_stores_are_clients_of_the_service() -> None:
+def test_each_store_needs_its_client() -> None:
     from responder.services.service import Service
 
     options = {"strategy": "frontend", "android": ANDROID, "ios": IOS}

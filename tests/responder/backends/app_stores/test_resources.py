@@ -49,7 +49,7 @@ async def test_the_laws_of_a_phased_release(apple: Apple) -> None:
         await PHASED.write(client, "COMPLETE", expected="ACTIVE")
 
 
-async def test_what_apple_has_completed_is_never_fought(apple: Apple) -> None:
+async def test_a_completed_phased_release_is_not_changed(apple: Apple) -> None:
     fake, client = apple
     fake.set("COMPLETE")
     with pytest.raises(Drift):
@@ -57,7 +57,7 @@ async def test_what_apple_has_completed_is_never_fought(apple: Apple) -> None:
     assert fake.state == "COMPLETE"
 
 
-async def test_a_full_release_is_halted_and_resumed_though_google_lists_the_one_before() -> None:
+async def test_a_full_release_is_halted_and_resumed_next_to_an_older_one() -> None:
     from tests.stores.straight import StraightPlay
 
     fake = FakePlay(release(42, "2", "completed"))
@@ -71,7 +71,7 @@ async def test_a_full_release_is_halted_and_resumed_though_google_lists_the_one_
     await client.close()
 
 
-async def test_what_does_not_show_yet_is_waited_for(play: Play, apple: Apple) -> None:
+async def test_a_change_that_is_not_visible_yet_has_not_converged(play: Play, apple: Apple) -> None:
     for fake, client, resource, before, to in (
         (*play, RELEASE, {"42": staged("inProgress")}, {"42": staged("halted")}),
         (*apple, PHASED, "ACTIVE", "PAUSED"),
@@ -87,7 +87,7 @@ async def test_what_does_not_show_yet_is_waited_for(play: Play, apple: Apple) ->
     assert len(apple[0].states) == 2
 
 
-async def test_checking_access_finds_missing_rights_and_changes_nothing(play: Play) -> None:
+async def test_check_access_finds_missing_permissions_and_changes_nothing(play: Play) -> None:
     fake, client = play
     await RELEASE.model_copy(update={"codes": ()}).check_access(client)
     fake.rights = {"view"}
@@ -167,7 +167,7 @@ async def test_the_laws_of_a_feed_on_moto(moto_aws: Aws) -> None:
     assert head["CacheControl"] == "no-cache"
 
 
-async def test_the_live_feed_is_kept_where_nobody_kept_it(tmp_path: Path) -> None:
+async def test_the_live_feed_is_kept_unless_it_is_kept_already(tmp_path: Path) -> None:
     resource = _feed(tmp_path, "sparkle", "1")
     await resource.write(Local(), "1", expected="2")
     assert (tmp_path / "2" / "signature").read_text() == "of 2"
@@ -175,7 +175,7 @@ async def test_the_live_feed_is_kept_where_nobody_kept_it(tmp_path: Path) -> Non
     assert await resource.converged(Local(), "2")
 
 
-async def test_a_feed_without_its_signature_has_not_settled(tmp_path: Path) -> None:
+async def test_a_feed_without_its_signature_has_not_converged(tmp_path: Path) -> None:
     resource = _feed(tmp_path, "sparkle", "1", "2")
     (tmp_path / "live" / "signature").write_text("of 1")  # a crash between the two
     assert await resource.read(Local()) == "2"
@@ -184,7 +184,7 @@ async def test_a_feed_without_its_signature_has_not_settled(tmp_path: Path) -> N
     assert await resource.converged(Local(), "1")
 
 
-async def test_a_feed_that_is_not_kept_or_is_anothers(tmp_path: Path) -> None:
+async def test_a_missing_or_wrong_kept_feed_fails(tmp_path: Path) -> None:
     resource = _feed(tmp_path, "sparkle", "1", "2")
     with pytest.raises(StepFailed, match=r"/0/signature does not exist: keep the feed of each version there"):
         await resource.preflight(Local(), "0")
@@ -201,7 +201,7 @@ async def test_a_feed_that_is_not_kept_or_is_anothers(tmp_path: Path) -> None:
     assert await resource.read(Local()) == "2"
 
 
-async def test_a_live_feed_that_is_none(tmp_path: Path) -> None:
+async def test_an_invalid_live_feed_is_reported(tmp_path: Path) -> None:
     resource = _feed(tmp_path, "sparkle", "1", "2")
     resource.file.write_text("<html>")
     found = await resource.read(Local())
@@ -226,7 +226,7 @@ BOMB = b'<!DOCTYPE rss [<!ENTITY a "aaaa">]><rss><channel>&a;</channel></rss>'
         ("electron", feeds.latest("2.0.1"), "2.0.1"),
     ],
 )
-def test_a_version_in_a_feed(form: Any, feed: bytes, version: str) -> None:
+def test_the_version_of_a_feed_is_read(form: Any, feed: bytes, version: str) -> None:
     assert version_in(form, feed) == version
 
 
@@ -243,6 +243,6 @@ def test_a_version_in_a_feed(form: Any, feed: bytes, version: str) -> None:
         ("electron", b"- 1", "not a feed in electron format"),
     ],
 )
-def test_what_is_no_feed(form: Any, feed: bytes, message: str) -> None:
+def test_an_invalid_feed_is_refused(form: Any, feed: bytes, message: str) -> None:
     with pytest.raises(StepFailed, match=message):
         version_in(form, feed)

@@ -29,7 +29,7 @@ async def test_an_app_ends_as_mitigated(journal: Database, tmp_path: Path) -> No
     assert await drill.status_of("2") == "bad"
 
 
-async def test_a_desktop_app_alone_is_rolled_back(journal: Database, tmp_path: Path) -> None:  # noqa: F811
+async def test_a_desktop_app_is_rolled_back(journal: Database, tmp_path: Path) -> None:  # noqa: F811
     drill = CrashDrill(stores.desktop(tmp_path), journal)
     await drill.accept()
     ended = await drill.run(Point())

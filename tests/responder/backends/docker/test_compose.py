@@ -61,7 +61,7 @@ class ComposeProject:
     [("1", "succeeded", "1"), ("crashes", "reverted", "2")],
     ids=["after a rollback", "after a revert"],
 )
-async def test_compose_afterwards(
+async def test_compose_up_works_after_a_rollback(
     to_version: str, outcome: str, version: str, engine: Engine, docker: Docker, tmp_path: Path
 ) -> None:
     shop = ComposeProject(engine, docker, tmp_path)
@@ -92,7 +92,9 @@ async def test_compose_afterwards(
     shop.assert_sane(version)
 
 
-async def test_compose_that_does_not_read_the_override(engine: Engine, docker: Docker, tmp_path: Path) -> None:
+async def test_compose_up_without_the_override_restores_the_bad_image(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
     """`-f compose.yaml` brings the bad version back, as that file says: anew, and never from what was kept."""
     shop = ComposeProject(engine, docker, tmp_path, "-f", "compose.yaml")
     assert (await shop.rollback().run()).outcome == "succeeded"
@@ -102,7 +104,7 @@ async def test_compose_that_does_not_read_the_override(engine: Engine, docker: D
     assert shop.kept() == kept
 
 
-async def test_a_second_rollback_after_a_revert(engine: Engine, docker: Docker, tmp_path: Path) -> None:
+async def test_a_second_rollback_works_after_a_revert(engine: Engine, docker: Docker, tmp_path: Path) -> None:
     """The restored container runs on a commit of the first one, and counts as version 2 all the same."""
     shop = ComposeProject(engine, docker, tmp_path, environment={"MODE": "live"})
     assert (await shop.rollback("crashes").run()).outcome == "reverted"
@@ -157,7 +159,7 @@ def without_file(plan: Any) -> Any:
         pytest.param("crashes", "2", id="revert", marks=pytest.mark.soak),  # a minute and a half
     ],
 )
-async def test_a_crash_before_every_write(
+async def test_a_crash_before_any_write_is_recovered(
     to_version: str, version: str, engine: Engine, docker: Docker, tmp_path: Path
 ) -> None:
     write = 0

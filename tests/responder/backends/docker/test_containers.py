@@ -75,9 +75,7 @@ async def test_a_rollback_keeps_the_old_container_and_everything_but_the_image(e
     assert list(engine.containers()) == ["shop-backend-1"]
 
 
-async def test_what_does_not_start_is_reverted_to_a_container_like_the_one_of_before(
-    engine: Engine, docker: Docker
-) -> None:
+async def test_a_container_that_does_not_start_is_reverted(engine: Engine, docker: Docker) -> None:
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
     before = engine.inspect("shop-backend-1")
@@ -90,7 +88,7 @@ async def test_what_does_not_start_is_reverted_to_a_container_like_the_one_of_be
     assert after["HostConfig"]["RestartPolicy"]["Name"] == "always"
 
 
-async def test_what_an_earlier_try_left_behind_does_not_stand_in_the_way(engine: Engine, docker: Docker) -> None:
+async def test_leftovers_of_an_earlier_attempt_are_removed(engine: Engine, docker: Docker) -> None:
     """It had made a container of another version, and was stopped, or killed, before that took its place."""
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
@@ -107,7 +105,7 @@ async def test_what_an_earlier_try_left_behind_does_not_stand_in_the_way(engine:
     ] == []
 
 
-async def test_what_is_unhealthy_is_reverted(engine: Engine, docker: Docker) -> None:
+async def test_an_unhealthy_container_is_reverted(engine: Engine, docker: Docker) -> None:
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
     execution = await ended(docker, port, to_version="sick")
@@ -116,7 +114,7 @@ async def test_what_is_unhealthy_is_reverted(engine: Engine, docker: Docker) -> 
     assert engine.inspect("shop-backend-1")["Image"] == (await value(docker, "2"))["image"]
 
 
-async def test_an_image_that_is_gone_is_reported_so_and_nothing_is_touched(engine: Engine, docker: Docker) -> None:
+async def test_a_missing_image_fails_before_any_change(engine: Engine, docker: Docker) -> None:
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
     before = engine.inspect("shop-backend-1")
@@ -126,7 +124,7 @@ async def test_an_image_that_is_gone_is_reported_so_and_nothing_is_touched(engin
     assert engine.inspect("shop-backend-1")["Id"] == before["Id"]
 
 
-async def test_a_tag_that_was_moved_is_not_the_version_that_was_good(engine: Engine, docker: Docker) -> None:
+async def test_a_moved_tag_is_not_the_good_version(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:2", port=free_port())
     good = await value(docker, "1")
     found = await IMAGE.value_of(docker, "1", good["image"])
@@ -136,19 +134,19 @@ async def test_a_tag_that_was_moved_is_not_the_version_that_was_good(engine: Eng
         await IMAGE.value_of(docker, "1", f"sha256:{'0' * 64}")
 
 
-async def test_what_runs_is_not_what_was_reported(engine: Engine, docker: Docker) -> None:
+async def test_a_mismatch_with_the_reported_version_fails(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:3", port=free_port())
     execution = await ended(docker, 1)
     assert execution.outcome == "failed"
     assert "the deployments say that 2 runs" in execution.reason
 
 
-async def test_a_service_without_containers(engine: Engine, docker: Docker) -> None:
+async def test_a_service_without_containers_fails(engine: Engine, docker: Docker) -> None:
     execution = await ended(docker, 1)
     assert "shop/backend has no container" in execution.reason
 
 
-async def test_the_next_up_keeps_the_good_version(engine: Engine, docker: Docker, tmp_path: Path) -> None:
+async def test_compose_up_keeps_the_good_version(engine: Engine, docker: Docker, tmp_path: Path) -> None:
     port, file = free_port(), tmp_path / "compose.yaml"
     file.write_text("services: {backend: {image: shop:2}}\n")
     engine.compose("backend", "shop:2", port=port, files=str(file))
@@ -161,7 +159,7 @@ async def test_the_next_up_keeps_the_good_version(engine: Engine, docker: Docker
     assert execution.plan.notes == (f"{pinned}; `docker compose -f` does not read it",)
 
 
-async def test_an_override_of_somebody_else_is_left_alone_and_reported(
+async def test_a_foreign_override_file_is_unchanged_and_reported(
     engine: Engine, docker: Docker, tmp_path: Path
 ) -> None:
     port, file = free_port(), tmp_path / "compose.yaml"
@@ -175,7 +173,7 @@ async def test_an_override_of_somebody_else_is_left_alone_and_reported(
     assert theirs.read_text() == "services: {backend: {ports: ['80:80']}}\n"
 
 
-async def test_the_override_keeps_the_laws(tmp_path: Path) -> None:
+async def test_the_laws_of_the_override(tmp_path: Path) -> None:
     resource = ComposeOverride(file=tmp_path / "compose.override.yaml", service="backend")
     await keeps_the_laws(resource, Local(), expected=None, to="shop:1", stranger="shop:3")
     assert not resource.file.exists()
@@ -198,11 +196,11 @@ async def test_the_override_keeps_the_laws(tmp_path: Path) -> None:
         ([], None),
     ],
 )
-def test_the_file_that_compose_reads_by_itself(files: list[str], beside: str | None) -> None:
+def test_the_default_override_file_is_found(files: list[str], beside: str | None) -> None:
     assert override_beside(files) == (Path(beside) if beside else None)
 
 
-async def test_a_container_has_all_the_time_that_it_may_take_to_end(engine: Engine, docker: Docker) -> None:
+async def test_a_container_has_its_full_stop_timeout(engine: Engine, docker: Docker) -> None:
     port = free_port()
     engine.compose("backend", "shop:2", port=port, stop_timeout=150)
     healthy = [{"http": f"http://127.0.0.1:{port}/", "fields": {"version": "1"}}]
@@ -213,7 +211,7 @@ async def test_a_container_has_all_the_time_that_it_may_take_to_end(engine: Engi
     assert engine.inspect("shop-backend-1")["Config"]["StopTimeout"] == 150
 
 
-async def test_swarm_is_left_alone(engine: Engine, docker: Docker) -> None:
+async def test_swarm_services_are_refused(engine: Engine, docker: Docker) -> None:
     port = free_port()
     engine.compose("backend", "shop:2", port=port, labels={"com.docker.swarm.service.id": "x"})
     halted = await ended(docker, port)
@@ -221,16 +219,14 @@ async def test_swarm_is_left_alone(engine: Engine, docker: Docker) -> None:
     assert engine.inspect("shop-backend-1")["Config"]["Image"] == "shop:2"
 
 
-async def test_no_engine() -> None:
+async def test_a_missing_engine_is_reported() -> None:
     docker = await Docker.connect(DockerSettings(host="unix:///nowhere/docker.sock"))
     with pytest.raises(Unavailable, match="Docker Engine"):
         await docker.image("shop:1")
     await docker.close()
 
 
-async def test_no_traffic_goes_to_a_color_that_has_lost_a_container(
-    engine: Engine, docker: Docker, tmp_path: Path
-) -> None:
+async def test_a_color_that_lost_a_container_gets_no_traffic(engine: Engine, docker: Docker, tmp_path: Path) -> None:
     for color, tag, number in (
         ("blue", "2", 1),
         ("blue", "2", 2),

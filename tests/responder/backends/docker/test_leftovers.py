@@ -66,7 +66,7 @@ def policy_set(**rollback: Any) -> PolicySet:
 DOCKER = policy_set(docker={"project": "shop", "service": "backend"})
 
 
-async def test_what_was_made_for_a_closed_rollback_is_removed_and_nothing_else(
+async def test_only_leftovers_of_closed_rollbacks_are_removed(
     engine: Engine, docker: Docker, journal: Database
 ) -> None:
     engine.compose("backend", "shop:2", port=free_port())
@@ -86,18 +86,18 @@ async def test_what_was_made_for_a_closed_rollback_is_removed_and_nothing_else(
     assert await remove_leftovers(journal, DOCKER, FixedConnections({Docker: docker})) == []
 
 
-async def test_no_engine_is_queried_where_no_service_needs_one(journal: Database, tmp_path: Any) -> None:
+async def test_no_engine_is_queried_unless_a_service_needs_it(journal: Database, tmp_path: Any) -> None:
     release = policy_set(release={"root": "/srv/shop", "releases": "releases", "restart": ["/bin/true"]})
     assert await remove_leftovers(journal, release, FixedConnections({Docker: None})) == []  # type: ignore[dict-item]
 
 
-async def test_an_engine_that_is_away_is_checked_again_at_the_next_turn(journal: Database) -> None:
+async def test_an_unavailable_engine_is_retried_at_the_next_run(journal: Database) -> None:
     away = Docker(DockerSettings(host="tcp://127.0.0.1:1"))
     assert await remove_leftovers(journal, DOCKER, FixedConnections({Docker: away})) == []
     await away.close()
 
 
-async def test_a_process_that_was_superseded_while_it_made_one_leaves_none(engine: Engine, docker: Docker) -> None:
+async def test_a_process_that_loses_its_lease_leaves_no_container(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:2", port=free_port())
     calls: list[None] = []
 
@@ -115,9 +115,7 @@ async def test_a_process_that_was_superseded_while_it_made_one_leaves_none(engin
     assert engine.containers().keys() == {"shop-backend-1"}
 
 
-async def test_one_that_comes_while_the_new_container_starts_does_not_turn_the_rollback_back(
-    engine: Engine, docker: Docker
-) -> None:
+async def test_a_leftover_during_the_start_does_not_revert_the_rollback(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:2", port=free_port())
     good = await value(docker, "1")
     await IMAGE.write(docker, good, expected=await value(docker, "2"))
@@ -127,7 +125,7 @@ async def test_one_that_comes_while_the_new_container_starts_does_not_turn_the_r
     assert engine.containers().keys() == {"shop-backend-1"}
 
 
-async def test_several_may_remove_the_same_one(engine: Engine, docker: Docker) -> None:
+async def test_concurrent_removals_succeed(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:2", port=free_port())
     for _ in range(5):
         late_name = late(engine, "x")

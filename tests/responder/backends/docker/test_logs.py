@@ -16,7 +16,7 @@ from tests.engine import Engine
 from tests.responder.evidence.conftest import a_case, unpacked
 
 
-async def test_containers_that_run_and_that_have_ended(engine: Engine, docker: Docker, tmp_path: Path) -> None:
+async def test_logs_of_running_and_stopped_containers_are_read(engine: Engine, docker: Docker, tmp_path: Path) -> None:
     labels = {"com.docker.compose.project": "shop", "com.docker.compose.service": "backend"}
     config = {
         "Image": "shop:1",

@@ -117,7 +117,7 @@ def compared(container: dict[str, Any]) -> dict[str, Any]:
     [("1", "succeeded", "1"), ("crashes", "reverted", "2")],
     ids=["after a rollback", "after a revert"],
 )
-async def test_everything_but_the_image_stays(
+async def test_all_settings_except_the_image_stay(
     to_version: str, outcome: str, runs: str, engine: Engine, docker: Docker, tmp_path: Path
 ) -> None:
     more: dict[str, Any] = {
@@ -145,7 +145,9 @@ async def test_everything_but_the_image_stays(
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["as it was", "recreated since"])
-async def test_volumes_of_a_container_that_is_gone(again: bool, engine: Engine, docker: Docker, tmp_path: Path) -> None:
+async def test_volumes_from_a_removed_container_stay(
+    again: bool, engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
     """`volumes_from` names a container by its ID: once that is recreated, only the volumes themselves are left."""
     services = {
         "data": {"image": "plain:3", "stop_signal": "SIGKILL", "volumes": ["/shared"]},
@@ -160,7 +162,7 @@ async def test_volumes_of_a_container_that_is_gone(again: bool, engine: Engine, 
     assert engine.get("shop-backend-1", "/shared/x") == "precious"
 
 
-async def test_binds_without_a_source_and_volumes_of_the_image(engine: Engine, docker: Docker) -> None:
+async def test_anonymous_volumes_stay(engine: Engine, docker: Docker) -> None:
     """As `docker run -v /data` and other tools make them."""
     engine.compose("backend", "plain:2", port=free_port(), binds=("/bare",))
     engine.put("shop-backend-1", "/bare/x", "precious")
@@ -171,7 +173,7 @@ async def test_binds_without_a_source_and_volumes_of_the_image(engine: Engine, d
     assert engine.get("shop-backend-1", "/scratch/x") == "precious too"
 
 
-async def test_a_container_that_stopping_would_delete(engine: Engine, docker: Docker) -> None:
+async def test_a_container_with_auto_remove_is_refused(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "plain:2", port=free_port(), auto_remove=True)
     ended = await Rollback(ROLLBACK, {Docker: docker}, health_checks=RUNS).run()
     assert (ended.outcome, "runs with --rm" in ended.reason) == ("failed", True)

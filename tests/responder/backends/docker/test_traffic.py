@@ -112,7 +112,7 @@ async def test_blue_green_behind_haproxy(engine: Engine, docker: Docker, tmp_pat
         assert set(hammer.versions) == {"1", "2"}
 
 
-async def test_an_idle_color_that_is_sick_never_gets_traffic(
+async def test_an_unhealthy_idle_color_gets_no_traffic(
     engine: Engine, docker: Docker, tmp_path: Path, ports: dict[str, int]
 ) -> None:
     idle = engine.inspect("shop-blue-1")["Image"]
@@ -137,7 +137,7 @@ async def test_the_laws_of_nginx(tmp_path: Path) -> None:
         await keeps_the_laws(resource, Local(), expected="green", to="blue", stranger="red")
 
 
-async def test_what_nginx_does_not_like_is_put_back_before_anybody_reads_it(tmp_path: Path) -> None:
+async def test_a_rejected_nginx_configuration_is_restored(tmp_path: Path) -> None:
     async with nginx_that_answers(tmp_path) as (proxy, _):
         before = proxy.include.read_text()
         resource = include(proxy, green=before, blue="server nonsense nonsense;")
@@ -147,7 +147,7 @@ async def test_what_nginx_does_not_like_is_put_back_before_anybody_reads_it(tmp_
         assert await resource.read(Local()) == "green"
 
 
-async def test_servers_that_nobody_of_us_wrote_are_drift(tmp_path: Path) -> None:
+async def test_unknown_nginx_servers_are_drift(tmp_path: Path) -> None:
     async with nginx_that_answers(tmp_path) as (proxy, _):
         resource = include(proxy, green=servers(1), blue=servers(2))
         with pytest.raises(Drift):
@@ -190,7 +190,7 @@ async def test_the_laws_of_haproxy(engine: Engine, ports: dict[str, int], tmp_pa
         await keeps_the_laws(resource, Local(), expected="green", to="blue", stranger="red")
 
 
-async def test_a_switch_that_was_half_done_is_finished(engine: Engine, ports: dict[str, int], tmp_path: Path) -> None:
+async def test_an_interrupted_switch_is_completed(engine: Engine, ports: dict[str, int], tmp_path: Path) -> None:
     async with haproxy(tmp_path, ports, {"green"}) as proxy:
         resource = HaproxyServers(haproxy=proxy.socket, backend="app", servers={"blue": ("blue",), "green": ("green",)})
         await Local().converse(proxy.socket, "set server app/blue state ready", within=5)
@@ -210,7 +210,9 @@ BAD: list[tuple[Callable[[Any], dict[str, Any]], str]] = [
 
 
 @pytest.mark.parametrize(("settings_for", "why"), BAD)
-async def test_servers_that_haproxy_does_not_have(settings_for: Any, why: str, engine: Engine, tmp_path: Path) -> None:
+async def test_missing_haproxy_servers_are_reported(
+    settings_for: Any, why: str, engine: Engine, tmp_path: Path
+) -> None:
     port = free_port()
     engine.compose("green", "shop:2", port=port)
     async with haproxy(tmp_path, {"green": port}, {"green"}) as proxy:

@@ -39,50 +39,50 @@ async def gone(pid: int) -> bool:
 
 
 # --- commands ---
-async def test_it_tells_what_was_reported(tmp_path: Path) -> None:
+async def test_output_of_a_command_is_returned(tmp_path: Path) -> None:
     assert await run("sh", "-c", "echo out; echo err >&2; pwd", cwd=tmp_path) == f"out\nerr\n{tmp_path}"
 
 
-async def test_an_exit_code_is_a_halt_with_the_last_words() -> None:
+async def test_a_nonzero_exit_code_fails_with_the_end_of_the_output() -> None:
     with pytest.raises(StepFailed, match=r"sh -c echo why; exit 3 exited with 3: why"):
         await run("sh", "-c", "echo why; exit 3")
 
 
-async def test_an_exit_without_a_word_is_reported_as_such() -> None:
+async def test_a_failure_without_output_is_reported() -> None:
     with pytest.raises(StepFailed, match=r"exited with 1: \(no output\)"):
         await run("false")
 
 
-async def test_a_command_that_was_killed_is_a_halt() -> None:
+async def test_a_killed_command_fails() -> None:
     with pytest.raises(StepFailed, match="exited with -9"):
         await run("sh", "-c", "kill -9 $$")
 
 
 @pytest.mark.parametrize("program", ["/no/such/program", "no-such-program", "/etc/passwd", "/"])
-async def test_a_program_that_cannot_be_started_is_a_halt(program: str) -> None:
+async def test_a_program_that_cannot_be_started_fails(program: str) -> None:
     with pytest.raises(StepFailed, match=f"{program} cannot be started"):
         await run(program)
 
 
-async def test_only_the_tail_of_what_was_reported_is_kept() -> None:
+async def test_only_the_tail_of_the_output_is_kept() -> None:
     output = await run(sys.executable, "-c", "print('head', 'x' * 100_000, 'tail')")
     assert output.endswith("xxx tail")
     assert len(output) <= 2000
 
 
-async def test_output_that_is_no_text_is_no_crash() -> None:
+async def test_binary_output_does_not_crash() -> None:
     assert "�" in await run("printf", r"\377\376 ok")
 
 
-async def test_a_flood_of_output_does_not_block_it() -> None:
+async def test_large_output_does_not_block_the_command() -> None:
     assert await run("sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; echo end") != ""
 
 
-async def test_nothing_can_be_queried_of_a_person() -> None:
+async def test_a_command_has_no_terminal() -> None:
     assert await run("sh", "-c", "read answer || echo nobody there") == "nobody there"
 
 
-async def test_at_the_deadline_the_whole_process_group_is_killed(tmp_path: Path) -> None:
+async def test_the_process_group_is_killed_at_the_deadline(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"sleep 60 & echo $! > {pids}; echo $$ >> {pids}; wait"
     began = time.monotonic()
@@ -93,12 +93,12 @@ async def test_at_the_deadline_the_whole_process_group_is_killed(tmp_path: Path)
         assert await gone(pid)
 
 
-async def test_a_command_that_ignores_sigterm_is_killed_as_well() -> None:
+async def test_a_command_that_ignores_sigterm_is_killed() -> None:
     with pytest.raises(Unavailable):
         await run("sh", "-c", "trap '' TERM; sleep 60", within=0.1)
 
 
-async def test_when_we_are_cancelled_it_is_killed(tmp_path: Path) -> None:
+async def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     task = asyncio.create_task(run("sh", "-c", f"sleep 60 & echo $! > {pids}.new; mv {pids}.new {pids}; wait"))
     while not pids.exists():
@@ -121,12 +121,12 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Path]:
     await asyncio.sleep(0.02)  # its end of the pipe is gone: let the loop see that
 
 
-async def test_a_daemon_that_it_leaves_behind_is_neither_waited_for_nor_killed(daemon: Path) -> None:
+async def test_a_daemon_of_a_command_keeps_running(daemon: Path) -> None:
     assert await run("sh", "-c", f"sleep 60 & echo $! > {daemon}; echo started", within=1.5) == "started"
     assert alive(int(daemon.read_text()))
 
 
-async def test_a_daemon_left_behind_does_not_cost_a_file_descriptor_each_time(daemon: Path) -> None:
+async def test_a_daemon_of_a_command_leaks_no_file_descriptor(daemon: Path) -> None:
     before = open_files()
     for _ in range(3):
         await run("sh", "-c", f"sleep 60 & echo $! >> {daemon}", within=1.5)
@@ -138,7 +138,7 @@ def open_files() -> int:
 
 
 # --- links and files ---
-async def test_a_link_points_where_it_was_reported(tmp_path: Path) -> None:
+async def test_a_link_points_to_its_target(tmp_path: Path) -> None:
     link = tmp_path / "current"
     assert await LOCAL.link_target(link) is None
     await LOCAL.switch_link(link, tmp_path / "releases" / "2.0")
@@ -149,7 +149,7 @@ async def test_a_link_points_where_it_was_reported(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["current"], "nothing is left beside it"
 
 
-async def test_whoever_looks_sees_the_old_or_the_new_and_never_none(tmp_path: Path) -> None:
+async def test_a_link_is_replaced_atomically(tmp_path: Path) -> None:
     link, seen, stop = tmp_path / "current", set(), threading.Event()
     await LOCAL.switch_link(link, tmp_path / "0")
 
@@ -169,14 +169,14 @@ async def test_whoever_looks_sees_the_old_or_the_new_and_never_none(tmp_path: Pa
     assert seen <= {"0", "1"}
 
 
-async def test_a_plain_file_or_directory_is_no_link(tmp_path: Path) -> None:
+async def test_a_plain_file_or_directory_is_not_a_link(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for there in (tmp_path / "file", tmp_path):
         with pytest.raises(StepFailed, match="is not a symbolic link"):
             await LOCAL.link_target(there)
 
 
-async def test_text_is_written_whole_and_read_without_white_space(tmp_path: Path) -> None:
+async def test_text_is_written_completely_and_read_without_whitespace(tmp_path: Path) -> None:
     file = tmp_path / "live"
     assert await LOCAL.text(file) is None
     await LOCAL.write_text(file, "blue")
@@ -187,7 +187,7 @@ async def test_text_is_written_whole_and_read_without_white_space(tmp_path: Path
     assert [p.name for p in tmp_path.iterdir()] == ["live"]
 
 
-async def test_what_cannot_be_read_as_text_is_a_halt(tmp_path: Path) -> None:
+async def test_an_unreadable_text_file_fails(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StepFailed, match="cannot be read"):
         await LOCAL.text(tmp_path)
@@ -195,7 +195,7 @@ async def test_what_cannot_be_read_as_text_is_a_halt(tmp_path: Path) -> None:
         await LOCAL.text(tmp_path / "binary")
 
 
-async def test_what_cannot_be_replaced_is_unavailable_and_as_it_was(tmp_path: Path) -> None:
+async def test_a_failed_replacement_leaves_the_file_unchanged(tmp_path: Path) -> None:
     (tmp_path / "live").mkdir()
     (tmp_path / "live" / "x").touch()
     with pytest.raises(Unavailable, match="live cannot be replaced"):
@@ -205,7 +205,7 @@ async def test_what_cannot_be_replaced_is_unavailable_and_as_it_was(tmp_path: Pa
     assert (tmp_path / "live" / "x").exists()
 
 
-async def test_a_failed_replacement_leaves_nothing_beside_it(tmp_path: Path) -> None:
+async def test_a_failed_replacement_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "live").mkdir()
     with pytest.raises(Unavailable):
         await LOCAL.write_text(tmp_path / "live", "blue")
@@ -221,20 +221,20 @@ async def test_a_file_keeps_its_mode_when_it_is_replaced(tmp_path: Path) -> None
     assert file.stat().st_mode & 0o777 == 0o640
 
 
-async def test_what_a_crash_left_behind_is_no_obstacle(tmp_path: Path) -> None:
+async def test_leftovers_of_a_crash_are_overwritten(tmp_path: Path) -> None:
     (tmp_path / f".current.{os.getpid()}.new").symlink_to("half")
     await LOCAL.switch_link(tmp_path / "current", tmp_path / "2.0")
     assert (tmp_path / "current").readlink() == Path("2.0")
 
 
-async def test_removing_what_is_not_there_is_fine(tmp_path: Path) -> None:
+async def test_removing_a_missing_file_succeeds(tmp_path: Path) -> None:
     await LOCAL.remove(tmp_path / "none")
     (tmp_path / "one").touch()
     await LOCAL.remove(tmp_path / "one")
     assert not (tmp_path / "one").exists()
 
 
-async def test_directories(tmp_path: Path) -> None:
+async def test_directories_are_listed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert await LOCAL.is_directory(tmp_path)
     assert not await LOCAL.is_directory(tmp_path / "file")

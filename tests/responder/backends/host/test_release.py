@@ -35,14 +35,14 @@ async def test_the_laws(make: Any, restart: Any, tmp_path: Path) -> None:
     await keeps_the_laws(make(tmp_path, restart=restart), Local(), expected="2", to="1", stranger="3")
 
 
-async def test_the_service_follows_each_switch(tmp_path: Path) -> None:
+async def test_each_switch_restarts_the_service(tmp_path: Path) -> None:
     resource = releases(tmp_path, restart=FOLLOW)
     await resource.write(Local(), "1", expected="2")
     await resource.write(Local(), "2", expected="1")
     assert (tmp_path / "followed").read_text().split() == ["1", "2"]
 
 
-async def test_a_switch_that_nobody_followed_is_not_settled(tmp_path: Path) -> None:
+async def test_a_switch_without_its_restart_has_not_converged(tmp_path: Path) -> None:
     """As after a crash between the switch and the restart: it is at `to`, and must be written once more."""
     resource = releases(tmp_path, restart=("/bin/false",))
     with pytest.raises(StepFailed, match="exited with 1"):
@@ -60,14 +60,14 @@ def releases_again(resource: CurrentRelease, **more: Any) -> CurrentRelease:
     return resource.model_copy(update=more)
 
 
-async def test_a_release_that_is_not_there_halts_and_nothing_changes(tmp_path: Path) -> None:
+async def test_a_missing_release_fails_without_changes(tmp_path: Path) -> None:
     resource = releases(tmp_path)
     with pytest.raises(StepFailed, match="release 9 does not exist"):
         await resource.write(Local(), "9", expected="2")
     assert await resource.read(Local()) == "2"
 
 
-async def test_a_link_to_elsewhere_belongs_to_somebody_else(tmp_path: Path) -> None:
+async def test_a_link_outside_the_releases_is_drift(tmp_path: Path) -> None:
     resource = releases(tmp_path)
     (tmp_path / "current").unlink()
     (tmp_path / "hotfix" / "2").mkdir(parents=True)
@@ -77,14 +77,14 @@ async def test_a_link_to_elsewhere_belongs_to_somebody_else(tmp_path: Path) -> N
         await resource.write(Local(), "1", expected="2")
 
 
-async def test_an_absolute_link_is_the_same(tmp_path: Path) -> None:
+async def test_an_absolute_link_equals_a_relative_one(tmp_path: Path) -> None:
     resource = releases(tmp_path)
     (tmp_path / "current").unlink()
     (tmp_path / "current").symlink_to(tmp_path / "releases" / "3")
     assert await resource.read(Local()) == "3"
 
 
-async def test_a_directory_in_place_of_the_link_halts(tmp_path: Path) -> None:
+async def test_a_directory_instead_of_the_link_fails(tmp_path: Path) -> None:
     resource = releases(tmp_path)
     (tmp_path / "current").unlink()
     (tmp_path / "current").mkdir()
@@ -92,14 +92,14 @@ async def test_a_directory_in_place_of_the_link_halts(tmp_path: Path) -> None:
         await resource.read(Local())
 
 
-async def test_nothing_there_reads_as_none(tmp_path: Path) -> None:
+async def test_a_missing_pointer_reads_as_none(tmp_path: Path) -> None:
     resources: list[Resource] = [CurrentRelease(root=tmp_path / "none"), PointerFile(file=tmp_path / "none")]
     for resource in resources:
         assert await resource.read(Local()) is None
 
 
 @pytest.mark.parametrize("version", ["..", "", "a/b", "."])
-async def test_a_version_never_leads_out_of_the_releases(version: str, tmp_path: Path) -> None:
+async def test_a_version_cannot_leave_the_releases_directory(version: str, tmp_path: Path) -> None:
     resource = releases(tmp_path)
     with pytest.raises((StepFailed, ValueError)):
         await resource.write(Local(), version, expected="2")
@@ -110,6 +110,6 @@ async def test_a_version_never_leads_out_of_the_releases(version: str, tmp_path:
     "fields",
     [{"root": "relative"}, {"root": "/x", "link": "a/b"}, {"root": "/x", "restart": []}, {"root": "/x", "n": 1}],
 )
-def test_what_cannot_be_is_refused(fields: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CurrentRelease.model_validate(fields)

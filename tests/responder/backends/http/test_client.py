@@ -53,7 +53,7 @@ async def test_headers_are_sent_and_redirects_are_not_followed(http: Http) -> No
         (OSError(101, "Network is unreachable"), "Network is unreachable"),
     ],
 )
-async def test_no_answer_is_unavailable_and_says_why(error: Exception, says: str, http: Http) -> None:
+async def test_no_answer_is_unavailable_with_a_reason(error: Exception, says: str, http: Http) -> None:
     with aioresponses() as answers:
         answers.get(URL, exception=error)
         with pytest.raises(Unavailable, match=says) as raised:
@@ -61,7 +61,7 @@ async def test_no_answer_is_unavailable_and_says_why(error: Exception, says: str
     assert URL in str(raised.value)
 
 
-async def test_every_request_has_a_connection_of_its_own(http: Http) -> None:
+async def test_every_request_has_its_own_connection(http: Http) -> None:
     ports: set[object] = set()
 
     async def whoami(request: web.Request) -> web.Response:
@@ -75,7 +75,7 @@ async def test_every_request_has_a_connection_of_its_own(http: Http) -> None:
     assert len(ports) == 3
 
 
-async def test_a_body_without_an_end_is_read_to_the_limit_and_not_further(http: Http) -> None:
+async def test_an_endless_body_is_read_up_to_the_limit(http: Http) -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -90,7 +90,7 @@ async def test_a_body_without_an_end_is_read_to_the_limit_and_not_further(http: 
     assert (status, len(body)) == (200, 1 << 20)
 
 
-async def test_cookies_of_one_answer_do_not_go_into_the_next_request(http: Http) -> None:
+async def test_cookies_are_not_kept(http: Http) -> None:
     """A session cookie would pin a probe to the very instance that it judged last."""
     seen: list[str] = []
 

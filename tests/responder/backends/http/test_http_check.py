@@ -113,7 +113,7 @@ async def test_a_field_that_is_missing_is_not_null(site: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["slow", "trickle"])
-async def test_an_answer_that_does_not_come_in_time_does_not_hold(path: str, site: str) -> None:
+async def test_a_late_answer_does_not_hold(path: str, site: str) -> None:
     http = await Http.connect(None)
     try:
         finding = await HttpCheck(http=f"{site}/{path}", timeout=0.05).holds(http)
@@ -123,7 +123,7 @@ async def test_an_answer_that_does_not_come_in_time_does_not_hold(path: str, sit
         await http.close()
 
 
-async def test_where_nobody_listens_nothing_holds(free_port: int) -> None:
+async def test_a_refused_connection_does_not_hold(free_port: int) -> None:
     connections = Connections()
     finding = await Gateway(connections).holds(HttpCheck(http=f"http://127.0.0.1:{free_port}/"))
     await connections.close()

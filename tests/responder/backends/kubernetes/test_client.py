@@ -43,7 +43,7 @@ async def kubernetes(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Kubernet
         await client.close()
 
 
-async def test_it_reads_as_raw_json(kubernetes: Kubernetes, cluster: Cluster) -> None:
+async def test_objects_are_read_as_raw_json(kubernetes: Kubernetes, cluster: Cluster) -> None:
     cluster.get("Deployment", "shop", "backend")["spec"]["fieldOfTomorrow"] = {"x": 1}
     found = await kubernetes.get("Deployment", "shop", "backend")
     assert found
@@ -54,7 +54,7 @@ async def test_it_reads_as_raw_json(kubernetes: Kubernetes, cluster: Cluster) ->
     assert await kubernetes.list("ReplicaSet", "shop", {"app": "other"}) == []
 
 
-async def test_fields_that_nobody_knows_survive_a_patch(kubernetes: Kubernetes, cluster: Cluster) -> None:
+async def test_unknown_fields_survive_a_patch(kubernetes: Kubernetes, cluster: Cluster) -> None:
     cluster.get("Deployment", "shop", "backend")["spec"]["template"]["spec"]["fieldOfTomorrow"] = {"x": 1}
     found = await kubernetes.get("Deployment", "shop", "backend")
     assert found
@@ -62,7 +62,7 @@ async def test_fields_that_nobody_knows_survive_a_patch(kubernetes: Kubernetes, 
     assert cluster.get("Deployment", "shop", "backend")["spec"]["template"]["spec"]["fieldOfTomorrow"] == {"x": 1}
 
 
-async def test_what_changed_meanwhile_is_not_overwritten(kubernetes: Kubernetes, cluster: Cluster) -> None:
+async def test_a_concurrent_change_is_not_overwritten(kubernetes: Kubernetes, cluster: Cluster) -> None:
     found = await kubernetes.get("Deployment", "shop", "backend")
     assert found
     change = [{"op": "replace", "path": "/spec/replicas", "value": 2}]
@@ -80,14 +80,14 @@ async def test_a_dry_run_changes_nothing(kubernetes: Kubernetes, cluster: Cluste
     assert cluster.get("Deployment", "shop", "backend")["spec"]["replicas"] == 4
 
 
-async def test_a_patch_that_cannot_be_says_why(kubernetes: Kubernetes) -> None:
+async def test_a_rejected_patch_has_its_reason(kubernetes: Kubernetes) -> None:
     found = await kubernetes.get("Deployment", "shop", "backend")
     assert found
     with pytest.raises(StepFailed, match="must be greater than minReadySeconds"):
         await kubernetes.patch(found, [{"op": "add", "path": "/spec/minReadySeconds", "value": 600}])
 
 
-async def test_rights(kubernetes: Kubernetes, cluster: Cluster) -> None:
+async def test_permissions_are_checked(kubernetes: Kubernetes, cluster: Cluster) -> None:
     cluster.forbidden.add(("patch", "apps/deployments"))
     assert not await kubernetes.may("patch", "Deployment", "shop")
     assert await kubernetes.may("get", "Pod", "shop")
@@ -97,7 +97,7 @@ async def test_rights(kubernetes: Kubernetes, cluster: Cluster) -> None:
         await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 2}])
 
 
-async def test_a_pod_of_the_same_name_that_came_later_stays(kubernetes: Kubernetes, cluster: Cluster) -> None:
+async def test_a_newer_pod_of_the_same_name_is_not_deleted(kubernetes: Kubernetes, cluster: Cluster) -> None:
     pod = cluster.all("Pod")[0]
     other = {**pod, "metadata": {**pod["metadata"], "uid": "of another time"}}
     await kubernetes.delete_pod(other)
@@ -106,7 +106,7 @@ async def test_a_pod_of_the_same_name_that_came_later_stays(kubernetes: Kubernet
     assert pod not in cluster.all("Pod")
 
 
-async def test_a_token_that_has_run_out_is_read_anew(kubernetes: Kubernetes, cluster: Cluster, tmp_path: Path) -> None:
+async def test_an_expired_token_is_read_again(kubernetes: Kubernetes, cluster: Cluster, tmp_path: Path) -> None:
     assert await kubernetes.get("Deployment", "shop", "backend")
     cluster.token = "the-next-token-of-the-responder"
     kubeconfig = json.loads((tmp_path / "config").read_text())
@@ -115,7 +115,7 @@ async def test_a_token_that_has_run_out_is_read_anew(kubernetes: Kubernetes, clu
     assert await kubernetes.get("Deployment", "shop", "backend")
 
 
-async def test_many_who_ask_at_once_share_a_connection_and_a_new_token(
+async def test_concurrent_requests_share_a_connection_and_a_new_token(
     kubernetes: Kubernetes, cluster: Cluster, tmp_path: Path
 ) -> None:
     async def ask(n: int) -> bool:
@@ -131,13 +131,13 @@ async def test_many_who_ask_at_once_share_a_connection_and_a_new_token(
     assert kubernetes._api is not connected
 
 
-async def test_a_token_that_is_wrong_is_reported_so(kubernetes: Kubernetes, cluster: Cluster) -> None:
+async def test_a_wrong_token_is_reported(kubernetes: Kubernetes, cluster: Cluster) -> None:
     cluster.token = "another"
     with pytest.raises(AccessDenied, match="Unauthorized"):
         await kubernetes.get("Deployment", "shop", "backend")
 
 
-async def test_nothing_is_changed_by_who_may_no_longer_act(kubernetes: Kubernetes, cluster: Cluster) -> None:
+async def test_nothing_is_changed_without_the_lease(kubernetes: Kubernetes, cluster: Cluster) -> None:
     def gone() -> None:
         raise LeaseLost("the lease has run out")
 
@@ -161,7 +161,7 @@ async def test_nothing_is_changed_by_who_may_no_longer_act(kubernetes: Kubernete
         (200, "<html>", "answered 200 without metadata: <html>"),
     ],
 )
-async def test_a_server_in_trouble_is_worth_another_try(status: int, body: Any, why: str, tmp_path: Path) -> None:
+async def test_server_errors_are_unavailable(status: int, body: Any, why: str, tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))
 
@@ -180,7 +180,7 @@ async def test_a_server_in_trouble_is_worth_another_try(status: int, body: Any, 
     await runner.cleanup()
 
 
-async def test_nobody_there(tmp_path: Path, free_port: int) -> None:
+async def test_an_unreachable_server_is_unavailable(tmp_path: Path, free_port: int) -> None:
     file = tmp_path / "config"
     file.write_text(json.dumps(Cluster().kubeconfig(f"http://127.0.0.1:{free_port}")))
     client = await Kubernetes.connect(KubernetesSettings(kubeconfig=file))
@@ -190,7 +190,7 @@ async def test_nobody_there(tmp_path: Path, free_port: int) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "nonsense: [", "clusters: []"])
-async def test_no_cluster_is_configured(content: str | None, tmp_path: Path) -> None:
+async def test_a_missing_configuration_is_reported(content: str | None, tmp_path: Path) -> None:
     file = tmp_path / "config"
     if content:
         file.write_text(content)

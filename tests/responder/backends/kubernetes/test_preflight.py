@@ -35,7 +35,7 @@ def ready(cluster: Cluster) -> Cluster:
 
 
 @pytest.mark.parametrize("resource", [TEMPLATE, ORDERED, SELECTOR, STOP], ids=str)
-async def test_a_plain_cluster_stands_in_no_way(resource: Resource, ready: Cluster) -> None:
+async def test_a_plain_cluster_has_no_problems(resource: Resource, ready: Cluster) -> None:
     before = ready.version
     assert await Gateway(FixedConnections({Kubernetes: InProcess(ready)})).check_access(resource, within=5.0) == []
     assert ready.version == before
@@ -82,7 +82,7 @@ def _without_key(cluster: Cluster) -> None:
         ),
     ],
 )
-async def test_what_would_stop_a_plan_is_found(
+async def test_obstacles_of_a_plan_are_found(
     resource: Resource, change: Callable[[Cluster], Any], why: str, ready: Cluster
 ) -> None:
     change(ready)
@@ -90,7 +90,7 @@ async def test_what_would_stop_a_plan_is_found(
     assert re.search(why, "; ".join(map(str, found)))
 
 
-async def test_the_owners_are_requested_too(ready: Cluster) -> None:
+async def test_other_owners_of_the_workload_are_reported(ready: Cluster) -> None:
     ready.installed.add("flagger.app")
     await TEMPLATE.check_access(InProcess(ready))
     assert ("list", "flagger.app/canaries") in ready.requests

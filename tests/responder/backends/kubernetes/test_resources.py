@@ -101,7 +101,7 @@ async def test_the_laws_of_rollout_settings(cluster: Cluster, kube: InProcess) -
     await keeps_the_laws(resource, kube, expected=await resource.read(kube), to=settings(1), stranger=settings(2))
 
 
-async def test_what_was_changed_is_on_the_object(cluster: Cluster, kube: InProcess) -> None:
+async def test_changes_are_annotated(cluster: Cluster, kube: InProcess) -> None:
     put_out(cluster, "Deployment", "backend", "12")
     resource = PodTemplate(**BACKEND, mark="01J9")
     before, to = await resource.read(kube), await resource.value_of(kube, "1", "")
@@ -137,7 +137,7 @@ DIGEST = f"sha256:{'d' * 64}"
         ("shop:abc", {}, "1", "shop:abc"),
     ],
 )
-async def test_how_a_version_is_found(
+async def test_a_version_is_found_by_artifact_label_or_tag(
     image: str, labels: dict[str, str], version: str, artifact: str, cluster: Cluster, kube: InProcess
 ) -> None:
     manifest = deployment("backend", image)
@@ -153,7 +153,7 @@ async def test_how_a_version_is_found(
     assert await resource.runs(kube, await resource.read(kube), "2", "")
 
 
-async def test_a_version_that_the_cluster_does_not_keep(cluster: Cluster, kube: InProcess) -> None:
+async def test_a_version_without_a_revision_fails(cluster: Cluster, kube: InProcess) -> None:
     put_out(cluster, "Deployment", "backend", "12", revisionHistoryLimit=0)
     with pytest.raises(StepFailed, match=r"keeps no revision that is 1; it keeps shop:2 \(revisionHistoryLimit: 0\)"):
         await PodTemplate(**BACKEND).value_of(kube, "1", "")
@@ -167,7 +167,7 @@ async def test_a_revision_can_be_named(cluster: Cluster, kube: InProcess) -> Non
     assert found["revision"] == name
 
 
-async def test_of_several_revisions_of_one_version_the_last_counts(cluster: Cluster, kube: InProcess) -> None:
+async def test_the_newest_revision_of_a_version_is_used(cluster: Cluster, kube: InProcess) -> None:
     for version, cpu in (("1", "100m"), ("1", "200m"), ("2", "200m")):
         manifest = deployment("backend", f"shop:{version}")
         manifest["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
@@ -178,7 +178,7 @@ async def test_of_several_revisions_of_one_version_the_last_counts(cluster: Clus
     assert kept["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "200m"
 
 
-async def test_a_tag_that_names_another_image_by_now_is_seen_at_the_pods(cluster: Cluster, kube: InProcess) -> None:
+async def test_a_moved_tag_is_detected_at_the_pods(cluster: Cluster, kube: InProcess) -> None:
     put_out(cluster, "Deployment", "backend", "12")
     resource = PodTemplate(**BACKEND)
     value = await resource.value_of(kube, "1", f"shop@{DIGEST}")
@@ -196,7 +196,7 @@ async def test_a_tag_that_names_another_image_by_now_is_seen_at_the_pods(cluster
         ("crashes", r"it keeps crashing \(CrashLoopBackOff: .*; it exited with 1\)"),
     ],
 )
-async def test_what_will_not_come_by_waiting_is_reported_at_once(
+async def test_permanent_pod_failures_are_reported_immediately(
     starts: str, why: str, cluster: Cluster, kube: InProcess
 ) -> None:
     put_out(cluster, "Deployment", "backend", "12")
@@ -220,7 +220,7 @@ async def test_the_progress_deadline_is_reported(cluster: Cluster, kube: InProce
         await resource.converged(kube, value)
 
 
-async def test_a_controller_that_lags_behind_is_waited_for(cluster: Cluster, kube: InProcess) -> None:
+async def test_a_lagging_controller_has_not_converged(cluster: Cluster, kube: InProcess) -> None:
     put_out(cluster, "Deployment", "backend", "12")
     resource = PodTemplate(**BACKEND)
     value = await resource.value_of(kube, "1", "")
@@ -231,7 +231,7 @@ async def test_a_controller_that_lags_behind_is_waited_for(cluster: Cluster, kub
     assert await resource.converged(kube, value)
 
 
-async def test_a_template_that_nobody_keeps_yet_is_requested_again(cluster: Cluster, kube: InProcess) -> None:
+async def test_a_template_without_a_revision_yet_is_retried(cluster: Cluster, kube: InProcess) -> None:
     put_out(cluster, "Deployment", "backend", "12")
     cluster.controllers = False
     cluster.apply(deployment("backend", "shop:3"))
@@ -257,7 +257,7 @@ async def test_the_stuck_pod_of_an_ordered_statefulset_is_deleted(cluster: Clust
 
 
 @pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
-async def test_on_delete_goes_pod_by_pod(kind: str, cluster: Cluster, kube: InProcess) -> None:
+async def test_on_delete_replaces_pod_by_pod(kind: str, cluster: Cluster, kube: InProcess) -> None:
     more = {"replicas": 3} if kind == "StatefulSet" else {}
     put_out(cluster, kind, "web", "12", updateStrategy={"type": "OnDelete"}, **more)
     resource = PodTemplate(**{"namespace": "shop", kind.lower(): "web"})
@@ -320,7 +320,7 @@ async def test_kept_pods_stay_as_they_are_and_are_replaced(cluster: Cluster, kub
     assert kept[0]["metadata"]["labels"]["rollback-responder.io/was-app"] == "backend"
 
 
-async def test_of_each_of_several_services_pods_are_kept(cluster: Cluster, kube: InProcess) -> None:
+async def test_pods_of_each_service_are_kept(cluster: Cluster, kube: InProcess) -> None:
     for name in ("backend", "search"):
         cluster.apply(deployment(name, "shop:2", 2))
         await KeptPods(namespace="shop", deployment=name, count=1).write(kube, "one-rollback-of-both", expected=None)
@@ -328,7 +328,7 @@ async def test_of_each_of_several_services_pods_are_kept(cluster: Cluster, kube:
     assert sorted(p["metadata"]["labels"]["rollback-responder.io/was-app"] for p in kept) == ["backend", "search"]
 
 
-async def test_with_an_autoscaler_more_is_as_good() -> None:
+async def test_with_an_autoscaler_more_replicas_are_accepted() -> None:
     resource = Replicas(**BACKEND, autoscaled=True)
     assert resource.same(5, 4)
     assert not resource.same(3, 4)
@@ -339,13 +339,13 @@ async def test_with_an_autoscaler_more_is_as_good() -> None:
 
 
 @pytest.mark.parametrize("value", [-1, "many", None])
-async def test_replicas_that_cannot_be(value: Any, cluster: Cluster, kube: InProcess) -> None:
+async def test_invalid_replicas_are_refused(value: Any, cluster: Cluster, kube: InProcess) -> None:
     cluster.apply(deployment("backend", "shop:2", 3))
     with pytest.raises(StepFailed, match="cannot be set to"):
         await Replicas(**BACKEND).write(kube, value, expected=3)
 
 
-async def test_what_is_not_there(kube: InProcess) -> None:
+async def test_missing_objects_are_reported(kube: InProcess) -> None:
     for resource in (PodTemplate(**BACKEND), Replicas(**BACKEND), RolloutPaused(**BACKEND), RolloutSettings(**BACKEND)):
         assert await resource.read(kube) is None
     with pytest.raises(StepFailed, match="there is no Deployment shop/backend"):
@@ -355,6 +355,6 @@ async def test_what_is_not_there(kube: InProcess) -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"deployment": "a", "statefulset": "b"}, {"deployment": "Not A Name"}])
-def test_exactly_one_workload_is_named(fields: dict[str, str]) -> None:
+def test_exactly_one_workload_is_required(fields: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         PodTemplate(namespace="shop", **fields)  # type: ignore[arg-type]

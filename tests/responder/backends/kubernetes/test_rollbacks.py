@@ -51,7 +51,7 @@ def rolling(**more: Any) -> dict[str, Any]:
     return {"strategy": "rolling", "kubernetes": BACKEND, **more}
 
 
-async def test_a_rolling_rollback_goes_batch_by_batch(bad: Cluster, clock: Any) -> None:
+async def test_a_rolling_rollback_replaces_batch_by_batch(bad: Cluster, clock: Any) -> None:
     seen: list[tuple[int, int]] = []
     strategy = rolling(batch_size=2, batch_delay="30s", health_check_interval="10s")
     harness = rollback(bad, strategy, clock)
@@ -76,7 +76,7 @@ async def test_a_rolling_rollback_goes_batch_by_batch(bad: Cluster, clock: Any) 
     assert {k: v for k, v in after.items() if k != "template"} == {k: v for k, v in before.items() if k != "template"}
 
 
-async def test_a_batch_that_is_not_well_is_reverted_before_the_next_one(bad: Cluster, clock: Any) -> None:
+async def test_an_unhealthy_batch_is_reverted_before_the_next_one(bad: Cluster, clock: Any) -> None:
     bad.images["shop:1"] = Image(starts="crashes")
     ended = await rollback(bad, rolling(batch_size=1), clock).run()
     assert ended.outcome == "reverted"
@@ -85,7 +85,7 @@ async def test_a_batch_that_is_not_well_is_reverted_before_the_next_one(bad: Clu
     assert bad.get("Deployment", "shop", "backend")["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "25%"
 
 
-async def test_a_check_of_the_batch_turns_back_too(bad: Cluster, clock: Any) -> None:
+async def test_a_failed_check_of_a_batch_reverts(bad: Cluster, clock: Any) -> None:
     sick = {"pods": {"namespace": "shop", "labels": {"app": "backend", "only": "in-a-dream"}}}
     strategy = rolling(batch_delay="30s", health_check_interval="10s", batch_healthy=[sick])
     ended = await rollback(bad, strategy, clock).run()
@@ -94,7 +94,7 @@ async def test_a_check_of_the_batch_turns_back_too(bad: Cluster, clock: Any) -> 
     assert image(bad) == "shop:2"
 
 
-async def test_no_room_for_more_pods_is_reported_and_needs_none_without_surge(bad: Cluster, clock: Any) -> None:
+async def test_missing_capacity_is_reported_and_not_needed_without_surge(bad: Cluster, clock: Any) -> None:
     bad.quota = 6
     ended = await rollback(bad, rolling(), clock).run()
     assert ended.outcome == "reverted"
@@ -141,7 +141,7 @@ async def test_drift_in_the_middle_names_the_settings_that_stay(bad: Cluster, cl
     assert "(shop:3), maxSurge 2, maxUnavailable 0 now: changed by tests" in ended.reason
 
 
-async def test_immediate_lets_everything_be_unavailable_at_once(bad: Cluster, clock: Any) -> None:
+async def test_immediate_replaces_all_pods_at_once(bad: Cluster, clock: Any) -> None:
     steps = await rollback(bad, immediate(), clock).steps()
     assert [step.partition(":")[0] for step in steps] == [
         "pod template of Deployment shop/backend",
@@ -154,7 +154,7 @@ async def test_immediate_lets_everything_be_unavailable_at_once(bad: Cluster, cl
     assert (await rollback(bad, immediate(), clock).run()).outcome == "succeeded"
 
 
-async def test_a_daemonset(cluster: Cluster, clock: Any) -> None:
+async def test_a_daemonset_is_rolled_back(cluster: Cluster, clock: Any) -> None:
     for n in (2, 3):
         cluster.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{n}"}})
     for version in "12":
@@ -166,7 +166,7 @@ async def test_a_daemonset(cluster: Cluster, clock: Any) -> None:
     assert image(cluster, "DaemonSet", "agent") == "shop:1"
 
 
-async def test_a_statefulset_goes_from_the_highest_ordinal_down(cluster: Cluster, clock: Any) -> None:
+async def test_a_statefulset_is_rolled_back_from_the_highest_ordinal(cluster: Cluster, clock: Any) -> None:
     for version in "12":
         cluster.apply(statefulset("web", f"shop:{version}", 5))
     strategy = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}, "batch_size": 2}
@@ -180,7 +180,7 @@ async def test_a_statefulset_goes_from_the_highest_ordinal_down(cluster: Cluster
     assert cluster.get("StatefulSet", "shop", "web")["spec"]["updateStrategy"]["rollingUpdate"]["partition"] == 0
 
 
-async def test_a_statefulset_that_hangs_in_the_bad_version_is_freed(cluster: Cluster, clock: Any) -> None:
+async def test_a_statefulset_stuck_in_the_bad_version_is_released(cluster: Cluster, clock: Any) -> None:
     cluster.images["shop:2"] = Image(starts="crashes")
     for version in "12":
         cluster.apply(statefulset("web", f"shop:{version}", 3))
@@ -256,7 +256,7 @@ def _owned_by(**meta: Any) -> Change:
         ),
     ],
 )  # fmt: skip
-async def test_what_is_refused_before_anything_is_touched(
+async def test_problems_are_refused_before_the_first_change(
     change: ClusterChange, why: str, bad: Cluster, clock: Any
 ) -> None:
     change(bad)
@@ -269,7 +269,7 @@ async def test_what_is_refused_before_anything_is_touched(
     assert not [r for r in writes if r[1] != "authorization.k8s.io/selfsubjectaccessreviews"]
 
 
-async def test_what_may_not_be_looked_at_is_a_note(bad: Cluster, clock: Any) -> None:
+async def test_forbidden_reads_are_noted(bad: Cluster, clock: Any) -> None:
     _needs_a_config_map(bad)
     bad.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings-1", "namespace": "shop"}})
     bad.forbidden.add(("get", "secrets"))
@@ -277,7 +277,7 @@ async def test_what_may_not_be_looked_at_is_a_note(bad: Cluster, clock: Any) -> 
     assert plan.notes == ("whether Secret keys-1 are still there is unknown: permission denied",)
 
 
-async def test_a_paused_rollout_is_resumed_with_the_good_version_where_queried(bad: Cluster, clock: Any) -> None:
+async def test_a_paused_rollout_is_resumed_if_configured(bad: Cluster, clock: Any) -> None:
     _paused(bad)
     ended = await rollback(bad, immediate(when_paused="resume"), clock).run()
     assert ended.outcome == "succeeded", ended.reason
@@ -326,7 +326,7 @@ RELEASE = {
         ),
     ],
 )
-async def test_the_narrowest_thing_is_suspended_where_queried(
+async def test_reconciliation_is_suspended_as_narrowly_as_possible(
     meta: dict[str, Any], suspended: ClusterChange, note: str, bad: Cluster, clock: Any
 ) -> None:
     for manifest in (APPLICATION, RELEASE):
@@ -352,7 +352,7 @@ async def test_an_owner_that_cannot_be_suspended_is_not_overridden(tracking: str
     assert image(bad) == "shop:2"
 
 
-async def test_a_resumed_rollout_has_as_long_as_any_other(bad: Cluster, clock: Any) -> None:
+async def test_a_resumed_rollout_has_the_full_deadline(bad: Cluster, clock: Any) -> None:
     _paused(bad)
     plan = await rollback(bad, immediate(when_paused="resume", within="20m"), clock).plan()
     *_, resume = [step for step in plan.steps if isinstance(step, Change) and isinstance(step.resource, RolloutPaused)]
@@ -360,7 +360,7 @@ async def test_a_resumed_rollout_has_as_long_as_any_other(bad: Cluster, clock: A
     assert resume.resource.converge_timeout == 1200
 
 
-async def test_what_was_suspended_is_resumed_when_the_rollback_is_reverted(bad: Cluster, clock: Any) -> None:
+async def test_a_revert_resumes_reconciliation(bad: Cluster, clock: Any) -> None:
     bad.apply(RELEASE)
     edit(bad, metadata={"labels": {"helm.toolkit.fluxcd.io/name": "web"}})
     bad.images["shop:1"] = Image(starts="pull_fails")
@@ -369,7 +369,7 @@ async def test_what_was_suspended_is_resumed_when_the_rollback_is_reverted(bad: 
     assert bad.get("HelmRelease", "shop", "web")["spec"]["suspend"] is False
 
 
-async def test_who_reverts_us_is_reported_and_never_fought(bad: Cluster, clock: Any) -> None:
+async def test_a_competing_writer_is_reported_as_drift(bad: Cluster, clock: Any) -> None:
     harness = rollback(bad, immediate(), clock)
     stood: list[str] = []
 
@@ -416,7 +416,7 @@ def selector(cluster: Cluster) -> str:
     return str(cluster.get("Service", "shop", "backend")["spec"]["selector"]["color"])
 
 
-async def test_blue_green_brings_the_idle_color_up_to_the_active_count_first(cluster: Cluster, clock: Any) -> None:
+async def test_blue_green_scales_the_idle_color_up_first(cluster: Cluster, clock: Any) -> None:
     colors(cluster)
     cluster.images["shop:1"] = Image(ready_after=5.0)
     harness, ready = rollback(cluster, blue_green(keep_pods=2, failed_replicas=1), clock), []
@@ -439,7 +439,7 @@ async def test_blue_green_brings_the_idle_color_up_to_the_active_count_first(clu
     assert cluster.get("Deployment", "shop", "backend-green")["spec"]["replicas"] == 1
 
 
-async def test_without_the_right_to_keep_pods_the_rollback_is_made_all_the_same(cluster: Cluster, clock: Any) -> None:
+async def test_missing_permission_to_keep_pods_does_not_stop_the_rollback(cluster: Cluster, clock: Any) -> None:
     colors(cluster)
     cluster.forbidden.add(("patch", "pods"))
     ended = await rollback(cluster, blue_green(), clock).run()
@@ -448,7 +448,7 @@ async def test_without_the_right_to_keep_pods_the_rollback_is_made_all_the_same(
     assert ended.plan.notes == ("no pod is kept for study: the responder's account cannot patch pods in shop",)
 
 
-async def test_an_idle_color_that_does_not_start_never_gets_traffic(cluster: Cluster, clock: Any) -> None:
+async def test_an_idle_color_that_does_not_start_gets_no_traffic(cluster: Cluster, clock: Any) -> None:
     colors(cluster, blue_runs="3")
     cluster.images["shop:1"] = Image(starts="crashes")
     ended = await rollback(cluster, blue_green(), clock).run()
@@ -486,7 +486,7 @@ async def test_an_autoscaler_of_the_idle_color_is_respected(
     assert cluster.get("Deployment", "shop", "backend-blue")["spec"]["replicas"] == wanted
 
 
-async def test_a_failed_color_with_an_autoscaler_is_left_to_it(cluster: Cluster, clock: Any) -> None:
+async def test_a_failed_color_with_an_autoscaler_is_not_scaled(cluster: Cluster, clock: Any) -> None:
     colors(cluster)
     cluster.apply(autoscaler("backend-green", 5))
     ended = await rollback(cluster, blue_green(failed_replicas=1), clock).run()
@@ -496,14 +496,14 @@ async def test_a_failed_color_with_an_autoscaler_is_left_to_it(cluster: Cluster,
     assert cluster.get("Deployment", "shop", "backend-green")["spec"]["replicas"] == 3
 
 
-async def test_an_unknown_color(cluster: Cluster, clock: Any) -> None:
+async def test_an_unknown_color_fails(cluster: Cluster, clock: Any) -> None:
     colors(cluster)
     cluster.apply(service("backend", {"app": "backend", "color": "red"}))
     ended: Execution = await rollback(cluster, blue_green(), clock).run()
     assert "names 'red', neither blue nor green; nothing was touched" in ended.reason
 
 
-async def test_no_traffic_goes_back_to_a_color_that_was_scaled_to_nothing(cluster: Cluster, clock: Any) -> None:
+async def test_a_color_without_replicas_gets_no_traffic_on_revert(cluster: Cluster, clock: Any) -> None:
     colors(cluster)
     cluster.images["shop:2"] = Image(ready_after=20.0)
     clock.wait(60.0)
@@ -540,7 +540,7 @@ def autoscaled(harness: Rollback, cluster: Cluster, clock: Any, load: dict[str, 
     harness.stop_signal._wait = wait
 
 
-async def test_an_autoscaler_does_not_take_the_idle_pods_away_before_the_switch(cluster: Cluster, clock: Any) -> None:
+async def test_the_autoscaler_minimum_is_raised_before_the_switch(cluster: Cluster, clock: Any) -> None:
     colors(cluster, blue=1, green=4)
     cluster.images["shop:1"] = Image(ready_after=40.0)
     cluster.apply(autoscaler("backend-blue", 10))
@@ -564,7 +564,7 @@ async def test_an_autoscaler_does_not_take_the_idle_pods_away_before_the_switch(
     assert "stays at no fewer than 4 pods afterwards (before: 1)" in ended.plan.notes[0]
 
 
-async def test_what_an_autoscaler_does_after_the_switch_is_no_drift(cluster: Cluster, clock: Any) -> None:
+async def test_scaling_by_an_autoscaler_is_no_drift(cluster: Cluster, clock: Any) -> None:
     colors(cluster, blue=1, green=4)
     for color in ("blue", "green"):
         cluster.apply(autoscaler(f"backend-{color}", 10))
@@ -576,9 +576,7 @@ async def test_what_an_autoscaler_does_after_the_switch_is_no_drift(cluster: Clu
 
 
 @pytest.mark.parametrize("blue", [0, 1])
-async def test_an_idle_color_with_an_autoscaler_is_idle_again_when_it_is_reverted(
-    blue: int, cluster: Cluster, clock: Any
-) -> None:
+async def test_a_revert_restores_the_autoscaler_minimum(blue: int, cluster: Cluster, clock: Any) -> None:
     colors(cluster, blue=blue, green=4)
     cluster.apply(autoscaler("backend-blue", 10))
     sick = [{"http": "http://127.0.0.1:1/"}]
@@ -594,7 +592,7 @@ async def test_an_idle_color_with_an_autoscaler_is_idle_again_when_it_is_reverte
 
 
 @pytest.mark.parametrize("owner", ["", "ScaledObject"])
-async def test_an_autoscaler_that_cannot_be_held_is_reported(owner: str, cluster: Cluster, clock: Any) -> None:
+async def test_an_unchangeable_autoscaler_minimum_is_reported(owner: str, cluster: Cluster, clock: Any) -> None:
     colors(cluster, blue=1, green=4)
     cluster.apply(autoscaler("backend-blue", 10))
     if owner:
@@ -607,7 +605,7 @@ async def test_an_autoscaler_that_cannot_be_held_is_reported(owner: str, cluster
     assert not [step for step in plan.steps if "autoscaler" in str(step)]
 
 
-async def test_a_moved_tag_is_seen_at_an_idle_color_that_had_no_pods(cluster: Cluster, clock: Any) -> None:
+async def test_a_moved_tag_is_detected_at_an_idle_color_without_pods(cluster: Cluster, clock: Any) -> None:
     good = f"sha256:{'a' * 64}"
     colors(cluster)
     cluster.images["shop:1"] = Image(digest=f"sha256:{'b' * 64}")
@@ -618,15 +616,13 @@ async def test_a_moved_tag_is_seen_at_an_idle_color_that_had_no_pods(cluster: Cl
 
 
 @pytest.mark.parametrize("strategy", [rolling(batch_size=1, batch_delay="3m"), rolling(batch_size=2, batch_delay="5m")])
-async def test_a_rollout_in_long_batches_has_the_time_that_they_take(strategy: Any, bad: Cluster, clock: Any) -> None:
+async def test_long_batches_have_enough_time(strategy: Any, bad: Cluster, clock: Any) -> None:
     ended = await rollback(bad, strategy, clock).run()
     assert ended.outcome == "succeeded", ended.reason
     assert image(bad) == "shop:1"
 
 
-async def test_a_statefulset_with_batch_is_sick_is_whole_again_when_it_is_reverted(
-    cluster: Cluster, clock: Any
-) -> None:
+async def test_a_statefulset_with_an_unhealthy_batch_is_reverted_completely(cluster: Cluster, clock: Any) -> None:
     for version in "12":
         cluster.apply(statefulset("web", f"shop:{version}", 3))
     cluster.step()
@@ -640,7 +636,7 @@ async def test_a_statefulset_with_batch_is_sick_is_whole_again_when_it_is_revert
     assert all("'True'" in str(p["status"]["conditions"]) for p in pods)
 
 
-async def test_a_resumed_rollout_is_looked_at_like_any_other(bad: Cluster, clock: Any) -> None:
+async def test_a_resumed_rollout_is_verified(bad: Cluster, clock: Any) -> None:
     _paused(bad)
     bad.images["shop:1"] = Image(starts="pull_fails")
     ended = await rollback(bad, immediate(when_paused="resume"), clock).run()
@@ -662,7 +658,7 @@ async def test_a_resumed_rollout_has_its_batches_checked(bad: Cluster, clock: An
     assert "0 of 0 pods" in ended.reason
 
 
-async def test_a_moved_tag_is_seen_after_a_resumed_rollout(bad: Cluster, clock: Any) -> None:
+async def test_a_moved_tag_is_detected_after_a_resumed_rollout(bad: Cluster, clock: Any) -> None:
     _paused(bad)
     bad.images["shop:1"] = Image(digest=f"sha256:{'b' * 64}")
     strategy, good = immediate(when_paused="resume"), f"shop@sha256:{'a' * 64}"
@@ -671,7 +667,7 @@ async def test_a_moved_tag_is_seen_after_a_resumed_rollout(bad: Cluster, clock: 
     assert f"runs sha256:{'b' * 64}" in ended.reason
 
 
-async def test_an_idle_color_that_somebody_rolls_out_is_left_to_them(cluster: Cluster, clock: Any) -> None:
+async def test_a_rollout_in_the_idle_color_is_not_interrupted(cluster: Cluster, clock: Any) -> None:
     colors(cluster, blue=2)
     cluster.images["shop:3"] = Image(ready_after=60.0)
     cluster.apply(deployment("backend-blue", "shop:3", 2, labels={"app": "backend", "color": "blue"}))
@@ -682,7 +678,7 @@ async def test_an_idle_color_that_somebody_rolls_out_is_left_to_them(cluster: Cl
     assert image(cluster, name="backend-blue") == "shop:3"
 
 
-async def test_argo_cd_that_tracks_by_its_old_label_is_noticed(bad: Cluster, clock: Any) -> None:
+async def test_argo_cd_tracking_by_label_is_detected(bad: Cluster, clock: Any) -> None:
     edit(bad, metadata={"labels": {"app.kubernetes.io/instance": "web"}})
     assert (await rollback(bad, immediate(), clock).plan()).steps  # set by plain Helm charts too
     bad.apply(APPLICATION)
@@ -691,7 +687,7 @@ async def test_argo_cd_that_tracks_by_its_old_label_is_noticed(bad: Cluster, clo
     assert "belongs to Argo CD (application web)" in ended.reason
 
 
-async def test_a_rollout_that_refers_to_the_deployment_is_noticed(bad: Cluster, clock: Any) -> None:
+async def test_an_argo_rollout_that_refers_to_the_deployment_is_detected(bad: Cluster, clock: Any) -> None:
     bad.put({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "web", "namespace": "shop"},
         "spec": {"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "backend"}},
@@ -701,7 +697,7 @@ async def test_a_rollout_that_refers_to_the_deployment_is_noticed(bad: Cluster, 
     assert "belongs to Argo Rollouts (Rollout web)" in ended.reason
 
 
-async def test_a_control_plane_that_is_away_meanwhile_is_no_reason_to_revert(
+async def test_an_unavailable_control_plane_does_not_revert(
     bad: Cluster, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Resource, "timeout", property(lambda resource: 0.05))
@@ -737,7 +733,7 @@ class Silent(Prometheus):
         (9999.0, 0.0, "reverted", "no data"),
     ],
 )
-async def test_a_batch_of_which_nothing_is_known_yet_is_neither_good_nor_bad(
+async def test_a_batch_without_results_is_inconclusive(
     first: float, value: float, outcome: str, why: str, bad: Cluster, clock: Any
 ) -> None:
     strategy = rolling(batch_size=3, batch_delay="30s", health_check_interval="10s")
@@ -749,7 +745,7 @@ async def test_a_batch_of_which_nothing_is_known_yet_is_neither_good_nor_bad(
     assert why in ended.reason
 
 
-async def test_a_template_that_was_changed_in_a_pause_is_reported_so_at_once(bad: Cluster, clock: Any) -> None:
+async def test_a_template_changed_during_a_pause_is_reported_immediately(bad: Cluster, clock: Any) -> None:
     _paused(bad)
     bad.apply(
         {**deployment("backend", "shop:3", 6), "spec": {**deployment("backend", "shop:3", 6)["spec"], "paused": True}}
@@ -773,7 +769,7 @@ STOP = [{"namespace": "shop", "deployment": "importer"}, {"namespace": "shop", "
         (lambda c: c.drop(c.get("StatefulSet", "shop", "queue")), "there is no StatefulSet shop/queue"),
     ],
 )
-async def test_what_cannot_be_stopped_is_reported_before_anything_is(
+async def test_unsuspendable_owners_are_reported_before_the_first_change(
     change: ClusterChange, why: str, bad: Cluster, clock: Any
 ) -> None:
     bad.apply(deployment("importer", "importer:9", 1))
@@ -784,7 +780,7 @@ async def test_what_cannot_be_stopped_is_reported_before_anything_is(
     assert f"no plan could be made: {why}" in ended.reason
 
 
-async def test_what_may_not_be_suspended_is_reported_before_anything_is_touched(bad: Cluster, clock: Any) -> None:
+async def test_missing_permission_to_suspend_is_reported_before_the_first_change(bad: Cluster, clock: Any) -> None:
     bad.apply(RELEASE)
     edit(bad, metadata={"labels": {"helm.toolkit.fluxcd.io/name": "web"}})
     bad.forbidden.add(("patch", "helm.toolkit.fluxcd.io/helmreleases"))
@@ -792,7 +788,7 @@ async def test_what_may_not_be_suspended_is_reported_before_anything_is_touched(
     assert "no plan could be made: the responder's account cannot patch HelmReleases in shop" in ended.reason
 
 
-async def test_a_pod_that_is_on_its_way_out_may_be_of_any_image(cluster: Cluster, clock: Any) -> None:
+async def test_a_terminating_pod_can_have_any_image(cluster: Cluster, clock: Any) -> None:
     colors(cluster)
     leaving = {
         "apiVersion": "v1",

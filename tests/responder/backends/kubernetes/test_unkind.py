@@ -82,9 +82,7 @@ def images(cluster: Cluster) -> set[str]:
     [("immediate", {}), ("rolling", {}), ("rolling", {"surge": False, "batch_size": 2})],
     ids=["immediate", "rolling", "rolling without surge"],
 )
-async def test_good_pods_that_serve_go_on_serving(
-    strategy: str, more: dict[str, Any], cluster: Cluster, clock: Any
-) -> None:
+async def test_serving_good_pods_stay(strategy: str, more: dict[str, Any], cluster: Cluster, clock: Any) -> None:
     half_rolled_out(cluster, replicas=4)
     how = cluster.get("Deployment", "shop", "backend")["spec"]["strategy"]
     watched = Watched(cluster, clock, strategy, **more)
@@ -98,7 +96,7 @@ async def test_good_pods_that_serve_go_on_serving(
 
 
 @pytest.mark.parametrize("strategy", ["immediate", "rolling"])
-async def test_the_way_back_leaves_them_too(strategy: str, cluster: Cluster, clock: Any) -> None:
+async def test_a_revert_keeps_serving_pods(strategy: str, cluster: Cluster, clock: Any) -> None:
     """The good version cannot grow to full strength: what it had before is still there after reverting."""
     half_rolled_out(cluster, replicas=4)
     cluster.quota = len(cluster.all("Pod", "shop"))
@@ -114,7 +112,7 @@ async def test_the_way_back_leaves_them_too(strategy: str, cluster: Cluster, clo
 
 
 @pytest.mark.parametrize("strategy", ["immediate", "rolling"])
-async def test_daemonsets_and_statefulsets_too(strategy: str, cluster: Cluster, clock: Any) -> None:
+async def test_serving_pods_of_daemonsets_and_statefulsets_stay(strategy: str, cluster: Cluster, clock: Any) -> None:
     for n in range(2, 5):
         cluster.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{n}"}})
     half_rolled_out(cluster, lambda name, image: workload("DaemonSet", name, image))
@@ -127,7 +125,7 @@ async def test_daemonsets_and_statefulsets_too(strategy: str, cluster: Cluster, 
 
 
 @pytest.mark.parametrize("strategy", ["immediate", "rolling"])
-async def test_statefulsets(strategy: str, cluster: Cluster, clock: Any) -> None:
+async def test_failed_statefulsets_are_rolled_back(strategy: str, cluster: Cluster, clock: Any) -> None:
     half_rolled_out(cluster, statefulset, replicas=4)
     watched = Watched(cluster, clock, strategy, key="statefulset")
     assert watched.good == 3
@@ -151,9 +149,7 @@ async def test_recreate_past_its_deadline_is_rolled_back(cluster: Cluster, clock
 
 
 @pytest.mark.parametrize("strategy", ["immediate", "rolling"])
-async def test_no_room_for_the_bad_version_is_not_believed_of_the_good_one(
-    strategy: str, cluster: Cluster, clock: Any
-) -> None:
+async def test_stale_quota_errors_do_not_fail_the_good_version(strategy: str, cluster: Cluster, clock: Any) -> None:
     cluster.apply(deployment("backend", "shop:1", 3))
     cluster.quota = 3
     cluster.apply(deployment("backend", "shop:2", 3))
@@ -167,7 +163,7 @@ async def test_no_room_for_the_bad_version_is_not_believed_of_the_good_one(
 @pytest.mark.parametrize(
     ("starts", "why"), [("never_ready", "has timed out progressing"), ("crashes", "it keeps crashing")]
 )
-async def test_a_good_version_that_fails_is_noticed(starts: str, why: str, cluster: Cluster, clock: Any) -> None:
+async def test_a_failing_good_version_is_detected(starts: str, why: str, cluster: Cluster, clock: Any) -> None:
     for version in "12":
         cluster.apply(deployment("backend", f"shop:{version}", 3, progressDeadlineSeconds=30))
     cluster.images["shop:1"] = Image(starts=starts)
@@ -178,7 +174,7 @@ async def test_a_good_version_that_fails_is_noticed(starts: str, why: str, clust
 
 
 @pytest.mark.parametrize(("replicas", "why"), [(3, ""), (2, 'no pod can be created: pods "backend-6d-x" is forbidden')])
-def test_a_quota_that_was_exceeded_for_a_moment(replicas: int, why: str) -> None:
+def test_a_temporarily_exceeded_quota_is_tolerated(replicas: int, why: str) -> None:
     """The ReplicaSet has made all its pods since; the Deployment shows its old condition until its own next sync."""
     failure = {"type": "ReplicaFailure", "status": "True", "message": 'pods "backend-6d-x" is forbidden'}
     workload = {"metadata": {"name": "backend"}, "status": {"conditions": [failure]}}

@@ -106,7 +106,7 @@ async def generated(shop: AppDatabase, tmp_path: Path) -> AlembicProject:
     return project
 
 
-async def test_what_alembic_generates(shop: AppDatabase, tmp_path: Path) -> None:
+async def test_migrations_generated_by_alembic_are_reverted(shop: AppDatabase, tmp_path: Path) -> None:
     project = await generated(shop, tmp_path)
     down = next((project.directory / "m" / "versions").glob("a2*")).read_text().split("def downgrade")[1]
     assert down.index("drop_index") < down.index("drop_table"), down  # else this proves nothing
@@ -123,7 +123,7 @@ async def test_what_alembic_generates(shop: AppDatabase, tmp_path: Path) -> None
     assert await content(shop, *_TABLES) == before
 
 
-async def test_what_alembic_generates_all_the_way(shop: AppDatabase, tmp_path: Path) -> None:
+async def test_migrations_generated_by_alembic_are_reverted_to_base(shop: AppDatabase, tmp_path: Path) -> None:
     project = await generated(shop, tmp_path)
     twin = DatabaseCopy(shop)
     await twin.split()
@@ -175,7 +175,7 @@ async def django(shop: AppDatabase) -> DjangoProject:
     return project
 
 
-async def test_what_django_generates(shop: AppDatabase, django: DjangoProject) -> None:
+async def test_migrations_generated_by_django_are_reverted(shop: AppDatabase, django: DjangoProject) -> None:
     before = await content(shop, *_DJANGO_TABLES)
     twin = DatabaseCopy(shop)
     await twin.split()
@@ -195,11 +195,11 @@ async def comes_back(shop: AppDatabase, versions: tuple[str, str], tool: Any, ta
     assert await content(shop, *tables) == before
 
 
-async def test_what_alembic_generates_is_made_again(shop: AppDatabase, tmp_path: Path) -> None:
+async def test_migrations_generated_by_alembic_run_again(shop: AppDatabase, tmp_path: Path) -> None:
     """Also the type that the generated downgrade leaves behind."""
     project = await generated(shop, tmp_path)
     await comes_back(shop, ("a2", "a1"), project.tool, _TABLES)
 
 
-async def test_what_django_generates_is_made_again(shop: AppDatabase, django: DjangoProject) -> None:
+async def test_migrations_generated_by_django_run_again(shop: AppDatabase, django: DjangoProject) -> None:
     await comes_back(shop, ("0002_two", "0001_one"), django.tool("users"), _DJANGO_TABLES)

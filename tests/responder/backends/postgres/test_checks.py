@@ -53,14 +53,14 @@ async def test_sql(shop: AppDatabase, sql: str, expected: dict[str, Any], holds:
         ("SELECT true, true", "two columns of the same name"),
     ],
 )
-async def test_what_is_no_question(shop: AppDatabase, sql: str, why: str) -> None:
+async def test_an_invalid_query_is_refused(shop: AppDatabase, sql: str, why: str) -> None:
     await shop.run("CREATE TABLE t (); INSERT INTO t DEFAULT VALUES")
     with pytest.raises(ResponderError, match=why):
         await CHECK.validate_python({"sql": sql, "database": "shop", "timeout": "200ms"}).holds(shop.schemas)
     assert await shop.value("SELECT count(*) FROM t") == 1
 
 
-def test_bounds_and_a_value_are_one_too_many() -> None:
+def test_bounds_and_equals_exclude_each_other() -> None:
     with pytest.raises(ValidationError, match="set equals, or at_least and at_most, not both"):
         CHECK.validate_python({"sql": "SELECT 1", "database": "shop", "equals": 1, "at_least": 0})
 
@@ -83,7 +83,7 @@ CHANGES = [
 ]
 
 
-async def test_any_change_of_a_schema_is_another_fingerprint(shop: AppDatabase) -> None:
+async def test_any_schema_change_changes_the_fingerprint(shop: AppDatabase) -> None:
     await shop.run(
         "CREATE TABLE a (id int, name text); CREATE VIEW v AS SELECT id FROM a WHERE false;"
         "CREATE TYPE mood AS ENUM ('sad');"
@@ -102,7 +102,7 @@ async def test_any_change_of_a_schema_is_another_fingerprint(shop: AppDatabase) 
     assert len(seen) == len(CHANGES) + 1
 
 
-async def test_a_schema_that_is_not_intact(shop: AppDatabase) -> None:
+async def test_an_invalid_index_or_constraint_fails_the_check(shop: AppDatabase) -> None:
     await shop.run("CREATE TABLE a (id int); ALTER TABLE a ADD CONSTRAINT c CHECK (id > 0) NOT VALID")
     reason = "constraint c on a is not validated"
     finding = await CHECK.validate_python({"intact": {"database": "shop"}}).holds(shop.schemas)

@@ -35,7 +35,7 @@ async def run(*argv: str) -> int:
     return await asyncio.to_thread(main, list(argv))
 
 
-async def test_what_was_kept_is_listed_and_brought_back(shop: AppDatabase, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_preserved_data_is_listed_and_restored(shop: AppDatabase, capsys: pytest.CaptureFixture[str]) -> None:
     config = written(shop)
     assert await run("preserved", "list", "shop", *config) == 0
     assert capsys.readouterr().out == "no preserved data\n"
@@ -59,7 +59,7 @@ async def test_what_was_kept_is_listed_and_brought_back(shop: AppDatabase, capsy
     assert json.loads(capsys.readouterr().out)[0]["columns"] == ["nick"]
 
 
-async def test_the_schema(shop: AppDatabase, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_fingerprint_of_a_schema_is_printed(shop: AppDatabase, capsys: pytest.CaptureFixture[str]) -> None:
     assert await run("schema", "shop", *written(shop)) == 0
     assert capsys.readouterr().out.startswith("schema:")
     assert await run("schema", "shpo", *written(shop)) == 2
@@ -67,7 +67,7 @@ async def test_the_schema(shop: AppDatabase, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(("database", "checked"), [("shpo", "shop"), ("shop", "shpo")])
-async def test_a_database_that_is_not_configured(
+async def test_an_unknown_database_is_reported(
     shop: AppDatabase, capsys: pytest.CaptureFixture[str], database: str, checked: str
 ) -> None:
     assert await run("check", *written(shop, database, checked)) == 2

@@ -249,7 +249,7 @@ async def at_two(shop: AppDatabase, drop: Drop) -> list[object]:
 
 
 @pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
-async def test_the_order_of_drops(shop: AppDatabase, drop: Drop) -> None:
+async def test_objects_are_dropped_in_a_working_order(shop: AppDatabase, drop: Drop) -> None:
     before = await at_two(shop, drop)
     twin = DatabaseCopy(shop)
     await twin.split()
@@ -272,7 +272,7 @@ TURNED_BACK = ["index before", "sequence of a serial before", "sequence of its o
 
 
 @pytest.mark.parametrize("name", TURNED_BACK)
-async def test_the_way_forward_again(shop: AppDatabase, name: str) -> None:
+async def test_reverted_drops_are_restored_in_order(shop: AppDatabase, name: str) -> None:
     drop = DROPS[name]
     before = await at_two(shop, drop)
     twin = DatabaseCopy(shop)
@@ -284,7 +284,7 @@ async def test_the_way_forward_again(shop: AppDatabase, name: str) -> None:
     assert await twin.differences() == []
 
 
-async def test_what_is_left_to_run_is_reported_whole(shop: AppDatabase) -> None:
+async def test_all_remaining_statements_are_reported(shop: AppDatabase) -> None:
     """A person runs it as it stands in the reason."""
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     names = ", ".join(f"'somebody {n}'" for n in range(30))

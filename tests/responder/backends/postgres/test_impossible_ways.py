@@ -33,7 +33,7 @@ async def at_three(shop: AppDatabase, project: AlembicProject, two: str, *, thre
     ],
 )
 @pytest.mark.parametrize("at", ["first", "middle", "last"])
-async def test_a_revision_that_refuses(
+async def test_a_refused_downgrade_changes_nothing(
     shop: AppDatabase,
     alembic: AlembicProject,  # noqa: F811
     refuses: str,
@@ -53,7 +53,7 @@ async def test_a_revision_that_refuses(
     assert await shop.rows("SELECT id FROM t3 ORDER BY 1") == [(7,), (8,)]
 
 
-async def test_a_refusal_to_be_rendered_is_none_to_be_run(shop: AppDatabase, alembic: AlembicProject) -> None:  # noqa: F811
+async def test_a_migration_that_cannot_be_rendered_can_run(shop: AppDatabase, alembic: AlembicProject) -> None:  # noqa: F811
     guarded = "from alembic import context\nif context.is_offline_mode(): raise RuntimeError('needs a database')\n"
     await at_three(shop, alembic, guarded + column("nick")["down"])
     ended = await shop.rollback("a3", "a1", tool=alembic.tool).run(through=approved)
@@ -62,7 +62,7 @@ async def test_a_refusal_to_be_rendered_is_none_to_be_run(shop: AppDatabase, ale
     assert [source for _, source, *_ in await shop.preserved()] == ['"t3"']  # ours, although a2 is the tool's
 
 
-async def test_a_step_of_the_tool_that_fails_loses_nothing_that_we_ran(
+async def test_a_failed_step_of_the_tool_keeps_preserved_data(
     shop: AppDatabase,
     alembic: AlembicProject,  # noqa: F811
 ) -> None:
@@ -75,7 +75,7 @@ async def test_a_step_of_the_tool_that_fails_loses_nothing_that_we_ran(
     assert await shop.rows("SELECT id FROM t3 ORDER BY 1") == [(7,), (8,)]
 
 
-async def test_what_the_tool_has_destroyed_is_reported_with_its_copy(
+async def test_data_destroyed_by_the_tool_is_reported_with_its_copy(
     shop: AppDatabase,
     alembic: AlembicProject,  # noqa: F811
 ) -> None:

@@ -98,7 +98,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("kind", "at"), PLACES)
-async def test_the_responder_is_killed(shop: AppDatabase, kind: str, at: int) -> None:
+async def test_a_killed_responder_is_resumed(shop: AppDatabase, kind: str, at: int) -> None:
     rollback, change = await prepared(shop, STEPS[kind], at)
     (shop.directory / "move.json").write_text(change.model_dump_json())
     async with gate(shop):
@@ -125,7 +125,7 @@ async def test_the_responder_is_killed(shop: AppDatabase, kind: str, at: int) ->
 
 @pytest.mark.parametrize("how", ["cut off", "cancelled", "stopped"])
 @pytest.mark.parametrize(("kind", "at"), PLACES)
-async def test_the_connection_or_the_server_is_gone(
+async def test_a_lost_connection_or_server_is_resumed(
     shop: AppDatabase, durable_postgres: Any, kind: str, at: int, how: str
 ) -> None:
     rollback, change = await prepared(shop, STEPS[kind], at)
@@ -164,7 +164,7 @@ with psycopg.connect("") as connection:
 
 @pytest.mark.parametrize("how", ["tool", "session", "server"])
 @pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.soak), 1])
-async def test_a_tool_is_killed(shop: AppDatabase, durable_postgres: Any, at: int, how: str) -> None:
+async def test_a_killed_tool_is_resumed(shop: AppDatabase, durable_postgres: Any, at: int, how: str) -> None:
     await shop.apply(BASE, TWO)
     steps = ["ALTER TABLE users DROP COLUMN nick", "DELETE FROM schema_migrations WHERE version = '2'"]
     program = shop.directory / "tool.py"
@@ -198,7 +198,7 @@ async def test_a_tool_is_killed(shop: AppDatabase, durable_postgres: Any, at: in
     assert await shop.value("SELECT max(version) FROM schema_migrations") == "1"
 
 
-async def test_a_script_that_fails_half_way_says_what_is_left(shop: AppDatabase) -> None:
+async def test_a_failed_script_reports_its_remaining_parts(shop: AppDatabase) -> None:
     rollback, change = await prepared(shop, [*STEPS["three parts"], "SELECT 1 / (count(*) - 49) FROM users"], None)
     with pytest.raises(Exception, match="division by zero") as raised:
         await rollback.gateway.write(change.resource, change.after, expected=change.before)
@@ -211,7 +211,7 @@ async def test_a_script_that_fails_half_way_says_what_is_left(shop: AppDatabase)
     )  # a human has mended it, and it goes on from there
 
 
-async def test_a_script_of_several_parts_with_first_part_fails_is_as_if_it_had_not_begun(shop: AppDatabase) -> None:
+async def test_a_script_whose_first_part_fails_changes_nothing(shop: AppDatabase) -> None:
     await shop.apply(BASE, TWO)
     shop.file(2, "DROP INDEX no_such; DROP INDEX CONCURRENTLY by_name")
     ended = await shop.rollback().run(through=approved)
@@ -220,7 +220,7 @@ async def test_a_script_of_several_parts_with_first_part_fails_is_as_if_it_had_n
     assert await shop.schemas.unfinished_scripts("shop", "drill-1") == []
 
 
-async def test_what_stands_alone_and_is_not_on_record_is_run_once_more(shop: AppDatabase) -> None:
+async def test_an_unrecorded_standalone_statement_runs_again(shop: AppDatabase) -> None:
     """As after a crash right between its effect and the note of it."""
     rollback, change = await prepared(
         shop, ["DROP INDEX CONCURRENTLY by_name", "SELECT 1 / (count(*) - 49) FROM users"], None

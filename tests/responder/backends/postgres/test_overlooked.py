@@ -208,7 +208,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-async def test_it_is_reported_beforehand_and_comes_back(shop: AppDatabase, loss: Loss) -> None:
+async def test_losses_are_reported_before_and_restored(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback()
     assert loss.consent in (await rollback.plan()).irreversible
@@ -231,7 +231,7 @@ async def test_it_is_reported_beforehand_and_comes_back(shop: AppDatabase, loss:
         ("ALTER TABLE users ADD whole a", "column whole of table users depends on type a"),
     ],
 )
-async def test_whatever_needs_a_table_keeps_it_from_being_moved(shop: AppDatabase, needs: str, says: str) -> None:
+async def test_dependent_objects_prevent_moving_a_table(shop: AppDatabase, needs: str, says: str) -> None:
     await shop.apply(USERS, f"CREATE TABLE a (id serial PRIMARY KEY); {needs}")
     shop.file(2, "DROP TABLE a")
     ended = await shop.rollback().run(through=approved)
@@ -241,7 +241,7 @@ async def test_whatever_needs_a_table_keeps_it_from_being_moved(shop: AppDatabas
     assert await shop.value("SELECT to_regclass('public.a') IS NOT NULL AND to_regnamespace('rollback_keep') IS NULL")
 
 
-async def test_tables_that_need_each_other_are_dropped_at_once(shop: AppDatabase) -> None:
+async def test_tables_that_depend_on_each_other_are_dropped_together(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int REFERENCES a)")
     shop.file(2, "DROP TABLE a, b")
     await goes_back(shop.rollback())
@@ -267,7 +267,7 @@ async def writes_meanwhile(shop: AppDatabase, sql: str) -> bool:
             return False
 
 
-async def test_no_row_that_goes_with_others_comes_in_between(shop: AppDatabase) -> None:
+async def test_cascading_rows_are_locked(shop: AppDatabase) -> None:
     """A key check does not conflict with the lock of the table that it points to."""
     await shop.apply(
         f"{USERS}; CREATE TABLE notes (id int PRIMARY KEY, who int REFERENCES users ON DELETE CASCADE); {SLOW}",
@@ -282,7 +282,7 @@ async def test_no_row_that_goes_with_others_comes_in_between(shop: AppDatabase) 
     assert wrote is bool(await shop.rows("SELECT * FROM notes")), "it was acknowledged, and is gone"
 
 
-async def test_after_a_statement_that_stands_alone_the_tables_are_locked_as_well(shop: AppDatabase) -> None:
+async def test_tables_are_locked_after_a_standalone_statement(shop: AppDatabase) -> None:
     await shop.apply(f"{USERS}; {SLOW}", "CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX CONCURRENTLY i; DELETE FROM users")
     went, wrote = await asyncio.gather(
@@ -302,7 +302,7 @@ async def test_after_a_statement_that_stands_alone_the_tables_are_locked_as_well
         "UPDATE users SET nick = 'x'; DELETE FROM marks WHERE who IN (SELECT id FROM users WHERE nick = 'x')",
     ],
 )
-async def test_what_earlier_statements_change_is_not_counted_as_it_is_now(shop: AppDatabase, down: str) -> None:
+async def test_rows_changed_by_earlier_statements_are_not_counted(shop: AppDatabase, down: str) -> None:
     await shop.apply(f"{USERS}; ALTER TABLE users ADD nick text; CREATE TABLE marks (who int)", "SELECT 1")
     await shop.run("INSERT INTO marks VALUES (1), (2)")
     shop.file(2, down)
@@ -313,7 +313,7 @@ async def test_what_earlier_statements_change_is_not_counted_as_it_is_now(shop: 
     assert "the size of the loss is unknown: deletes rows of" in ended.reason
 
 
-async def test_a_migration_does_not_lift_the_limits(shop: AppDatabase) -> None:
+async def test_a_migration_cannot_change_the_timeouts(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     shop.file(2, "SET lock_timeout = 0; SET LOCAL statement_timeout TO 0; DROP INDEX i")
     async with shop.session() as other:
@@ -326,21 +326,21 @@ async def test_a_migration_does_not_lift_the_limits(shop: AppDatabase) -> None:
 
 
 @pytest.mark.parametrize("word", ["ABORT", "START TRANSACTION", "PREPARE TRANSACTION 'x'"])
-async def test_what_ends_a_transaction_is_refused(shop: AppDatabase, word: str) -> None:
+async def test_transaction_control_is_refused(shop: AppDatabase, word: str) -> None:
     await shop.apply(USERS, "SELECT 1")
     shop.file(2, f"{word}; DROP TABLE users")
     with pytest.raises(StepFailed, match="remove it, the responder runs the file in one transaction"):
         await shop.rollback().plan()
 
 
-async def test_triggers_that_fire_are_named(shop: AppDatabase) -> None:
+async def test_firing_triggers_are_reported(shop: AppDatabase) -> None:
     await shop.apply(f"{USERS}; {SLOW}", "SELECT 1")
     shop.file(2, "DELETE FROM users WHERE id = 1")
     note = 'triggers of "users" fire and may change other data: slow'
     assert note in (await shop.rollback().plan()).notes
 
 
-async def test_a_key_with_more_columns_in_its_index(shop: AppDatabase) -> None:
+async def test_a_key_with_included_columns_is_used(shop: AppDatabase) -> None:
     await shop.apply(
         "CREATE TABLE a (id int NOT NULL, body json NOT NULL, PRIMARY KEY (id) INCLUDE (body))",
         "ALTER TABLE a ADD x text; INSERT INTO a VALUES (1, '{}', 'y')",
@@ -366,7 +366,7 @@ SECRET = "ann@example.com"
         f"DO $$ BEGIN RAISE EXCEPTION 'no' USING DETAIL = '{SECRET}'; END $$",
     ],
 )
-async def test_no_value_of_a_row_is_in_what_is_reported(shop: AppDatabase, down: str) -> None:
+async def test_errors_contain_no_row_values(shop: AppDatabase, down: str) -> None:
     await shop.apply(f"{USERS}; ALTER TABLE users ADD mail text; UPDATE users SET mail = '{SECRET}'", "SELECT 1")
     shop.file(2, down)
     ended = await shop.rollback().run(through=approved)
@@ -375,7 +375,7 @@ async def test_no_value_of_a_row_is_in_what_is_reported(shop: AppDatabase, down:
     assert SECRET not in ended.reason
 
 
-async def test_no_value_is_in_what_is_reported_of_others(shop: AppDatabase) -> None:
+async def test_errors_of_other_sessions_contain_no_row_values(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick")
     async with shop.session() as other:
@@ -387,7 +387,7 @@ async def test_no_value_is_in_what_is_reported_of_others(shop: AppDatabase) -> N
     assert "4711" not in str(raised.value)
 
 
-async def test_no_value_is_in_what_a_tool_says(shop: AppDatabase) -> None:
+async def test_output_of_tools_contains_no_row_values(shop: AppDatabase) -> None:
     await shop.apply(f"{USERS}; ALTER TABLE users ADD mail text; UPDATE users SET mail = '{SECRET}'", "SELECT 1")
     tool = {
         "current": "SELECT max(version) FROM schema_migrations",
@@ -421,11 +421,11 @@ async def test_no_value_is_in_what_a_tool_says(shop: AppDatabase) -> None:
         ),
     ],
 )
-def test_what_programs_say_is_reported_without_values(output: str, left: str) -> None:
+def test_output_of_programs_is_reported_without_row_values(output: str, left: str) -> None:
     assert without_values(output).strip() == left
 
 
-async def test_rows_that_stay_do_not_come_back_twice(shop: AppDatabase) -> None:
+async def test_remaining_rows_are_not_restored_twice(shop: AppDatabase) -> None:
     """All of a table that rows may go from is kept; without a key nobody can tell which of them went."""
     await shop.apply(
         f"{USERS}; CREATE TABLE notes (who int REFERENCES users ON DELETE CASCADE); INSERT INTO notes VALUES (1), (2)",
@@ -443,7 +443,7 @@ async def test_rows_that_stay_do_not_come_back_twice(shop: AppDatabase) -> None:
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}" ORDER BY 1') == [(1,), (2,)]
 
 
-async def test_what_points_to_a_key_that_changes_is_kept_as_well(shop: AppDatabase) -> None:
+async def test_references_to_a_changed_key_are_preserved(shop: AppDatabase) -> None:
     await shop.apply(
         f"{USERS}; CREATE TABLE notes (id int PRIMARY KEY, who int REFERENCES users ON UPDATE SET NULL);"
         "INSERT INTO notes VALUES (5, 1), (6, 2)",
@@ -460,7 +460,7 @@ async def test_what_points_to_a_key_that_changes_is_kept_as_well(shop: AppDataba
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}" ORDER BY 1') == [(5, 1), (6, 2)]
 
 
-async def test_numbers_that_were_given_out_are_not_given_out_again(shop: AppDatabase) -> None:
+async def test_sequence_numbers_are_not_reused(shop: AppDatabase) -> None:
     up = "CREATE TABLE orders (id serial PRIMARY KEY, x int GENERATED ALWAYS AS IDENTITY)"
     await shop.apply(
         USERS, f"{up}; INSERT INTO orders SELECT FROM generate_series(1, 5); DELETE FROM orders WHERE id > 2"
@@ -473,7 +473,7 @@ async def test_numbers_that_were_given_out_are_not_given_out_again(shop: AppData
     assert await shop.rows("SELECT * FROM orders ORDER BY 1") == [(1, 1), (2, 2), (6, 6)]
 
 
-async def test_bringing_back_waits_for_nobody_without_end(shop: AppDatabase) -> None:
+async def test_restoring_has_a_lock_timeout(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text; UPDATE users SET nick = 'x'")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
     await goes_back(shop.rollback())
@@ -485,7 +485,7 @@ async def test_bringing_back_waits_for_nobody_without_end(shop: AppDatabase) -> 
                 await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
 
 
-def test_what_the_address_says_of_certificates_reaches_programs() -> None:
+def test_tls_settings_of_the_url_reach_programs() -> None:
     url = "postgresql://u@db/shop?sslmode=verify-full&sslrootcert=/etc/ssl/our%20ca.pem&sslcert=/c&sslkey=/k"
     postgres = Postgres((DatabaseSettings.model_validate({"name": "shop", "url": url}),))
     with postgres.environment("shop") as variables:
@@ -515,7 +515,7 @@ def test_what_the_address_says_of_certificates_reaches_programs() -> None:
         ),
     ],
 )
-async def test_nothing_that_lives_needs_what_is_kept(shop: AppDatabase, up: str, down: str, says: str) -> None:
+async def test_live_objects_do_not_depend_on_preserved_data(shop: AppDatabase, up: str, down: str, says: str) -> None:
     """Else whoever empties the side schema would take a column along, or a default."""
     await shop.apply(USERS, up)
     shop.file(2, down)
@@ -528,7 +528,7 @@ async def test_nothing_that_lives_needs_what_is_kept(shop: AppDatabase, up: str,
 
 @pytest.mark.soak
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-async def test_reverted_it_is_as_before(shop: AppDatabase, loss: Loss) -> None:
+async def test_a_revert_restores_the_previous_state(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback(smoke=[{"sql": "SELECT false", "database": "shop"}])
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
@@ -547,7 +547,7 @@ async def test_reverted_it_is_as_before(shop: AppDatabase, loss: Loss) -> None:
         "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
     ],
 )
-async def test_who_is_in_the_way_is_named_also_where_nothing_is_lost(shop: AppDatabase, down: str) -> None:
+async def test_blocking_sessions_are_reported_without_a_loss(shop: AppDatabase, down: str) -> None:
     await shop.apply(f"{USERS}; CREATE INDEX by_name ON users (name)", "SELECT 1")
     shop.file(2, down)
     async with shop.session() as other:

@@ -178,7 +178,7 @@ async def at_two(shop: AppDatabase, loss: Loss) -> list[Any]:
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-async def test_what_is_destroyed_can_be_brought_back(shop: AppDatabase, loss: Loss) -> None:
+async def test_destroyed_data_can_be_restored(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback()
     assert loss.consent in (await rollback.plan()).irreversible
@@ -202,7 +202,7 @@ TURNED_BACK = ("a table", "two tables, one of which needs the other, with a type
         if "renamed" not in name  # within one revision: only the recorded SQL knows both names
     ],
 )
-async def test_reverted_it_is_as_if_nothing_had_happened(shop: AppDatabase, loss: Loss) -> None:
+async def test_a_revert_restores_everything(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback(smoke=[{"sql": "SELECT false", "database": "shop"}])
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
@@ -230,7 +230,7 @@ NOTHING_LOST = [
 
 
 @pytest.mark.parametrize(("up", "down"), NOTHING_LOST)
-async def test_what_loses_nothing_needs_nobody(shop: AppDatabase, up: str, down: str) -> None:
+async def test_a_lossless_rollback_needs_no_approval(shop: AppDatabase, up: str, down: str) -> None:
     await shop.apply(USERS, up)
     shop.file(2, down, up)
     ended = await shop.rollback().run()
@@ -251,14 +251,14 @@ NOT_FOOLED = [
 
 
 @pytest.mark.parametrize("down", NOT_FOOLED)
-async def test_a_loss_is_not_overlooked(shop: AppDatabase, down: str) -> None:
+async def test_every_loss_is_detected(shop: AppDatabase, down: str) -> None:
     await shop.apply(USERS, "CREATE VIEW everybody AS SELECT * FROM users")
     shop.file(2, down)
     plan = await shop.rollback().plan()
     assert plan.irreversible
 
 
-async def test_by_default_a_loss_waits_for_somebody(shop: AppDatabase) -> None:
+async def test_by_default_a_loss_requires_approval(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
     held = await shop.rollback().run()
@@ -267,7 +267,7 @@ async def test_by_default_a_loss_waits_for_somebody(shop: AppDatabase) -> None:
     assert (await shop.rollback(approval="never").run()).outcome == "succeeded"
 
 
-async def test_the_plan_stays_the_same_while_rows_come_and_go(shop: AppDatabase) -> None:
+async def test_the_plan_does_not_depend_on_row_counts(shop: AppDatabase) -> None:
     """Else no approval of it would ever hold."""
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
@@ -286,9 +286,7 @@ async def test_the_plan_stays_the_same_while_rows_come_and_go(shop: AppDatabase)
         ("DO $$ BEGIN NULL; END $$", 100, "the size of the loss is unknown"),
     ],
 )
-async def test_more_than_may_be_lost_freezes_and_calls_a_human(
-    shop: AppDatabase, down: str, limit: int, why: str
-) -> None:
+async def test_exceeding_loses_at_most_freezes_the_rollback(shop: AppDatabase, down: str, limit: int, why: str) -> None:
     await shop.apply(USERS, "SELECT 1")
     shop.file(2, down)
     ended = await shop.rollback(loses_at_most=limit).run()
@@ -297,7 +295,7 @@ async def test_more_than_may_be_lost_freezes_and_calls_a_human(
     assert await shop.value("SELECT max(version) FROM schema_migrations") == "2"
 
 
-async def test_a_role_that_rows_are_hidden_from_loses_none(shop: AppDatabase) -> None:
+async def test_rows_hidden_by_policies_are_not_lost(shop: AppDatabase) -> None:
     """With row-level security over the owner a copy would silently lack rows: it is an error instead."""
     await shop.run("CREATE ROLE owner_of_secrets LOGIN; GRANT ALL ON SCHEMA public TO owner_of_secrets") if not (
         await shop.value("SELECT 1 FROM pg_roles WHERE rolname = 'owner_of_secrets'")
@@ -316,7 +314,7 @@ async def test_a_role_that_rows_are_hidden_from_loses_none(shop: AppDatabase) ->
     assert "2 → 1 changed nothing: the revision is 2" in ended.reason
 
 
-async def test_a_table_without_a_key_is_kept_whole_and_that_is_reported(shop: AppDatabase) -> None:
+async def test_a_table_without_a_key_is_preserved_completely(shop: AppDatabase) -> None:
     await shop.apply("CREATE TABLE log (line text, n int); INSERT INTO log VALUES ('a', 1), ('a', 1)", "SELECT 1")
     shop.file(2, "ALTER TABLE log DROP COLUMN n")
     rollback = shop.rollback()
@@ -327,7 +325,7 @@ async def test_a_table_without_a_key_is_kept_whole_and_that_is_reported(shop: Ap
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}"') == [("a", 1), ("a", 1)]
 
 
-async def test_what_is_kept_neither_holds_others_back_nor_acts(shop: AppDatabase) -> None:
+async def test_preserved_data_does_not_affect_live_tables(shop: AppDatabase) -> None:
     await shop.apply(
         USERS + ";CREATE TABLE audit (n int)",
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
@@ -341,7 +339,7 @@ async def test_what_is_kept_neither_holds_others_back_nor_acts(shop: AppDatabase
     assert await shop.rows("SELECT * FROM audit") == []
 
 
-async def test_without_preserving_it_is_reported_that_it_is_lost(shop: AppDatabase) -> None:
+async def test_without_preserve_data_the_loss_is_reported(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE t (id int); ALTER TABLE users ADD nick text; INSERT INTO t VALUES (1)")
     shop.file(2, "DROP TABLE t; ALTER TABLE users DROP COLUMN nick")
     rollback = shop.rollback(preserve_data=False)
@@ -353,7 +351,7 @@ async def test_without_preserving_it_is_reported_that_it_is_lost(shop: AppDataba
 
 
 # --- what stands in the way -------------------------------------------------------------------------------------------
-async def test_a_table_that_something_needs_is_not_moved_away_under_it(shop: AppDatabase) -> None:
+async def test_a_table_with_dependents_is_not_moved(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE a (id int PRIMARY KEY); CREATE VIEW v AS SELECT * FROM a")
     shop.file(2, "DROP TABLE a")
     rollback = shop.rollback()
@@ -364,7 +362,7 @@ async def test_a_table_that_something_needs_is_not_moved_away_under_it(shop: App
     assert await shop.value("SELECT to_regnamespace('rollback_keep')") is None
 
 
-async def test_a_long_transaction_is_named_and_not_ended(shop: AppDatabase) -> None:
+async def test_a_long_transaction_is_reported_and_not_terminated(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick")
     async with shop.session() as other:
@@ -385,7 +383,7 @@ async def test_a_long_transaction_is_named_and_not_ended(shop: AppDatabase) -> N
     await goes_back(shop.rollback())
 
 
-async def test_another_migration_holds_the_lock(shop: AppDatabase) -> None:
+async def test_a_concurrent_migration_is_reported(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX i")
     async with shop.session() as other:
@@ -397,7 +395,7 @@ async def test_another_migration_holds_the_lock(shop: AppDatabase) -> None:
         assert "deploy" in ended.reason
 
 
-async def test_a_schema_that_was_changed_by_hand(shop: AppDatabase) -> None:
+async def test_a_manual_schema_change_is_drift(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX i")
     rollback = shop.rollback()
@@ -418,7 +416,7 @@ async def test_a_schema_that_was_changed_by_hand(shop: AppDatabase) -> None:
         await rollback.gateway.write(change.resource, "1", expected="2")
 
 
-async def test_the_schema_of_the_target_release_is_looked_for(shop: AppDatabase) -> None:
+async def test_the_target_schema_is_verified(shop: AppDatabase) -> None:
     await shop.apply(USERS)
     first = await fingerprint(shop.schemas, "shop")
     await shop.apply("CREATE INDEX i ON users (name)")
@@ -432,7 +430,7 @@ async def test_the_schema_of_the_target_release_is_looked_for(shop: AppDatabase)
     assert f"expected schema:{first}" in ended.reason
 
 
-async def test_the_application_goes_first(shop: AppDatabase) -> None:
+async def test_the_application_is_rolled_back_first(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX i")
     new = {"sql": "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'shop-2'", "database": "shop"}
@@ -445,7 +443,7 @@ async def test_the_application_goes_first(shop: AppDatabase) -> None:
     assert (await shop.rollback(application=[{**new, "equals": 0}]).run()).outcome == "succeeded"
 
 
-async def test_an_index_that_was_left_invalid_is_named(shop: AppDatabase) -> None:
+async def test_an_invalid_index_is_reported(shop: AppDatabase) -> None:
     await shop.apply(USERS + "; INSERT INTO users (name) VALUES ('ann')", "CREATE INDEX i ON users (name)")
     shop.file(2, "CREATE UNIQUE INDEX CONCURRENTLY once ON users (name); DROP INDEX i")
     ended = await shop.rollback().run(through=approved)
@@ -466,7 +464,7 @@ async def with_a_place(shop: AppDatabase, rollback: Rollback, directory: str) ->
     return rollback
 
 
-async def test_a_snapshot_comes_first_and_has_what_is_dropped(shop: AppDatabase) -> None:
+async def test_a_snapshot_is_taken_before_the_drop(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE orders (id int); INSERT INTO orders VALUES (1), (2)")
     shop.file(2, "DROP TABLE orders")
     (shop.directory / "kept").mkdir()
@@ -483,7 +481,7 @@ async def test_a_snapshot_comes_first_and_has_what_is_dropped(shop: AppDatabase)
     await snapshots.close()
 
 
-async def test_without_its_snapshot_nothing_is_touched(shop: AppDatabase) -> None:
+async def test_a_failed_snapshot_prevents_all_changes(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE orders (id int)")
     shop.file(2, "DROP TABLE orders")
     directory = shop.directory / "no such place" / "at all"

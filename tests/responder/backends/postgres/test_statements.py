@@ -78,7 +78,7 @@ from responder.backends.postgres.sql import split_statements
         ("not SQL at all", "unknown"),
     ],
 )
-def test_what_it_does(sql: str, does: str) -> None:
+def test_effects_of_statements_are_classified(sql: str, does: str) -> None:
     described = []
     for effect in parse_statement(sql).effects:
         on = ".".join(filter(None, (effect.on.schema, effect.on.name))) if effect.on else ""
@@ -101,7 +101,7 @@ def test_what_it_does(sql: str, does: str) -> None:
         ("USING abs(b)", True),
     ],
 )
-def test_whether_the_values_of_a_new_type_are_the_old_ones(using: str, anew: bool) -> None:
+def test_widening_type_changes_are_lossless(using: str, anew: bool) -> None:
     (effect,) = parse_statement(f"ALTER TABLE a ALTER b TYPE bigint {using}").effects
     assert effect.using is anew
 
@@ -118,16 +118,16 @@ def test_whether_the_values_of_a_new_type_are_the_old_ones(using: str, anew: boo
         ("ALTER TABLE a DROP COLUMN concurrently", False),
     ],
 )
-def test_what_cannot_be_in_a_transaction(sql: str, alone: bool) -> None:
+def test_standalone_statements_are_detected(sql: str, alone: bool) -> None:
     assert parse_statement(sql).standalone is alone
 
 
-def test_a_condition_is_kept_as_it_was_written() -> None:
+def test_a_condition_is_kept_verbatim() -> None:
     (effect,) = parse_statement("DELETE FROM a WHERE (x ~ 'where' AND y::int = 1) OR z @> '{\"a\": 1}'::jsonb").effects
     assert effect.where == "(x ~ 'where' AND y::int = 1) OR z @> '{\"a\": 1}'::jsonb"
 
 
-def test_a_script_is_cut_where_the_statements_end() -> None:
+def test_a_script_is_split_into_statements() -> None:
     script = "BEGIN; -- ; not here\nDELETE FROM a WHERE b = ';';/* ; */ DO $x$ BEGIN; END $x$;\n\nSELECT 1; COMMIT"
     assert split_statements(script)[1:4] == ["DELETE FROM a WHERE b = ';'", "DO $x$ BEGIN; END $x$", "SELECT 1"]
     assert len(parse_script(script)) == 3

@@ -48,7 +48,7 @@ async def columns(shop: AppDatabase, table: str = "users") -> list[str]:
     return [name for (name,) in await shop.rows(f"{sql} ORDER BY attnum")]
 
 
-async def test_alembic_goes_back_over_several_revisions_in_one_transaction(
+async def test_alembic_downgrades_several_revisions_in_one_transaction(
     shop: AppDatabase, alembic: AlembicProject
 ) -> None:
     alembic.revision("a2", "a1", **column("nick"))
@@ -66,7 +66,7 @@ async def test_alembic_goes_back_over_several_revisions_in_one_transaction(
 
 
 @pytest.mark.soak
-async def test_alembic_there_and_back_again(shop: AppDatabase, alembic: AlembicProject) -> None:
+async def test_alembic_downgrades_and_upgrades_again(shop: AppDatabase, alembic: AlembicProject) -> None:
     alembic.revision("a2", "a1", **column("nick"))
     await alembic.upgrade(shop)
     await shop.run("INSERT INTO users VALUES (1, 'ann', 'A')")
@@ -78,7 +78,7 @@ async def test_alembic_there_and_back_again(shop: AppDatabase, alembic: AlembicP
 
 
 @pytest.mark.soak
-async def test_alembic_to_the_very_beginning(shop: AppDatabase, alembic: AlembicProject) -> None:
+async def test_alembic_downgrades_to_base(shop: AppDatabase, alembic: AlembicProject) -> None:
     await alembic.upgrade(shop)
     await goes_back(shop.rollback("a1", "base", tool=alembic.tool))
     assert await versions(shop) == []
@@ -95,7 +95,7 @@ async def test_alembic_to_the_very_beginning(shop: AppDatabase, alembic: Alembic
         pytest.param("b1,c1", "b1,a1", "", [], marks=pytest.mark.soak),
     ],
 )
-async def test_alembic_branches_and_merges(
+async def test_alembic_downgrades_branches_and_merges(
     shop: AppDatabase, alembic: AlembicProject, version: str, goal: str, left: str, there: list[str]
 ) -> None:
     alembic.revision("b1", "a1", **column("b"))
@@ -134,7 +134,7 @@ async def test_alembic_runs_what_cannot_be_rendered_one_revision_at_a_time(
     assert await versions(shop) == ["a1"]
 
 
-async def test_alembic_with_an_autocommit_block_goes_one_revision_at_a_time(
+async def test_alembic_with_an_autocommit_block_runs_one_revision_at_a_time(
     shop: AppDatabase, alembic: AlembicProject
 ) -> None:
     alone = "with op.get_context().autocommit_block():\n    op.{}_index('i', {}postgresql_concurrently=True)".format
@@ -148,7 +148,7 @@ async def test_alembic_with_an_autocommit_block_goes_one_revision_at_a_time(
     assert await shop.rows("SELECT done, parts FROM rollback_keep.progress") == [(2, 2)]
 
 
-async def test_the_files_of_the_wrong_release_are_named(shop: AppDatabase, alembic: AlembicProject) -> None:
+async def test_migration_files_of_the_wrong_release_are_reported(shop: AppDatabase, alembic: AlembicProject) -> None:
     alembic.revision("a2", "a1", **column("nick"))
     await alembic.upgrade(shop)
     (alembic.directory / "m" / "versions" / "a2.py").unlink()
@@ -182,7 +182,7 @@ async def django(shop: AppDatabase) -> DjangoProject:
     return project
 
 
-async def test_django_goes_back_in_one_transaction(shop: AppDatabase, django: DjangoProject) -> None:
+async def test_django_downgrades_in_one_transaction(shop: AppDatabase, django: DjangoProject) -> None:
     django.migration("store", "0003_size", ("store", "0002_color"), operations=field("size"))
     await django.migrate(shop)
     await shop.run("INSERT INTO store_product (name, color, size) VALUES ('hat', 'red', 'L')")
@@ -198,7 +198,7 @@ async def test_django_goes_back_in_one_transaction(shop: AppDatabase, django: Dj
 
 
 @pytest.mark.soak
-async def test_django_drops_a_table_and_turns_back(shop: AppDatabase, django: DjangoProject) -> None:
+async def test_django_drops_a_table_and_reverts(shop: AppDatabase, django: DjangoProject) -> None:
     order = (
         "migrations.CreateModel('Order', [('id', models.BigAutoField(primary_key=True)),"
         " ('product', models.ForeignKey('store.product', django.db.models.deletion.CASCADE))])"
@@ -220,9 +220,7 @@ async def test_django_drops_a_table_and_turns_back(shop: AppDatabase, django: Dj
     await goes_back(rollback)
 
 
-async def test_django_with_python_runs_by_itself_one_migration_at_a_time(
-    shop: AppDatabase, django: DjangoProject
-) -> None:
+async def test_django_runs_python_migrations_one_at_a_time(shop: AppDatabase, django: DjangoProject) -> None:
     python = f"{field('size')}, migrations.RunPython(lambda apps, editor: None, lambda apps, editor: None)"
     django.migration("store", "0003_size", ("store", "0002_color"), operations=python)
     await django.migrate(shop)
@@ -235,7 +233,7 @@ async def test_django_with_python_runs_by_itself_one_migration_at_a_time(
     assert await columns(shop, "store_product") == ["id", "name"]
 
 
-async def test_django_merges_and_two_applications(shop: AppDatabase, django: DjangoProject) -> None:
+async def test_django_downgrades_merges_and_two_applications(shop: AppDatabase, django: DjangoProject) -> None:
     django.migration("store", "0003_a", ("store", "0002_color"), operations=field("a"))
     django.migration("store", "0003_b", ("store", "0002_color"), operations=field("b"))
     django.migration("store", "0004_merge", ("store", "0003_a"), ("store", "0003_b"), operations="")
@@ -254,7 +252,7 @@ async def test_django_merges_and_two_applications(shop: AppDatabase, django: Dja
     await django.migrate(shop)
 
 
-async def test_django_that_cannot_be_undone(shop: AppDatabase, django: DjangoProject) -> None:
+async def test_an_irreversible_django_migration_fails(shop: AppDatabase, django: DjangoProject) -> None:
     django.migration("store", "0003_sql", ("store", "0002_color"), operations="migrations.RunSQL('SELECT 1')")
     await django.migrate(shop)
     with pytest.raises(StepFailed, match=r"migration store\.0003_sql is irreversible: .*IRREVERSIBLE"):
@@ -262,7 +260,7 @@ async def test_django_that_cannot_be_undone(shop: AppDatabase, django: DjangoPro
 
 
 # --- plain SQL --------------------------------------------------------------------------------------------------------
-async def test_sql_over_several_files(shop: AppDatabase) -> None:
+async def test_sql_downgrades_several_files(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD a int", "ALTER TABLE users ADD b int")
     shop.file(2, "ALTER TABLE users DROP a")
     shop.file(3, "ALTER TABLE users DROP b")
@@ -270,7 +268,7 @@ async def test_sql_over_several_files(shop: AppDatabase) -> None:
     assert await columns(shop) == ["id", "name"]
 
 
-async def test_sql_one_revision_at_a_time_while_tables_come_and_go(shop: AppDatabase) -> None:
+async def test_sql_runs_one_revision_at_a_time_with_concurrent_indexes(shop: AppDatabase) -> None:
     await shop.apply(
         USERS,
         "ALTER TABLE users ADD a text; UPDATE users SET a = name",
@@ -297,14 +295,14 @@ async def test_sql_one_revision_at_a_time_while_tables_come_and_go(shop: AppData
         ),
     ],
 )
-async def test_sql_files_that_are_refused(shop: AppDatabase, down: str | None, why: str) -> None:
+async def test_invalid_sql_files_are_refused(shop: AppDatabase, down: str | None, why: str) -> None:
     await shop.apply(USERS, "SELECT 1")
     shop.file(1, "SELECT 1") if down is None else shop.file(2, down)
     with pytest.raises(StepFailed, match=why):
         await shop.rollback().plan()
 
 
-async def test_sql_with_one_row_as_golang_migrate_keeps_it(shop: AppDatabase) -> None:
+async def test_sql_supports_the_table_of_golang_migrate(shop: AppDatabase) -> None:
     await shop.run(f"{USERS}; ALTER TABLE users ADD a int; CREATE TABLE schema_migrations (version bigint, dirty bool)")
     await shop.run("INSERT INTO schema_migrations VALUES (2, true)")
     shop.file(1, "DROP TABLE users")
@@ -335,7 +333,7 @@ def own(shop: AppDatabase, *more: str, **other: Any) -> dict[str, Any]:
     return {"command": command}
 
 
-async def test_a_command_of_ones_own(shop: AppDatabase) -> None:
+async def test_a_custom_command_downgrades(shop: AppDatabase) -> None:
     await shop.run(f"{USERS}; ALTER TABLE users ADD a int; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
     shop = AppDatabase(shop.dsn, shop.directory, URL="postgresql://{user}:{password}@{host}:{port}/{database}")
     plan = [sys.executable, "-c", "print('ALTER TABLE users DROP COLUMN a')"]
@@ -353,7 +351,7 @@ async def test_a_command_that_fails_leaves_nothing_behind(shop: AppDatabase) -> 
     assert "no, not today; 2 → 1 changed nothing: the revision is 2" in ended.reason
 
 
-async def test_a_command_that_leaves_half_of_it_freezes(shop: AppDatabase) -> None:
+async def test_a_partly_completed_command_freezes(shop: AppDatabase) -> None:
     await shop.run(f"{USERS}; ALTER TABLE users ADD a int; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
     half = [
         sys.executable,
@@ -371,7 +369,7 @@ async def test_a_command_that_leaves_half_of_it_freezes(shop: AppDatabase) -> No
     assert "Migrate to 1 by hand" in ended.reason
 
 
-async def test_a_tool_is_tried_again_where_it_was_a_matter_of_locks(shop: AppDatabase) -> None:
+async def test_a_tool_is_retried_after_lock_errors(shop: AppDatabase) -> None:
     await shop.run(f"{USERS}; ALTER TABLE users ADD a int; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
     async with shop.session() as other:
         await other.execute("BEGIN; SELECT a FROM users")
@@ -381,7 +379,7 @@ async def test_a_tool_is_tried_again_where_it_was_a_matter_of_locks(shop: AppDat
     assert (await shop.rollback(tool=own(shop)).run(through=approved)).outcome == "succeeded"
 
 
-async def test_pgroll_is_recognised(shop: AppDatabase) -> None:
+async def test_pgroll_is_detected(shop: AppDatabase) -> None:
     """Not the real pgroll: its table as its documentation has it, and a stand-in for its command."""
     await shop.run(
         "CREATE SCHEMA pgroll; CREATE TABLE pgroll.migrations (schema name, name text, migration jsonb, created_at"
@@ -415,20 +413,20 @@ async def test_pgroll_is_recognised(shop: AppDatabase) -> None:
         ({"django": {}}, "apps"),
     ],
 )
-def test_mistakes_are_reported(options: dict[str, Any], why: str) -> None:
+def test_wrong_arguments_are_reported(options: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         SchemaRevision.model_validate({"database": "shop", **options})
 
 
 @pytest.mark.parametrize("version", ["../../etc", "/etc", "a/../../b"])
-async def test_a_version_does_not_lead_out_of_the_directory(shop: AppDatabase, version: str) -> None:
+async def test_a_version_cannot_leave_the_directory(shop: AppDatabase, version: str) -> None:
     await shop.apply(USERS, "SELECT 1")
     tool = {"sql": {"directory": "/srv/{version}"}, "revisions": {version: "2"}}
     with pytest.raises(StepFailed, match="is not allowed in the path"):
         await shop.rollback(version, "1", tool=tool).plan()
 
 
-async def test_no_password_is_in_the_plan_or_in_what_a_tool_reported(shop: AppDatabase, tmp_path: Path) -> None:
+async def test_plans_and_tool_output_contain_no_password(shop: AppDatabase, tmp_path: Path) -> None:
     await shop.run(f"{USERS}; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
     variables = {"URL": "://{user}:{password}@", "KEY": "k3y-word"}
     shop = AppDatabase(shop.dsn.replace("postgres@", "postgres:s3cr3t-word@"), tmp_path, **variables)

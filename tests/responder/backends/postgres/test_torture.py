@@ -33,7 +33,7 @@ async def columns_of(shop: AppDatabase, table: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("table", ["torture.every_type", '"Mixed Case"."select"', "torture.large"])
-async def test_columns(shop: AppDatabase, table: str) -> None:
+async def test_columns_are_preserved_and_restored(shop: AppDatabase, table: str) -> None:
     await tortured(shop)
     columns = await columns_of(shop, table)
     before = await shop.rows(HASHES.format(table))
@@ -51,7 +51,7 @@ async def test_columns(shop: AppDatabase, table: str) -> None:
 TABLES = ["every_type", "tree", "large", "unlogged", "widest", "measured", "audit", "hashed", '"table"', "booked"]
 
 
-async def test_whole_tables(shop: AppDatabase) -> None:
+async def test_whole_tables_are_preserved_and_restored(shop: AppDatabase) -> None:
     await tortured(shop)
     await shop.run("UPDATE torture.every_type SET a_regclass = 'pg_class'")  # else it follows the table that moves
     there = {name: await shop.rows(HASHES.format(f"torture.{name}")) for name in TABLES}

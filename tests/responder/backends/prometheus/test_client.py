@@ -49,23 +49,21 @@ async def test_a_query_at_a_time(client: Prometheus, prometheus: FakePrometheus)
     assert float(prometheus.requests[0].query["time"]) == 1795471200.0
 
 
-async def test_a_query_is_sent_as_it_is(client: Prometheus, prometheus: FakePrometheus) -> None:
+async def test_a_query_is_sent_unchanged(client: Prometheus, prometheus: FakePrometheus) -> None:
     promql = 'sum(rate(x{a=~"ä+&b=c"}[5m])) / 2 # %20'
     await client.query(promql)
     assert prometheus.requests[0].query["query"] == promql
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_a_query_that_prometheus_refuses_is_a_halt(
-    status: int, client: Prometheus, prometheus: FakePrometheus
-) -> None:
+async def test_a_refused_query_fails(status: int, client: Prometheus, prometheus: FakePrometheus) -> None:
     prometheus.status, prometheus.raw = status, b'{"status":"error","error":"unexpected end of input"}'
     with pytest.raises(StepFailed, match=r"refuses 'sum\(': .*unexpected end of input"):
         await client.query("sum(")
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
-async def test_a_prometheus_that_cannot_answer_now_is_unavailable(
+async def test_server_errors_of_prometheus_are_unavailable(
     status: int, client: Prometheus, prometheus: FakePrometheus
 ) -> None:
     prometheus.status, prometheus.raw = status, b"not now" * 1000
@@ -75,9 +73,7 @@ async def test_a_prometheus_that_cannot_answer_now_is_unavailable(
 
 
 @pytest.mark.parametrize("raw", [b"", b"<html>", b"{", b"[]", b"null", b"{}", b'{"data": {}}', b'{"data": null}'])
-async def test_an_answer_that_is_not_prometheus_is_unavailable(
-    raw: bytes, client: Prometheus, prometheus: FakePrometheus
-) -> None:
+async def test_an_unexpected_body_is_unavailable(raw: bytes, client: Prometheus, prometheus: FakePrometheus) -> None:
     prometheus.raw = raw
     with pytest.raises(Unavailable, match="Prometheus at"):
         await client.query("up")
@@ -90,7 +86,7 @@ async def test_an_answer_that_is_not_prometheus_is_unavailable(
         {"resultType": "string", "result": [1e9, "text"]},
     ],
 )
-async def test_what_is_no_instant_vector_is_a_halt(
+async def test_a_result_other_than_an_instant_vector_fails(
     result: dict[str, Any], client: Prometheus, prometheus: FakePrometheus
 ) -> None:
     prometheus.results["q"] = result
@@ -114,7 +110,7 @@ async def test_a_range(client: Prometheus, prometheus: FakePrometheus) -> None:
 @pytest.mark.parametrize(
     ("status", "error"), [(400, StepFailed), (422, StepFailed), (429, Unavailable), (503, Unavailable)]
 )
-async def test_a_range_that_is_refused_or_not_to_be_had(
+async def test_errors_of_a_range_query_are_raised(
     client: Prometheus, prometheus: FakePrometheus, status: int, error: type[Exception]
 ) -> None:
     prometheus.status = status
@@ -123,7 +119,7 @@ async def test_a_range_that_is_refused_or_not_to_be_had(
         await client.range("up", now, now, 15)
 
 
-async def test_what_is_no_range_is_a_halt(client: Prometheus, prometheus: FakePrometheus) -> None:
+async def test_a_result_other_than_a_range_vector_fails(client: Prometheus, prometheus: FakePrometheus) -> None:
     prometheus.vectors["up"] = [({}, "1")]
     with pytest.raises(StepFailed, match="does not return a range vector"):
         await client.range("up", datetime.now(UTC), datetime.now(UTC), 15)
@@ -131,7 +127,7 @@ async def test_what_is_no_range_is_a_halt(client: Prometheus, prometheus: FakePr
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(("over", "taken"), [(0, True), (1, False)])
-async def test_more_than_is_taken_is_no_answer(
+async def test_an_answer_above_the_limit_is_too_much(
     prometheus: FakePrometheus, over: int, taken: bool, packed: bool
 ) -> None:
     """Of whatever kind: to read all of it would keep everything else waiting for seconds."""
@@ -151,7 +147,7 @@ async def test_more_than_is_taken_is_no_answer(
     await client.close()
 
 
-async def test_an_answer_that_breaks_off_is_unavailable(prometheus: FakePrometheus) -> None:
+async def test_a_truncated_answer_is_unavailable(prometheus: FakePrometheus) -> None:
     prometheus.raw, prometheus.broken_off = b"{" + b" " * 1000, True
     client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=10.0))
     with pytest.raises(Unavailable, match="did not answer"):
@@ -159,7 +155,7 @@ async def test_an_answer_that_breaks_off_is_unavailable(prometheus: FakePromethe
     await client.close()
 
 
-async def test_five_queries_that_hang_are_unavailable_and_do_not_stop_the_sixth(prometheus: FakePrometheus) -> None:
+async def test_hanging_queries_do_not_block_the_next_one(prometheus: FakePrometheus) -> None:
     client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=3.0))
     prometheus.hangs = True
     for answer in await asyncio.gather(*(client.query("up") for _ in range(5)), return_exceptions=True):
@@ -171,7 +167,7 @@ async def test_five_queries_that_hang_are_unavailable_and_do_not_stop_the_sixth(
     await client.close()
 
 
-async def test_nobody_listening_is_unavailable(free_port: int) -> None:
+async def test_a_refused_connection_is_unavailable(free_port: int) -> None:
     client = await Prometheus.connect(PrometheusSettings(url=f"http://127.0.0.1:{free_port}", timeout=60.0))
     with pytest.raises(Unavailable, match="ConnectionError"):
         await client.query("up")

@@ -68,7 +68,7 @@ async def test_a_scalar_is_one_sample(prometheus: FakePrometheus, connections: C
         {"resultType": "string", "result": [1e9, "healthy"]},
     ],
 )
-async def test_a_query_that_gives_no_instant_vector_does_not_hold(
+async def test_a_query_without_an_instant_vector_does_not_hold(
     result: dict[str, Any], prometheus: FakePrometheus, connections: Connections
 ) -> None:
     prometheus.results["up[5m]"] = result
@@ -98,14 +98,14 @@ async def test_an_error_of_prometheus_does_not_hold_and_is_reported(
     assert says in finding.reason
 
 
-async def test_a_prometheus_that_hangs_does_not_hold(prometheus: FakePrometheus, connections: Connections) -> None:
+async def test_a_hanging_prometheus_does_not_hold(prometheus: FakePrometheus, connections: Connections) -> None:
     prometheus.hangs = True
     finding = await Gateway(connections).holds(PromqlCheck(promql="up", at_least=1.0))
     assert not finding.holds
     assert "did not answer" in finding.reason
 
 
-async def test_without_a_prometheus_a_promql_check_says_what_is_missing() -> None:
+async def test_a_promql_check_without_prometheus_reports_the_missing_setting() -> None:
     finding = await Gateway(Connections()).holds(PromqlCheck(promql="up", at_least=1.0))
     assert (finding.holds, finding.reason) == (
         False,

@@ -47,7 +47,7 @@ async def held(prometheus: Answers, expression: str = "") -> tuple[bool, bool, s
         ([], True, True, "not visible"),  # a user's own rule: `resolved_within` is asked instead
     ],
 )
-async def test_what_the_rules_record(samples: list[Sample], holds: bool, answered: bool, reason: str) -> None:
+async def test_recorded_trouble_is_read(samples: list[Sample], holds: bool, answered: bool, reason: str) -> None:
     prometheus = Answers(*samples)
     found = await held(prometheus)
     assert (found[:2], reason in found[2]) == ((holds, answered), True), found
@@ -59,12 +59,12 @@ async def test_what_the_rules_record(samples: list[Sample], holds: bool, answere
 @pytest.mark.parametrize(
     ("labels", "holds"), [(None, True), ({}, False), (LABELS, False), (OTHER, True), ({"service": "backend"}, False)]
 )
-async def test_an_expression_is_queried_instead(labels: Any, holds: bool) -> None:
+async def test_an_expression_replaces_recorded_trouble(labels: Any, holds: bool) -> None:
     prometheus = Answers(*([] if labels is None else [Sample(labels=labels, value=3.0)]))
     found = await held(prometheus, "errors > 1")
     assert found[0] is holds, found
     assert prometheus.queries == ["errors > 1"]
 
 
-def test_what_no_alert_opened_has_no_trouble_to_ask_for() -> None:
+def test_a_rollback_without_alerts_has_no_trouble_check() -> None:
     assert TroubleCheck.of((), "errors > 1", "backend", "production") is None

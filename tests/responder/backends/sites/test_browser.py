@@ -73,7 +73,7 @@ class Visitor:
         return str(self.driver.execute_async_script(_LAZY))
 
 
-async def test_every_page_is_of_one_version(amazon: Amazon, tmp_path: Path) -> None:
+async def test_every_page_has_one_version(amazon: Amazon, tmp_path: Path) -> None:
     need("chromium", "chromedriver", "nginx")
 
     def pause(request: Request) -> float:

@@ -68,7 +68,7 @@ async def test_the_laws_of_fastly(fastly: tuple[FakeFastly, Fastly]) -> None:
 
 # --- compare and swap
 @pytest.mark.parametrize("resource", [KEY, PATH, OBJECT], ids=lambda resource: resource.resource)
-async def test_who_was_too_late_looks_again(resource: Any, aws: Aws, amazon: Amazon) -> None:
+async def test_a_concurrent_change_is_read_again(resource: Any, aws: Aws, amazon: Amazon) -> None:
     """Somebody else writes between our reading and our writing: not over it, but anew, and then it is drift."""
     known = amazon.answer
     writes: list[str] = []
@@ -95,13 +95,13 @@ async def test_who_was_too_late_looks_again(resource: Any, aws: Aws, amazon: Ama
     assert await resource.read(straight) == "3"
 
 
-async def test_a_key_that_is_not_there_reads_as_none_and_a_store_that_is_not_there_halts(aws: Aws) -> None:
+async def test_a_missing_key_is_none_and_a_missing_store_fails(aws: Aws) -> None:
     assert await KEY.model_copy(update={"key": "other"}).read(aws) is None
     with pytest.raises(StepFailed, match="no such store"):
         await KEY.model_copy(update={"kvs": ARN[:-1] + "9"}).write(aws, "1", expected=None)
 
 
-async def test_an_origin_path_has_settled_once_the_edges_have_it(aws: Aws, amazon: Amazon) -> None:
+async def test_an_origin_path_converges_once_all_edges_use_it(aws: Aws, amazon: Amazon) -> None:
     amazon.takes = 0.3
     await PATH.write(aws, "1", expected="2")
     assert await PATH.read(aws) == "1"
@@ -111,7 +111,7 @@ async def test_an_origin_path_has_settled_once_the_edges_have_it(aws: Aws, amazo
     assert "<PriceClass>PriceClass_100</PriceClass>" in amazon.distributions["E1"].config  # all else stays
 
 
-async def test_an_origin_that_is_not_named_or_not_there(aws: Aws, amazon: Amazon) -> None:
+async def test_an_unclear_or_missing_origin_fails(aws: Aws, amazon: Amazon) -> None:
     distribution = amazon.distributions["E1"]
     second = distribution.config[distribution.config.index("<Origin>") : distribution.config.index("</Items>")].replace(
         ">s3<", ">api<"
@@ -127,7 +127,7 @@ async def test_an_origin_that_is_not_named_or_not_there(aws: Aws, amazon: Amazon
 
 
 # --- copying
-async def test_pages_come_last_and_nothing_goes(aws: Aws, amazon: Amazon) -> None:
+async def test_pages_are_copied_last_and_nothing_is_deleted(aws: Aws, amazon: Amazon) -> None:
     before = set(amazon.s3.objects)
     await LIVE.write(aws, "1", expected="2")
     order = [path.removeprefix("shop/live/") for path in amazon.s3.copied]
@@ -142,7 +142,7 @@ async def test_pages_come_last_and_nothing_goes(aws: Aws, amazon: Amazon) -> Non
     assert [path for path in amazon.s3.deletes if "live" in path] == []
 
 
-async def test_many_objects_in_pages_of_the_listing(aws: Aws, amazon: Amazon) -> None:
+async def test_long_listings_are_read_page_by_page(aws: Aws, amazon: Amazon) -> None:
     amazon.s3.page = 2
     await LIVE.write(aws, "1", expected="2")
     assert await LIVE.converged(aws, "1")
@@ -150,7 +150,9 @@ async def test_many_objects_in_pages_of_the_listing(aws: Aws, amazon: Amazon) ->
 
 @pytest.mark.parametrize("encrypts", [False, True])
 @pytest.mark.parametrize("dies_at", range(9))
-async def test_a_copy_that_was_cut_off_is_not_settled_and_goes_on(dies_at: int, encrypts: bool, amazon: Amazon) -> None:
+async def test_an_interrupted_copy_has_not_converged_and_continues(
+    dies_at: int, encrypts: bool, amazon: Amazon
+) -> None:
     """After each of its writes: it still reads as what its pages are, and whoever takes it up does the rest."""
     amazon.s3.encrypts = encrypts
     known, left = amazon.answer, [dies_at]
@@ -180,7 +182,7 @@ async def test_a_copy_that_was_cut_off_is_not_settled_and_goes_on(dies_at: int, 
     assert not [path for path in amazon.s3.objects if ".copying" in path]
 
 
-async def test_the_last_write_of_a_copy_is_the_end_of_its_note(aws: Aws, amazon: Amazon) -> None:
+async def test_the_note_is_removed_last(aws: Aws, amazon: Amazon) -> None:
     """So that the table above goes to the very end."""
     amazon.requests.clear()
     await LIVE.write(aws, "1", expected="2")
@@ -189,7 +191,7 @@ async def test_the_last_write_of_a_copy_is_the_end_of_its_note(aws: Aws, amazon:
     assert writes[-1] == "DELETE"
 
 
-async def test_a_deployment_meanwhile_is_not_written_over(aws: Aws, amazon: Amazon) -> None:
+async def test_a_concurrent_deployment_is_not_overwritten(aws: Aws, amazon: Amazon) -> None:
     known = amazon.answer
     straight = StraightAws(amazon)
 
@@ -238,9 +240,7 @@ _ORDER = [ASSET, "index.html", "about.html", "sw.js"]
 
 @pytest.mark.parametrize("meanwhile", _ORDER)
 @pytest.mark.parametrize("path", _ORDER)
-async def test_a_file_that_somebody_else_puts_there_meanwhile_is_not_written_over(
-    path: str, meanwhile: str, about: Amazon
-) -> None:
+async def test_a_concurrently_written_file_is_not_overwritten(path: str, meanwhile: str, about: Amazon) -> None:
     """Whichever it is, and whichever is copied at that moment."""
     straight = _while(about, meanwhile, lambda: about.s3.put(f"shop/live/{path}", "a hotfix"))
     if _ORDER.index(path) < _ORDER.index(meanwhile):  # it was copied before, and changed once it was live
@@ -255,7 +255,7 @@ async def test_a_file_that_somebody_else_puts_there_meanwhile_is_not_written_ove
 
 @pytest.mark.parametrize("encrypts", [False, True])
 @pytest.mark.parametrize("path", [ASSET, "index.html", "about.html"])
-async def test_our_own_copy_is_not_taken_for_somebody_elses(encrypts: bool, path: str, about: Amazon) -> None:
+async def test_our_own_late_copy_is_not_drift(encrypts: bool, path: str, about: Amazon) -> None:
     """The answer is lost after it was copied, and boto3 asks again by itself; or a process that died is heard late."""
     about.s3.encrypts = encrypts
     await LIVE.write(
@@ -272,9 +272,7 @@ def _copy_of(amazon: Amazon, path: str) -> Any:
 
 
 @pytest.mark.parametrize("path", ["about.html", "sw.js"])
-async def test_what_somebody_else_puts_there_between_two_tries_is_not_written_over_either(
-    path: str, about: Amazon
-) -> None:
+async def test_a_file_written_between_two_attempts_is_not_overwritten(path: str, about: Amazon) -> None:
     def die() -> None:
         raise Unavailable("gone")
 
@@ -292,14 +290,14 @@ async def test_what_somebody_else_puts_there_between_two_tries_is_not_written_ov
 
 
 @pytest.mark.parametrize("note", [b"{}", b"x", b"[]", b'{"live": "s3://shop/live", "was": "2", "to": "1"}'])
-async def test_a_note_of_an_older_version_is_one_of_a_copy_half_done(note: bytes, aws: Aws, amazon: Amazon) -> None:
+async def test_a_note_of_an_older_responder_is_an_interrupted_copy(note: bytes, aws: Aws, amazon: Amazon) -> None:
     amazon.s3.put("/".join(LIVE._note), note)
     assert not await LIVE.converged(aws, "2")
     await LIVE.write(aws, "1", expected="2")
     assert await LIVE.converged(aws, "1")
 
 
-async def test_a_page_that_somebody_else_deletes_meanwhile_is_not_put_there(about: Amazon) -> None:
+async def test_a_concurrently_deleted_page_is_not_restored(about: Amazon) -> None:
     with pytest.raises(Drift, match=r"index\.html was changed"):
         await LIVE.write(
             _while(about, "index.html", lambda: about.s3.objects.pop("shop/live/index.html")), "1", expected="2"
@@ -307,7 +305,7 @@ async def test_a_page_that_somebody_else_deletes_meanwhile_is_not_put_there(abou
     assert "shop/live/index.html" not in about.s3.objects
 
 
-async def test_a_write_at_the_same_moment_that_came_to_nothing_is_tried_again(about: Amazon) -> None:
+async def test_a_failed_concurrent_write_is_retried(about: Amazon) -> None:
     def conflict() -> None:
         raise AwsRefused("409", "ConditionalRequestConflict")
 
@@ -318,7 +316,7 @@ async def test_a_write_at_the_same_moment_that_came_to_nothing_is_tried_again(ab
     assert await LIVE.converged(straight, "1")
 
 
-async def test_a_deployment_that_deletes_meanwhile(aws: Aws, amazon: Amazon) -> None:
+async def test_a_concurrent_deletion_is_drift(aws: Aws, amazon: Amazon) -> None:
     known = amazon.answer
     straight = StraightAws(amazon)
 
@@ -370,7 +368,7 @@ def _broken(amazon: Amazon, how: str) -> None:
         ("version", "has version '0', expected '1'"),
     ],
 )
-async def test_a_release_that_is_not_whole_is_not_touched(how: str, message: str, aws: Aws, amazon: Amazon) -> None:
+async def test_an_incomplete_release_is_refused(how: str, message: str, aws: Aws, amazon: Amazon) -> None:
     _broken(amazon, how)
     everything = LIVE.model_copy(update={"releases": LIVE.releases.model_copy(update={"checksums": "all"})})
     before = dict(amazon.s3.objects)
@@ -383,7 +381,7 @@ async def test_a_release_that_is_not_whole_is_not_touched(how: str, message: str
 
 # --- how files are stored
 @pytest.mark.parametrize("checksums", ["entry", "all"])
-async def test_a_page_of_the_same_content_is_stored_as_it_was_built(checksums: Any, aws: Aws, amazon: Amazon) -> None:
+async def test_equal_pages_get_the_metadata_of_the_build(checksums: Any, aws: Aws, amazon: Amazon) -> None:
     """The bad deployment told browsers to keep a page for a year: its bytes alone would not show that."""
     resource = LIVE.model_copy(update={"releases": LIVE.releases.model_copy(update={"checksums": checksums})})
     for path in ("sw.js", "assets/logo.svg"):
@@ -397,7 +395,7 @@ async def test_a_page_of_the_same_content_is_stored_as_it_was_built(checksums: A
 
 
 @pytest.mark.parametrize("public", [True, False])
-async def test_what_everybody_could_read_everybody_can_read_afterwards(public: bool, moto_aws: Aws) -> None:
+async def test_public_objects_stay_public(public: bool, moto_aws: Aws) -> None:
     """A copy is private by itself: a site that is public by the ACLs of its files would be gone, there and back."""
     bucket = f"public-{public}".lower()
     await moto_aws.write("s3", "create_bucket", Bucket=bucket)
@@ -414,14 +412,14 @@ async def test_what_everybody_could_read_everybody_can_read_afterwards(public: b
         assert any(grant["Grantee"].get("URI", "").endswith("/AllUsers") for grant in grants) is public, key
 
 
-async def test_without_a_way_back_somebody_is_reported(aws: Aws, amazon: Amazon) -> None:
+async def test_an_impossible_revert_is_noted(aws: Aws, amazon: Amazon) -> None:
     assert await LIVE.preflight(aws, "1") == ()
     del amazon.s3.objects["shop/releases/2/index.html"]
     (note,) = await LIVE.preflight(aws, "1")
     assert note.startswith("reverting to 2 is not possible: s3://shop/releases/2 is incomplete: index.html is missing")
 
 
-async def test_a_live_prefix_without_a_version_is_nothing_of_ours(aws: Aws, amazon: Amazon) -> None:
+async def test_a_live_prefix_without_a_version_is_refused(aws: Aws, amazon: Amazon) -> None:
     amazon.s3.put("shop/live/version.json", "2")
     assert await LIVE.read(aws) == "other: 2"
     del amazon.s3.objects["shop/live/version.json"]
@@ -429,7 +427,7 @@ async def test_a_live_prefix_without_a_version_is_nothing_of_ours(aws: Aws, amaz
 
 
 @pytest.mark.parametrize("version", ["..", "a/b", "", "."])
-async def test_a_version_never_leads_out_of_the_releases(version: str, aws: Aws) -> None:
+async def test_a_version_cannot_leave_the_releases_directory(version: str, aws: Aws) -> None:
     for resource in (LIVE, KEY, PATH, OBJECT):
         with pytest.raises(StepFailed):
             await resource.write(aws, version, expected="2")
@@ -447,7 +445,7 @@ async def test_a_version_never_leads_out_of_the_releases(version: str, aws: Aws)
         ('{"v": "{version}"}', '{"v": ""}', 'other: {"v": ""}'),
     ],
 )
-def test_a_version_in_a_text(pattern: str, text: str, version: str) -> None:
+def test_a_version_is_read_from_a_text(pattern: str, text: str, version: str) -> None:
     assert version_in(pattern, text) == version
     if not version.startswith("other"):
         assert text_for(pattern, version) == text
@@ -457,7 +455,7 @@ def test_a_version_in_a_text(pattern: str, text: str, version: str) -> None:
 CACHE = CloudfrontInvalidation(cloudfront="E1", mark="drill", paths=("/b", "/*"))
 
 
-async def test_an_invalidation_is_made_once_however_often_it_is_requested(aws: Aws, amazon: Amazon) -> None:
+async def test_repeated_invalidations_are_created_once(aws: Aws, amazon: Amazon) -> None:
     amazon.takes = 0.3
     reference = CACHE.reference
     assert not await CACHE.converged(aws, reference)
@@ -470,14 +468,14 @@ async def test_an_invalidation_is_made_once_however_often_it_is_requested(aws: A
     assert [(i.reference, i.paths) for i in amazon.distributions["E1"].invalidations] == [(reference, ("/*", "/b"))]
 
 
-async def test_other_paths_and_the_way_back_are_other_invalidations(aws: Aws) -> None:
+async def test_other_paths_and_reverts_have_their_own_invalidation(aws: Aws) -> None:
     others = [{"paths": ("/*",)}, {"on_way_back": True}, {"mark": "another"}]
     references = {CACHE.reference, *(CACHE.model_copy(update=other).reference for other in others)}
     assert len(references) == 4
     assert CACHE.model_copy(update={"paths": ("/*", "/b")}).reference == CACHE.reference
 
 
-async def test_invalidations_of_days_ago_are_not_looked_through_one_by_one(aws: Aws, amazon: Amazon) -> None:
+async def test_old_invalidations_are_not_read(aws: Aws, amazon: Amazon) -> None:
     """A distribution has hundreds, and each look would be one request for each of them, one after the other."""
     long_ago = datetime.now(UTC) - timedelta(days=2)
     made = [Invalidation(f"I{n}", f"ci-{n}", ("/*",), -1e9, long_ago) for n in range(40)]
@@ -488,7 +486,7 @@ async def test_invalidations_of_days_ago_are_not_looked_through_one_by_one(aws: 
     assert await CACHE.read(aws) == CACHE.reference and await CACHE.converged(aws, CACHE.reference)
 
 
-async def test_too_many_invalidations_are_waited_for(aws: Aws, amazon: Amazon) -> None:
+async def test_the_invalidation_limit_is_retried(aws: Aws, amazon: Amazon) -> None:
     amazon.busy = 15
     with pytest.raises(Unavailable, match="at its limit of running invalidations"):
         await CACHE.write(aws, CACHE.reference, expected=None)
@@ -497,13 +495,13 @@ async def test_too_many_invalidations_are_waited_for(aws: Aws, amazon: Amazon) -
     assert await CACHE.converged(aws, CACHE.reference)
 
 
-async def test_a_distribution_that_is_not_there_is_reported_before_anything_changes(aws: Aws) -> None:
+async def test_a_missing_distribution_is_reported_before_the_first_change(aws: Aws) -> None:
     with pytest.raises(AwsRefused) as refused:
         await CACHE.model_copy(update={"cloudfront": "E9"}).preflight(aws, "x")
     assert refused.value.code == "NoSuchDistribution"
 
 
-async def test_moto_says_completed_in_capitals(moto_aws: Aws) -> None:
+async def test_any_case_of_completed_is_accepted(moto_aws: Aws) -> None:
     origin = {"Id": "s3", "DomainName": "a.s3.amazonaws.com", "S3OriginConfig": {"OriginAccessIdentity": ""}}
     behaviour: dict[str, Any] = {"TargetOriginId": "s3", "ViewerProtocolPolicy": "allow-all", "MinTTL": 0}
     behaviour["ForwardedValues"] = {"QueryString": False, "Cookies": {"Forward": "none"}}
@@ -523,7 +521,9 @@ PURGES = [
 
 
 @pytest.mark.parametrize(("purge", "body"), PURGES)
-async def test_cloudflare(purge: Any, body: Any, cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:
+async def test_a_cloudflare_cache_is_purged(
+    purge: Any, body: Any, cloudflare: tuple[FakeCloudflare, Cloudflare]
+) -> None:
     fake, client = cloudflare
     resource = CloudflarePurge(cloudflare=ZONE, mark="drill", **purge)
     assert not await resource.converged(client, resource.reference)
@@ -536,7 +536,7 @@ async def test_cloudflare(purge: Any, body: Any, cloudflare: tuple[FakeCloudflar
     assert fake.purges == [body]
 
 
-async def test_what_cloudflare_did_not_do_is_not_done_whatever_the_status(
+async def test_success_false_of_cloudflare_is_an_error(
     cloudflare: tuple[FakeCloudflare, Cloudflare],
 ) -> None:
     fake, client = cloudflare
@@ -547,7 +547,7 @@ async def test_what_cloudflare_did_not_do_is_not_done_whatever_the_status(
     assert not await resource.converged(client, resource.reference)
 
 
-async def test_cloudflare_says_why_not(cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:
+async def test_errors_of_cloudflare_are_reported(cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:
     _, client = cloudflare
     bad = CloudflarePurge(cloudflare=ZONE, prefixes=("https://a.example",))
     with pytest.raises(StepFailed, match="Invalid prefix"):
@@ -558,7 +558,7 @@ async def test_cloudflare_says_why_not(cloudflare: tuple[FakeCloudflare, Cloudfl
     assert "wrong" not in str(failure.value)
 
 
-async def test_fastly(fastly: tuple[FakeFastly, Fastly]) -> None:
+async def test_a_fastly_cache_is_purged(fastly: tuple[FakeFastly, Fastly]) -> None:
     fake, client = fastly
     for resource in (FastlyPurge(fastly="SVC1", keys=("b", "a")), FastlyPurge(fastly="SVC1")):
         fake.limited = 1
@@ -572,11 +572,11 @@ async def test_fastly(fastly: tuple[FakeFastly, Fastly]) -> None:
 
 
 @pytest.mark.parametrize("kind", [Cloudflare, Fastly])
-async def test_without_a_token(kind: Any) -> None:
+async def test_a_missing_token_is_reported(kind: Any) -> None:
     with pytest.raises(StepFailed, match=f"{kind.name} needs a token: configure {kind.setting}"):
         await Connections().to(kind)
 
 
-def test_one_way_of_purging_at_a_time() -> None:
+def test_purge_options_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="set only one of them"):
         CloudflarePurge.model_validate(json.loads(f'{{"cloudflare": "{ZONE}", "tags": ["a"], "files": ["b"]}}'))

@@ -39,13 +39,13 @@ MISMATCH = "The request signature we calculated does not match the signature you
         ),
     ],
 )
-def test_keys_are_those_of_amazons_own_tests(key_id: str, secret: str, x: int, y: int) -> None:
+def test_signatures_match_the_test_suite_of_amazon(key_id: str, secret: str, x: int, y: int) -> None:
     numbers = signing_key(key_id, secret).public_key().public_numbers()
     assert (numbers.x, numbers.y) == (x, y)
 
 
 @pytest.mark.parametrize("key", ["active", "a b/ü~+%2F*", "näme?x=1&y"])
-async def test_what_the_responder_signs_is_taken(key: str, aws: Aws, amazon: Amazon) -> None:
+async def test_signed_requests_are_accepted(key: str, aws: Aws, amazon: Amazon) -> None:
     """Whatever has to be encoded: the server of the tests reads the path as it came."""
     amazon.keys = {key: "2"}
     await KEY.model_copy(update={"key": key}).write(aws, "1", expected="2")
@@ -75,7 +75,7 @@ async def test_the_token_of_a_session_is_signed_as_well(
     assert _code(amazon.answer(replace(request, headers=other))).startswith(f"InvalidSignatureException: {MISMATCH}")
 
 
-async def test_another_secret_changes_nothing_and_says_so(amazon_url: str, amazon: Amazon) -> None:
+async def test_a_wrong_secret_is_reported_and_changes_nothing(amazon_url: str, amazon: Amazon) -> None:
     aws = Aws(aws_settings(amazon_url, secret_access_key="very-secret2"))
     try:
         with pytest.raises(AwsRefused, match=MISMATCH) as refused:
@@ -91,7 +91,7 @@ async def test_another_secret_changes_nothing_and_says_so(amazon_url: str, amazo
     ("ahead", "message"),
     [(6, r"Signature expired: \w+ is now earlier than"), (-6, r"Signature not yet current: \w+ is still later than")],
 )
-async def test_a_clock_that_is_wrong(ahead: int, message: str, aws: Aws, amazon: Amazon) -> None:
+async def test_a_wrong_clock_is_reported(ahead: int, message: str, aws: Aws, amazon: Amazon) -> None:
     amazon.now = lambda: datetime.now(UTC) + timedelta(minutes=ahead)
     with pytest.raises(AwsRefused, match=message):
         await KEY.write(aws, "1", expected="2")
@@ -155,7 +155,7 @@ def _a_minute_earlier(date: str) -> str:
         (_altered("AWS4-ECDSA-P256-SHA256", "AWS4-HMAC-SHA256"), "Credential should be scoped to a valid region."),
     ],
 )
-async def test_nothing_is_taken_that_was_not_signed(
+async def test_unsigned_requests_are_refused(
     changed: Callable[[Request], Request], message: str, signed: Request, amazon: Amazon
 ) -> None:
     assert _code(amazon.answer(changed(signed))).startswith(f"InvalidSignatureException: {message}")
@@ -172,7 +172,7 @@ async def test_nothing_is_taken_that_was_not_signed(
         (_altered(", Signature=", ", "), "IncompleteSignatureException"),
     ],
 )
-async def test_who_is_not_known_is_not_even_looked_at(
+async def test_an_unknown_key_is_refused(
     changed: Callable[[Request], Request], code: str, signed: Request, amazon: Amazon
 ) -> None:
     assert _code(amazon.answer(changed(signed))).startswith(f"{code}: ")
@@ -183,7 +183,7 @@ async def test_who_is_not_known_is_not_even_looked_at(
     ("regions", "taken"),
     [("*", True), ("us-*", True), ("eu-west-1,us-east-1", True), ("eu-west-1", False), ("", False)],
 )
-async def test_a_signature_holds_in_the_regions_that_it_names(regions: str, taken: bool, amazon: Amazon) -> None:
+async def test_a_signature_is_valid_in_its_regions_only(regions: str, taken: bool, amazon: Amazon) -> None:
     request = Request.of("GET", f"/key-value-stores/{ARN}/keys/active", {}, b"")
     sign(request, KEYS, regions=regions)
     response = amazon.answer(request)

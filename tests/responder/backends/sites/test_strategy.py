@@ -47,7 +47,7 @@ def at(url: str, **more: Any) -> dict[str, Any]:
     return {**EDGE, "version": [f"{edge}/version.json"], "pages": {f"{edge}/index.html": "index.html"}, **more}
 
 
-async def test_the_plan(aws: Aws, amazon: Amazon) -> None:
+async def test_the_plan_has_the_expected_steps(aws: Aws, amazon: Amazon) -> None:
     rollback = Rollback(frontend(health_check_urls=["http://127.0.0.1:1/health"]), {Aws: aws})
     assert await rollback.steps() == [
         "cache of CloudFront distribution E1, when reverting: purged → unchanged",
@@ -75,7 +75,7 @@ async def test_a_page_is_compared_with_the_release(aws: Aws, amazon_url: str) ->
         await Rollback(frontend(web={"edge": edge}), {Aws: aws}).plan()
 
 
-async def test_the_edge_is_believed_once_it_serves_the_good_version(aws: Aws, amazon: Amazon, amazon_url: str) -> None:
+async def test_the_edge_must_serve_the_good_version(aws: Aws, amazon: Amazon, amazon_url: str) -> None:
     amazon.takes = 0.3
     edge = at(amazon_url, within="9s")
     rollback = Rollback(frontend(web={"edge": edge}), {Aws: aws}, health_checks=[{"http": edge["version"][0]}])
@@ -86,7 +86,7 @@ async def test_the_edge_is_believed_once_it_serves_the_good_version(aws: Aws, am
     assert [i.paths for i in amazon.distributions["E1"].invalidations] == [("/*",)]
 
 
-async def test_a_cache_that_was_not_emptied_turns_it_back(aws: Aws, amazon: Amazon, amazon_url: str) -> None:
+async def test_a_stale_cache_reverts_the_rollback(aws: Aws, amazon: Amazon, amazon_url: str) -> None:
     """The API said that all is done, and users still get the bad version: that is no rollback."""
     edge = at(amazon_url, within="500ms")
     wanted = frontend(web={"edge": edge}, cdn_invalidation=False)
@@ -101,7 +101,7 @@ async def test_a_cache_that_was_not_emptied_turns_it_back(aws: Aws, amazon: Amaz
     assert amazon.distributions["E1"].origin_path == "/releases/2"
 
 
-async def test_reverted_the_cache_is_emptied_after_the_path(aws: Aws, amazon: Amazon, amazon_url: str) -> None:
+async def test_a_revert_purges_the_cache_after_the_path(aws: Aws, amazon: Amazon, amazon_url: str) -> None:
     edge = at(amazon_url, within="9s")
     sick = ["http://127.0.0.1:1/"]
     wanted = frontend(web={"edge": edge}, health_check_urls=sick, healthy_within="100ms")
@@ -113,7 +113,9 @@ async def test_reverted_the_cache_is_emptied_after_the_path(aws: Aws, amazon: Am
     assert first.reference != second.reference
 
 
-async def test_a_key_and_cloudflare(aws: Aws, amazon: Amazon, cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:
+async def test_a_cloudfront_key_works_with_cloudflare(
+    aws: Aws, amazon: Amazon, cloudflare: tuple[FakeCloudflare, Cloudflare]
+) -> None:
     fake, client = cloudflare
 
     async def version(request: Any) -> Any:
@@ -128,7 +130,7 @@ async def test_a_key_and_cloudflare(aws: Aws, amazon: Amazon, cloudflare: tuple[
     assert (amazon.keys, fake.purges) == ({"active": "1"}, [{"purge_everything": True}])
 
 
-async def test_nothing_changes_to_a_release_that_is_not_whole(aws: Aws, amazon: Amazon) -> None:
+async def test_an_incomplete_release_changes_nothing(aws: Aws, amazon: Amazon) -> None:
     del amazon.s3.objects["shop/releases/1/sw.js"]
     for pointer in (PATH, KVS, {"object": "s3://shop/current.json"}):
         ended = await Rollback(frontend(web={"pointer": pointer}), {Aws: aws}).run()
@@ -137,7 +139,7 @@ async def test_nothing_changes_to_a_release_that_is_not_whole(aws: Aws, amazon: 
     assert not [request for request in amazon.requests if request.method in ("PUT", "POST", "DELETE")]
 
 
-async def test_a_distribution_that_is_not_there_is_known_before_anything_changes(aws: Aws, amazon: Amazon) -> None:
+async def test_a_missing_distribution_fails_before_the_first_change(aws: Aws, amazon: Amazon) -> None:
     ended = await Rollback(frontend(cdn_invalidation={"cloudfront": "E9"}), {Aws: aws}).run()
     assert ended.outcome == "failed"
     assert "NoSuchDistribution" in ended.reason
@@ -154,7 +156,7 @@ def local(root: Path) -> dict[str, Any]:
     return {"strategy": "frontend", "web": {"edge": EDGE, "local": {"root": str(root)}}}
 
 
-async def test_a_link_on_this_host(tmp_path: Path) -> None:
+async def test_a_local_link_is_switched(tmp_path: Path) -> None:
     rollback = Rollback(local(tmp_path), {})
     assert (await rollback.steps())[:2] == [
         f"current release of {tmp_path}: 2 → 1",
@@ -230,14 +232,14 @@ async def _say(version: str, request: web.Request) -> web.Response:
         (frontend(web={"releases": {"s3": "shop/releases"}}), "String should match pattern"),
     ],
 )
-def test_what_cannot_be_is_refused(options: dict[str, Any], mistake: str) -> None:
+def test_invalid_settings_are_refused(options: dict[str, Any], mistake: str) -> None:
     with pytest.raises(ValidationError) as refused:
         Frontend.model_validate(options)
     assert mistake in str(refused.value)
 
 
 @pytest.mark.parametrize("caches", [None, True, {"cloudfront": "E1"}])
-def test_the_seeds_words(caches: Any) -> None:
+def test_the_keys_of_the_requirements_load(caches: Any) -> None:
     more = {} if caches is None else {"cdn_invalidation": caches}
     made = Frontend.model_validate(frontend(platforms=["web"], health_check_urls=["https://shop.example/"], **more))
     assert made.web is not None
@@ -246,7 +248,7 @@ def test_the_seeds_words(caches: Any) -> None:
     assert off.web is not None and off.caches(off.web) is None
 
 
-def test_every_resource_is_found() -> None:
+def test_every_resource_is_checked() -> None:
     made = Frontend.model_validate(frontend(web={"pointer": KVS}, cdn_invalidation={"cloudflare": ZONE}))
     assert {resource.client for resource in resources_of(made)} == {Aws, Cloudflare}
 

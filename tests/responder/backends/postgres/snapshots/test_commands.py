@@ -80,7 +80,7 @@ def name_of(source: SourceDatabase) -> str:
     return source.dsn.rpartition("/")[2]
 
 
-async def test_taken_listed_verified_restored(shop: SourceDatabase, run: Run) -> None:
+async def test_a_snapshot_is_taken_listed_verified_and_restored(shop: SourceDatabase, run: Run) -> None:
     key = await taken(run, "--verify", "restore")
     code, body, _ = await run("list")
     assert (code, [(item["key"], item["state"], item["verified"]) for item in body]) == (
@@ -114,7 +114,7 @@ async def test_taken_listed_verified_restored(shop: SourceDatabase, run: Run) ->
     assert len(await shop.sql("SELECT * FROM orders", dsn=dsn)) == 20
 
 
-async def test_it_is_never_restored_over_its_own_by_another_address(
+async def test_a_snapshot_is_never_restored_over_its_own_database(
     shop: SourceDatabase, run: Run, tmp_path: Path
 ) -> None:
     key, file = await taken(run), tmp_path / "responder.yml"
@@ -133,7 +133,7 @@ async def test_it_is_never_restored_over_its_own_by_another_address(
     assert len(await shop.sql("SELECT * FROM orders")) == 21
 
 
-async def test_only_some_tables_come_back(shop: SourceDatabase, run: Run) -> None:
+async def test_selected_tables_are_restored(shop: SourceDatabase, run: Run) -> None:
     key, back = await taken(run), f"{name_of(shop)}_some"
     assert (await run("restore", key, "--into", f"shop/{back}", "--tables", "public.orders", "public.seen"))[0] == 0
     dsn = shop.dsn.replace(name_of(shop), back)
@@ -144,7 +144,7 @@ async def test_only_some_tables_come_back(shop: SourceDatabase, run: Run) -> Non
     assert (await run("restore", key, "--into", f"shop/{back}2", "--tables", "public.none"))[0] == 2
 
 
-async def test_columns_come_back_into_the_table_that_lives(shop: SourceDatabase, run: Run) -> None:
+async def test_columns_are_restored_into_the_live_table(shop: SourceDatabase, run: Run) -> None:
     before = await shop.sql("SELECT id, note FROM orders ORDER BY id")
     key = await taken(run)
     await shop.script(
@@ -174,7 +174,7 @@ async def test_columns_come_back_into_the_table_that_lives(shop: SourceDatabase,
         assert message in err
 
 
-async def test_columns_of_partitions_and_quoted_names(shop: SourceDatabase, run: Run) -> None:
+async def test_columns_of_partitions_and_quoted_names_are_restored(shop: SourceDatabase, run: Run) -> None:
     key = await taken(run)
     await shop.script("""UPDATE "Old"."Customers" SET "Name" = NULL; UPDATE orders SET kind = NULL""")
     assert (await run("restore", key, "--into", "shop", "--columns", '"Old"."Customers":Name'))[1]["updated"] == 30
@@ -183,7 +183,7 @@ async def test_columns_of_partitions_and_quoted_names(shop: SourceDatabase, run:
     assert (await shop.sql("""SELECT "Name" FROM "Old"."Customers" WHERE id = 7"""))[0][0] == "c7"
 
 
-async def test_pruned_by_age_but_never_the_newest(shop: SourceDatabase, run: Run, tmp_path: Path) -> None:
+async def test_the_newest_snapshots_are_never_pruned(shop: SourceDatabase, run: Run, tmp_path: Path) -> None:
     await (await open_journal(f"sqlite://{tmp_path}/state.db")).close()
     old = await taken(run)
     await asyncio.sleep(1.1)
@@ -228,7 +228,7 @@ async def test_a_snapshot_of_an_open_rollback_is_not_pruned(run: Run, tmp_path: 
     assert [item["key"] for item in (await run("prune"))[1]] == [old]
 
 
-async def test_what_is_damaged_is_not_whole(shop: SourceDatabase, run: Run) -> None:
+async def test_damage_fails_verification(shop: SourceDatabase, run: Run) -> None:
     key = await taken(run)
     file = max((shop.directory / key).rglob("*.dump"), key=lambda path: path.stat().st_size)
     file.write_bytes(file.read_bytes()[:-1])
@@ -237,7 +237,7 @@ async def test_what_is_damaged_is_not_whole(shop: SourceDatabase, run: Run) -> N
 
 
 @pytest.mark.parametrize("words", [("verify", "shop/none"), ("verify", "../x"), ("list", "--store", "none")])
-async def test_mistakes_are_reported(words: tuple[str, ...], run: Run) -> None:
+async def test_wrong_arguments_are_reported(words: tuple[str, ...], run: Run) -> None:
     code, _, err = await run(*words)
     assert code == 2
     assert err.startswith("responder: ")

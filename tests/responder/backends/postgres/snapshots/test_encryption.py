@@ -27,12 +27,12 @@ def opened(text: bytes, *, block: int = 77_777, key: Key = KEY, name: str = "a")
 
 
 @pytest.mark.parametrize("size", [0, 1, FRAME - 1, FRAME, FRAME + 1, 3 * FRAME + 5])
-def test_it_is_opened_as_it_was(size: int) -> None:
+def test_decryption_restores_the_data(size: int) -> None:
     text = os.urandom(size)
     assert opened(sealed(text)) == text
 
 
-def test_the_same_is_never_sealed_alike() -> None:
+def test_equal_data_is_encrypted_differently() -> None:
     assert sealed(b"x" * 100)[8:] != sealed(b"x" * 100)[8:]
 
 
@@ -56,19 +56,19 @@ AFTER_A_FRAME = 8 + 32 + FRAME + 16
     ],
     ids=["empty", "head", "no frame", "a byte", "at a frame", "at the last", "longer", "a bit", "swapped", "not ours"],
 )
-def test_what_is_damaged_is_found(damaged: bytes) -> None:
+def test_damage_is_detected(damaged: bytes) -> None:
     with pytest.raises(StepFailed):
         opened(damaged)
 
 
-def test_another_key_or_name_opens_nothing() -> None:
+def test_another_key_or_name_cannot_decrypt() -> None:
     with pytest.raises(StepFailed):
         opened(WHOLE, key=Key(bytes(32)))
     with pytest.raises(StepFailed):
         opened(WHOLE, name="b")
 
 
-def test_keys_are_read_in_three_ways(tmp_path: Path) -> None:
+def test_keys_are_read_as_raw_hex_or_base64(tmp_path: Path) -> None:
     raw, file = bytes(range(100, 132)), tmp_path / "key"
     for text in (raw, raw.hex().encode() + b"\n", base64.b64encode(raw)):
         file.write_bytes(text)

@@ -70,7 +70,9 @@ async def stage(cluster: parts.Postgres, s3: S3, tmp_path: Path, request: Any) -
     indirect=["stage"],
     ids=[" - ".join(case) for case in CASES],
 )
-async def test_whatever_is_killed(victim: str, stage: SourceDatabase, step: str, s3: S3) -> None:
+async def test_any_killed_process_leaves_a_consistent_store(
+    victim: str, stage: SourceDatabase, step: str, s3: S3
+) -> None:
     store = stage.snapshots.stores["kept"]
     on_s3 = "s3" in stage.settings["stores"][0]
     before = await stage.sql(COUNT)

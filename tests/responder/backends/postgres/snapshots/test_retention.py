@@ -56,19 +56,19 @@ def unfinished(key: str, days: float, wrong: str = "") -> StoredSnapshot:
     ],
     ids=["nothing", "the only one", "an old one", "only the newest stays", "of each database", "unfinished", "unread"],
 )
-def test_what_is_due(there: list[StoredSnapshot], gone: list[str]) -> None:
+def test_old_snapshots_are_due(there: list[StoredSnapshot], gone: list[str]) -> None:
     assert [removal.key for removal in removable(there, keep=30 * DAY, keep_at_least=1, now=NOW, needed=())] == gone
 
 
 @pytest.mark.parametrize("needed", [kept("shop/a", 400), kept("shop/a", 5, stray=True), unfinished("shop/a", 400)])
-def test_what_an_open_execution_may_need_is_never_due(needed: StoredSnapshot) -> None:
+def test_snapshots_of_open_executions_are_never_due(needed: StoredSnapshot) -> None:
     there = [kept("shop/b", 0), needed]
     options = {"keep": 30 * DAY, "keep_at_least": 1, "now": NOW}
     assert [gone.key for gone in removable(there, needed={"x"}, **options)] == ["shop/a"]
     assert removable(there, needed={"a"}, **options) == []
 
 
-def test_so_many_stay_however_old() -> None:
+def test_the_newest_snapshots_stay_regardless_of_age() -> None:
     there = [kept(f"shop/{n}", 100 + n) for n in range(5)]
     assert [removal.key for removal in removable(there, keep=DAY, keep_at_least=3, now=NOW, needed=())] == [
         "shop/3",
@@ -76,7 +76,7 @@ def test_so_many_stay_however_old() -> None:
     ]
 
 
-def test_only_what_an_earlier_try_left_goes_from_a_snapshot() -> None:
+def test_only_leftovers_of_earlier_attempts_are_removed() -> None:
     (removal,) = removable([kept("shop/a", 2, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=())
     assert removal.objects == ("shop/a/u/schema.dump",)
     assert removable([kept("shop/a", 0.1, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=()) == []

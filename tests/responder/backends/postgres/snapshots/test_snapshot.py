@@ -45,7 +45,7 @@ class _SnapshotConnections(Connections):
         return self._snapshots
 
 
-async def test_the_resource_goes_one_way_and_only_once(source: SourceDatabase) -> None:
+async def test_the_resource_takes_one_snapshot(source: SourceDatabase) -> None:
     await source.script(ROWS)
     gateway, snapshot = Gateway(_SnapshotConnections(source.snapshots)), resource()
     assert TypeAdapter(AnyResource).validate_json(snapshot.model_dump_json()) == snapshot
@@ -65,7 +65,7 @@ async def test_the_resource_goes_one_way_and_only_once(source: SourceDatabase) -
         await gateway.write(snapshot, None, expected=snapshot.key)
 
 
-async def test_all_of_it_is_of_one_moment(source: SourceDatabase) -> None:
+async def test_a_snapshot_is_consistent(source: SourceDatabase) -> None:
     """A writer moves money between two tables in different archives: the sum is the same in every snapshot."""
     await source.script(
         "CREATE TABLE a (n int); CREATE TABLE b (n int); INSERT INTO a VALUES (1000); INSERT INTO b VALUES (0)"
@@ -86,7 +86,7 @@ async def test_all_of_it_is_of_one_moment(source: SourceDatabase) -> None:
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "gone", "at the end"])
-async def test_damage_is_found(source: SourceDatabase, harm: str) -> None:
+async def test_damage_is_detected(source: SourceDatabase, harm: str) -> None:
     await source.script(ROWS)
     manifest = await source.snapshots.create("kept", source.request())
     largest = max(manifest.archives, key=lambda archive: archive.size)
@@ -105,7 +105,7 @@ async def test_damage_is_found(source: SourceDatabase, harm: str) -> None:
         await read_archives(source.snapshots.store("kept"), manifest, jobs=2)
 
 
-async def test_a_restored_copy_that_differs_is_found(source: SourceDatabase) -> None:
+async def test_a_differing_restored_copy_is_detected(source: SourceDatabase) -> None:
     await source.script(ROWS)
     manifest = await source.snapshots.create("kept", source.request(scratch="shop"))
     wrong = manifest.model_copy(
@@ -116,7 +116,7 @@ async def test_a_restored_copy_that_differs_is_found(source: SourceDatabase) -> 
     assert not [name for name in await source.databases() if name.startswith("rollback_scratch")]
 
 
-async def test_a_dump_that_fails_leaves_nothing(source: SourceDatabase) -> None:
+async def test_a_failed_dump_leaves_nothing(source: SourceDatabase) -> None:
     """The data of one table cannot be read to its end."""
     await source.script(ROWS)
     await source.script("UPDATE pg_class SET relfilenode = 1 WHERE relname = 'paid'")
@@ -126,14 +126,14 @@ async def test_a_dump_that_fails_leaves_nothing(source: SourceDatabase) -> None:
     assert not [name for name in source.files() if "manifest" in name or "unfinished" in name]
 
 
-async def test_only_some_tables(source: SourceDatabase) -> None:
+async def test_only_selected_tables_are_dumped(source: SourceDatabase) -> None:
     await source.script(ROWS)
     manifest = await source.snapshots.create("kept", source.request(tables=("public.paid",), scratch="shop"))
     assert manifest.tables == ("public.paid",)
     assert [(counted.table, counted.rows) for counted in manifest.checksums] == [("public.paid", 500)]
 
 
-async def test_large_tables_are_hashed_in_part(source: SourceDatabase) -> None:
+async def test_large_tables_are_hashed_by_sample(source: SourceDatabase) -> None:
     await source.script(ROWS)
     manifest = await source.snapshots.create("kept", source.request(scratch="shop", full_hash_up_to=200_000))
     orders, paid = manifest.checksums[:2]
@@ -158,7 +158,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("how", "sql", "message"), REFUSED, ids=[message for _, _, message in REFUSED])
-async def test_what_stands_in_the_way_is_reported_before(
+async def test_obstacles_are_reported_by_preflight(
     how: dict[str, Any], sql: str, message: str, cluster: parts.Postgres, tmp_path: Path
 ) -> None:
     async with source_database(cluster, tmp_path) as source:
@@ -172,7 +172,7 @@ async def test_what_stands_in_the_way_is_reported_before(
             await snapshot.preflight(as_plain, snapshot.key)
 
 
-def test_what_it_names_has_to_be_configured() -> None:
+def test_unknown_names_are_reported() -> None:
     assert resource().not_configured(databases=["shop"], snapshots=["kept"]) == ()
     assert resource(scratch="other").not_configured(databases=[], snapshots=[]) == (
         "no database shop is configured",
@@ -181,13 +181,13 @@ def test_what_it_names_has_to_be_configured() -> None:
     )
 
 
-async def test_a_directory_that_is_not_there_is_reported_before(source: SourceDatabase) -> None:
+async def test_a_missing_directory_is_reported_by_preflight(source: SourceDatabase) -> None:
     source.directory.rmdir()
     with pytest.raises(StepFailed, match="is not a writable directory"):
         await resource().preflight(source.snapshots, "shop/x-1")
 
 
-async def test_a_cancelled_one_leaves_no_program_behind(source: SourceDatabase) -> None:
+async def test_a_cancelled_snapshot_leaves_no_process(source: SourceDatabase) -> None:
     await source.script(ROWS)
     await source.script(
         "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(0.01)'"
@@ -203,9 +203,7 @@ async def test_a_cancelled_one_leaves_no_program_behind(source: SourceDatabase) 
     assert await source.snapshots.find("kept", "shop/x-1") is None
 
 
-async def test_a_lock_that_is_not_given_up_is_worth_another_try(
-    source: SourceDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lock_timeout_is_unavailable(source: SourceDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("responder.backends.postgres.snapshots.dump._LOCK_WAIT_MS", 100)
     await source.script(ROWS)
     locked = await _locked(source)
@@ -215,7 +213,7 @@ async def test_a_lock_that_is_not_given_up_is_worth_another_try(
     await source.snapshots.create("kept", source.request())
 
 
-async def test_it_ends_in_time(source: SourceDatabase) -> None:
+async def test_a_snapshot_ends_within_its_timeout(source: SourceDatabase) -> None:
     await source.script(ROWS)
     locked = await _locked(source)
     with pytest.raises(StepFailed, match="did not succeed within 1 s"):
@@ -233,7 +231,7 @@ async def _locked(source: SourceDatabase) -> Any:
     return connection
 
 
-async def test_who_may_not_act_any_more_writes_nothing_more(source: SourceDatabase) -> None:
+async def test_nothing_is_written_without_the_lease(source: SourceDatabase) -> None:
     await source.script(ROWS)
     calls = 0
 
@@ -262,7 +260,9 @@ class _Blocks:
 
 
 @pytest.mark.parametrize("sizes", [[], [10], [5 << 20], [6 << 20] * 4, [1 << 20] * 33])
-async def test_any_length_fits_into_s3(sizes: list[int], cluster: parts.Postgres, s3: S3, tmp_path: Path) -> None:
+async def test_streams_of_any_length_fit_into_s3(
+    sizes: list[int], cluster: parts.Postgres, s3: S3, tmp_path: Path
+) -> None:
     """With two parts to an object: past that the next object is begun."""
     async with source_database(cluster, tmp_path, s3=s3) as source:
         aws = source.snapshots._aws
@@ -286,7 +286,7 @@ async def test_any_length_fits_into_s3(sizes: list[int], cluster: parts.Postgres
         assert not [upload for upload in uploads.get("Uploads", ()) if tmp_path.name in upload["Key"]]
 
 
-async def test_the_manifest_is_changed_by_nobody_without_the_key(cluster: parts.Postgres, tmp_path: Path) -> None:
+async def test_a_changed_manifest_is_detected(cluster: parts.Postgres, tmp_path: Path) -> None:
     async with source_database(cluster, tmp_path, encrypt=True) as source:
         await source.script(ROWS)
         manifest = await source.snapshots.create("kept", source.request(scratch="shop"))

@@ -42,7 +42,7 @@ async def _gone(pid: int) -> bool:
     ],
     ids=["output_of", "pipe", "stream_output"],
 )
-async def test_it_is_left_while_its_pipe_is_full(
+async def test_a_full_pipe_does_not_block_the_end(
     tmp_path: Path, starts: Callable[[Path], AsyncGenerator[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(end, "__kwdefaults__", {"timeout": 3600.0})  # nothing below reaches the deadline
@@ -54,7 +54,7 @@ async def test_it_is_left_while_its_pipe_is_full(
     assert await _gone(int(file.read_text()))
 
 
-async def test_what_was_killed_is_no_end(tmp_path: Path) -> None:
+async def test_a_killed_program_is_an_error(tmp_path: Path) -> None:
     argv = ("sh", "-c", "echo some; kill -9 $$")
     with pytest.raises(Unavailable, match="killed by signal 9"):
         async for _ in output_of(argv, os.environ):

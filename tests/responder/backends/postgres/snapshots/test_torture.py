@@ -41,7 +41,7 @@ SELECT lo_unlink(70002);
 
 
 @pytest.mark.parametrize("where", ["directory", "s3"])
-async def test_the_torture_schema_comes_back_as_it_was(
+async def test_the_torture_schema_is_restored_exactly(
     where: str, cluster: parts.Postgres, s3: S3, tmp_path: Path
 ) -> None:
     async with source_database(cluster, tmp_path, s3=s3 if where == "s3" else None, encrypt=where == "s3") as source:
@@ -62,7 +62,7 @@ async def test_the_torture_schema_comes_back_as_it_was(
         assert await hashes(source, f"{name}_back") == before
 
 
-async def test_columns_of_every_type_come_back(source: SourceDatabase) -> None:
+async def test_columns_of_every_type_are_restored(source: SourceDatabase) -> None:
     await source.script(TORTURE)
     name = source.dsn.rpartition("/")[2]
     before = await hashes(source, name)
