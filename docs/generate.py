@@ -96,8 +96,7 @@ def configuration() -> str:
         if (name, resource) not in in_plans:
             parts += ["", f"### {name}", "", _summary(resource), "", *_table(_rows(resource, ""))]
     parts += ["", "### Resources in plans", "", "Strategies add these resources to plans. They need no configuration."]
-    parts += ["", "| resource | meaning |", "|---|---|"]
-    parts += [f"| `{name}` | {_cell(_summary(resource))} |" for name, resource in in_plans]
+    parts += ["", *(f"- `{name}`: {_summary(resource)}" for name, resource in in_plans)]
     parts += ["", "## Checks", "", "A check has the key that gives its section the name."]
     for name, check in CHECKS.all().items():
         parts += ["", f"### {name}", "", _summary(check), "", *_table(_rows(check, ""))]
@@ -196,13 +195,13 @@ def _elsewhere(model: type[BaseModel], path: str, listed: dict[tuple[type[BaseMo
     """The keys of a model that earlier rows describe, by the object of these rows."""
     keys: dict[str, list[str]] = {}
     for name, field in model.model_fields.items():
-        place = listed.get((_owner(model, name), name), path)
-        if place != path and not _is_tag(name):
-            keys.setdefault(place.removesuffix("."), []).append(f"`{field.alias or name}`")
+        at = listed.get((_owner(model, name), name), path)
+        if at != path and not _is_tag(name):
+            keys.setdefault(at.removesuffix("."), []).append(f"`{field.alias or name}`")
     parts = []
-    for place, names in keys.items():
+    for at, names in keys.items():
         whole = len(names) == len([name for name in model.model_fields if not _is_tag(name)])
-        parts.append(f"Keys as in `{place}`" if whole else f"Also {', '.join(names)} as in `{place}`")
+        parts.append(f"Keys as in `{at}`" if whole else f"Also {', '.join(names)} as in `{at}`")
     return ". ".join(parts)
 
 

@@ -229,7 +229,7 @@ def _owned_by(**meta: Any) -> Change:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (_paused, "somebody has paused the rollout"),
+        (_paused, "the rollout of Deployment shop/backend is paused"),
         (_deleting, "is being deleted"),
         (_needs_a_config_map, "needs objects that no longer exist: ConfigMap settings-1, Secret keys-1"),
         (lambda c: c.forbidden.add(("patch", "apps/deployments")), "account cannot patch Deployments in shop"),
@@ -274,7 +274,7 @@ async def test_forbidden_reads_are_noted(bad: Cluster, clock: Any) -> None:
     bad.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings-1", "namespace": "shop"}})
     bad.forbidden.add(("get", "secrets"))
     plan = await rollback(bad, immediate(), clock).plan()
-    assert plan.notes == ("whether Secret keys-1 are still there is unknown: permission denied",)
+    assert plan.notes == ("cannot check whether Secret keys-1 still exist: permission denied",)
 
 
 async def test_a_paused_rollout_is_resumed_if_configured(bad: Cluster, clock: Any) -> None:
@@ -302,7 +302,7 @@ RELEASE = {
         (
             {"annotations": {"argocd.argoproj.io/tracking-id": "web:apps/Deployment:shop/backend"}},
             lambda c: c.get("Application", "argocd", "web")["spec"]["syncPolicy"]["automated"]["enabled"] is False,
-            "Argo CD (application web) stays suspended afterwards: put web right in Git, then resume it",
+            "Argo CD (application web) stays suspended afterwards: fix web in Git, then resume it",
         ),
         (
             {"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}},

@@ -336,7 +336,7 @@ async def test_the_running_nginx(tmp_path: Path) -> None:
         (problem,) = await resource.model_copy(update={"nginx": other / "servers.conf", "test": test}).check_access(
             Local()
         )
-        assert "no nginx that runs here uses that" in problem.found
+        assert "no nginx on this host runs with it" in problem.found
         (problem,) = await resource.model_copy(update={"test": ("/nosuch/nginx", "-t")}).check_access(Local())
         assert str(problem).startswith("program /nosuch/nginx: does not exist")
         with pytest.raises(StepFailed, match="has no color pink"):
