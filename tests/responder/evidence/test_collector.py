@@ -344,7 +344,7 @@ async def test_incomplete_evidence_is_deleted_later(by_itself: EvidenceCollector
     assert await ids(by_itself) == set()
 
 
-async def test_files_of_others_are_never_deleted(by_itself: EvidenceCollector, settings: EvidenceSettings) -> None:
+async def test_foreign_files_are_never_deleted(by_itself: EvidenceCollector, settings: EvidenceSettings) -> None:
     store, foreign, content = await by_itself.store(), where("somebody", "elses"), b'{"name": "of another program"}'
     base = settings.base_directory
     if base:

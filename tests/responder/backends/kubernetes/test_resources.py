@@ -305,7 +305,7 @@ async def test_the_stuck_pod_is_kept_until_the_controller_has_observed_the_chang
     assert "delete" not in [verb for verb, _ in cluster.requests]
 
 
-async def test_kept_pods_stay_as_they_are_and_are_replaced(cluster: Cluster, kube: InProcess) -> None:
+async def test_kept_pods_are_unchanged_and_replaced(cluster: Cluster, kube: InProcess) -> None:
     cluster.apply(deployment("backend", "shop:2", 3))
     before = {pod["metadata"]["name"] for pod in cluster.all("Pod")}
     resource = KeptPods(**BACKEND, count=2)
