@@ -211,7 +211,7 @@ async def test_a_failed_script_reports_its_remaining_parts(shop: AppDatabase) ->
     )  # a human has mended it, and it goes on from there
 
 
-async def test_a_script_whose_first_part_fails_changes_nothing(shop: AppDatabase) -> None:
+async def test_a_failed_first_part_of_a_script_changes_nothing(shop: AppDatabase) -> None:
     await shop.apply(BASE, TWO)
     shop.file(2, "DROP INDEX no_such; DROP INDEX CONCURRENTLY by_name")
     ended = await shop.rollback().run(through=approved)
