@@ -40,7 +40,7 @@ def test_dependencies_are_direct_and_indirect_and_in_the_same_environment(of: Se
         ({"service": "mail", "policy": policy(roll_back=("mail", "zone"))}, {"mail", "zone"}),
     ],
 )
-def test_services_whose_trouble_has_the_same_cause(fields: dict[str, Any], connected: set[str]) -> None:
+def test_services_with_the_same_cause_are_connected(fields: dict[str, Any], connected: set[str]) -> None:
     by_label = policy(roll_back={"label": "service"})
     assert SHOP.connected_services(incident(**{"policy": by_label, **fields})) == connected
 
