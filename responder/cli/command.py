@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import getpass
 import json
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from responder.cli.client import CONFIG, TLS_FILES
 from responder.cli.display.terminal import clean, console
+
+if TYPE_CHECKING:
+    from responder.backends.connections import C
 
 OK, NO, WRONG = 0, 1, 2
 """Exit codes: done; understood, but the answer is no; the command or the configuration is wrong."""
@@ -38,16 +43,35 @@ class Commands:
 
     def add(self, name: str, summary: str, example: str, run: Any, *, local: bool = False) -> argparse.ArgumentParser:
         """Declares a command. A `local` one uses only the configuration file; the others get a client."""
-        made: argparse.ArgumentParser = self.subparsers.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=f"example: responder {example}",
-            parents=[self.local if local else self._remote],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        made = declare(self.subparsers, name, summary, example, self.local if local else self._remote)
         made.set_defaults(act=run)
         return made
+
+
+def declare(
+    subparsers: Any, name: str, summary: str, example: str, common: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    """Declares a command with the options of `common`."""
+    made: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example: responder {example}",
+        parents=[common],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return made
+
+
+async def with_client(args: argparse.Namespace, kind: type[C], act: Callable[[C], Awaitable[int]]) -> int:
+    """Runs a command with a client of an outside system, connected as the configuration file says."""
+    from responder.app.loading import load  # slow to import
+
+    connections = (await asyncio.to_thread(load, args.config)).connections()
+    try:
+        return await act(await connections.to(kind))
+    finally:
+        await connections.close()
 
 
 def out(args: argparse.Namespace, body: Any, shown: Any) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from foundation import interrupt
-from responder.cli.command import NO, OK
+from responder.cli.command import NO, OK, declare, with_client
 from responder.cli.display.terminal import console
 
 if TYPE_CHECKING:
@@ -22,14 +21,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     """Adds the two commands. They need the configuration file, but no running responder."""
 
     def add(among: Any, name: str, help_text: str, example: str, act: Act) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = among.add_parser(
-            name,
-            help=help_text,
-            description=help_text[0].upper() + help_text[1:] + ".",
-            epilog=f"example: responder {example}",
-            parents=[common],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        parser = declare(among, name, help_text, example, common)
         parser.set_defaults(act=lambda args: interrupt.run(_run(args, act)))
         parser.add_argument("database", help="one of `databases`")
         return parser
@@ -62,15 +54,9 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
 
 
 async def _run(args: argparse.Namespace, act: Act) -> int:
-    from responder.app.loading import load
     from responder.backends.postgres.schemas import Schemas  # slow to import
 
-    config = await asyncio.to_thread(load, args.config)
-    connections = config.connections()
-    try:
-        return await act(args, await connections.to(Schemas))
-    finally:
-        await connections.close()
+    return await with_client(args, Schemas, lambda schemas: act(args, schemas))
 
 
 async def _schema(args: argparse.Namespace, schemas: Schemas) -> int:

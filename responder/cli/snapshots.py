@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from foundation import interrupt
+from responder.cli.command import declare, with_client
 
 if TYPE_CHECKING:
     from responder.backends.postgres.snapshots.client import Snapshots
@@ -26,14 +26,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     inner = made.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, help_text: str, example: str, choose: Callable[[Any], Act]) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = inner.add_parser(
-            name,
-            help=help_text,
-            description=help_text[0].upper() + help_text[1:] + ".",
-            epilog=f"example: responder snapshots {example}",
-            parents=[common],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        parser = declare(inner, name, help_text, f"snapshots {example}", common)
         parser.set_defaults(act=lambda args: interrupt.run(_run(args, choose)))
         parser.add_argument("--store", help="name of one of `snapshots` (default: all)")
         return parser
@@ -106,13 +99,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
 
 
 async def _run(args: argparse.Namespace, choose: Callable[[Any], Act]) -> int:
-    from responder.app.loading import load
     from responder.backends.postgres.snapshots.client import Snapshots
     from responder.cli import snapshot_commands  # slow to import
 
-    config = await asyncio.to_thread(load, args.config)
-    connections = config.connections()
-    try:
-        return await choose(snapshot_commands)(args, await connections.to(Snapshots))
-    finally:
-        await connections.close()
+    return await with_client(args, Snapshots, lambda snapshots: choose(snapshot_commands)(args, snapshots))

@@ -9,6 +9,8 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from foundation.waiting import set_within
+
 T = TypeVar("T")
 P = ParamSpec("P")
 Row = Mapping[str, Any]
@@ -84,13 +86,9 @@ class Subscription:
 
     async def changed(self, within: float) -> bool:
         """Waits for a notification since the last call, at most so many seconds. Returns whether one arrived."""
-        try:
-            async with asyncio.timeout(within):
-                await self.notified.wait()
-        except TimeoutError:
-            return False
-        self.notified.clear()
-        return True
+        if notified := await set_within(self.notified, within):
+            self.notified.clear()
+        return notified
 
     def close(self) -> None:
         self._broadcast.subscriptions.discard(self)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
+from foundation.waiting import set_within
 from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable, Unknown
 from responder.journal import Database, Row, Transaction, executions, outbox
@@ -84,9 +85,7 @@ class Dispatcher:
             say(log, "journal unavailable", level=logging.ERROR, reason=str(e))
 
     async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
+        await set_within(self._woken, seconds)
         self._woken.clear()
 
     async def close(self) -> None:

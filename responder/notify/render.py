@@ -70,16 +70,7 @@ def notification_of(
         steps=_steps(execution, events),
         notes=execution.plan.notes if execution.plan else (),
         remains=tuple(map(str, execution.plan.mitigations)) if execution.plan and stage == "mitigated" else (),
-        alerts=tuple(
-            NotifiedAlert(
-                name=alert.name,
-                severity=alert.labels.get("severity", ""),
-                summary=one_line(alert.annotations.get("summary", "")),
-                labels=alert.labels,
-                starts_at=alert.starts_at,
-            )
-            for alert in accepted.alerts[:20]
-        ),
+        alerts=tuple(_alert(alert.labels, alert.annotations, alert.starts_at) for alert in accepted.alerts[:20]),
         guard_results=tuple(NotifiedGuardResult.model_validate(result) for result in guard_results),
         timeline=tuple(_lines(events)),
         evidence=_evidence(execution),
@@ -106,18 +97,19 @@ def notification_of_decision(
         from_version=(body.get("running") or {}).get("version", ""),
         to_version=(body.get("target") or {}).get("version", ""),
         accepted_at=row["at"],
-        alerts=tuple(
-            NotifiedAlert(
-                name=alert["labels"].get("alertname", ""),
-                severity=alert["labels"].get("severity", ""),
-                summary=one_line(alert.get("annotations", {}).get("summary", "")),
-                labels=alert["labels"],
-                starts_at=alert["starts_at"],
-            )
-            for alert in alerts
-        ),
+        alerts=tuple(_alert(alert["labels"], alert.get("annotations", {}), alert["starts_at"]) for alert in alerts),
         guard_results=tuple(NotifiedGuardResult.model_validate(result) for result in body.get("guard_results", ())),
         timeline=(ProgressLine(at=row["at"], text=f"{row['result']} by {row['guard']}: {row['reason']}"),),
+    )
+
+
+def _alert(labels: dict[str, str], annotations: dict[str, str], starts_at: Any) -> NotifiedAlert:
+    return NotifiedAlert(
+        name=labels.get("alertname", ""),
+        severity=labels.get("severity", ""),
+        summary=one_line(annotations.get("summary", "")),
+        labels=labels,
+        starts_at=starts_at,
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
+from foundation.waiting import set_within
 from responder.backends.connections import Connections
 from responder.decisions.alert_state import query_alerts, query_watchdog
 from responder.decisions.evaluation import evaluate_again, incident_of
@@ -84,9 +84,7 @@ class ExecutionStopSignal:
     async def pause(self, seconds: float) -> None:
         """Waits so many seconds, or until `wake` is set."""
         self.wake.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.wake.wait()
+        await set_within(self.wake, seconds)
 
 
 async def stop_request_of(tx: Transaction, execution_id: str) -> StopRequest | None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 
+from foundation.waiting import set_within
 from responder.journal import Database, Transaction, executions
 from responder.rollback.events import Event
 from responder.rollback.execution import Execution
@@ -35,13 +36,9 @@ class EventSubscription:
 
     async def changed(self, within: float) -> bool:
         """Waits up to `within` seconds; returns whether events may have happened."""
-        try:
-            async with asyncio.timeout(within):
-                await self.wake.wait()
-        except TimeoutError:
-            return False
-        self.wake.clear()
-        return True
+        if woken := await set_within(self.wake, within):
+            self.wake.clear()
+        return woken
 
 
 class ExecutionBroadcast:

@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import asyncpg
 
+from foundation.waiting import set_within
 from responder.errors import ConfigError, JournalUnavailable
 from responder.journal.database import (
     Broadcast,
@@ -246,9 +247,7 @@ class PostgresJournal:
                     while not lost.is_set():
                         await self._measure(connection)
                         await self._end_stalled(connection)
-                        with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(self._timeouts.idle / 2):
-                                await lost.wait()
+                        await set_within(lost, self._timeouts.idle / 2)
                 finally:
                     connection.terminate()
             await asyncio.sleep(0.5)
