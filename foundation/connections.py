@@ -29,7 +29,7 @@ MOST = 1536
 """Open connections of all addresses together."""
 
 RESERVED = 16
-"""More connections, accepted while all others carry a request. They serve only health checks."""
+"""Extra connections while all others carry a request. They serve only health checks."""
 
 HEALTH = frozenset({"/-/healthy", "/-/ready"})
 
@@ -115,7 +115,7 @@ class Connection(web.RequestHandler):
             super().data_received(self._early)
 
     def data_received(self, data: bytes) -> None:
-        """See Protocol.data_received. Bytes that arrive with the end of a handshake are kept until it is over."""
+        """See Protocol.data_received. Bytes that arrive with the end of a handshake are kept until it completes."""
         if self.transport is None:
             self._early += data
             return

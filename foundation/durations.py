@@ -38,7 +38,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _seconds(value: object, info: ValidationInfo) -> float:
-    # Our own code passes seconds. Configuration and journal are validated as JSON, where a bare number has no unit.
+    # Code passes seconds. Configuration and journal are validated as JSON, where a bare number has no unit.
     if info.mode == "python" and isinstance(value, float):
         return value
     return parse_duration(value)

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command within a second, whatever the command does at that moment.
+"""Ctrl-C ends a command within a second, at any point.
 
 Python runs signal handlers between two bytecodes of the main thread. A main thread that sleeps in the event loop, joins
 another thread or fills a pipe may reach the next bytecode late or never. The handler of asyncio loses a signal that
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # asyncio is slow to import, and Ctrl-C must already work mea
 T = TypeVar("T")
 
 EXIT_CODE = 130
-"""The exit code that shells report for a command ended by SIGINT."""
+"""The exit code that shells report for a command that SIGINT ended."""
 
 GRACE = 0.5
 """Seconds for a command to clean up, such as to drop a scratch database or to end a child process."""

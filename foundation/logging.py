@@ -1,4 +1,4 @@
-"""Log lines with fields, for people or for machines. Text from outside cannot forge a second line."""
+"""Log lines with fields, as text or JSON. External text cannot forge a second line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redaction: masks known secrets in text before it is shown."""
+"""Masks known secrets in text before it is shown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Redactor:
         self._longest = len(usable[0]) if usable else 0
 
     def __call__(self, text: str) -> str:
-        """Returns the text without secrets, on one line, cut at LONGEST. A target cannot forge a log line with it."""
+        """Returns the text without secrets, on one line, cut at LONGEST. A target cannot use it to forge a log line."""
         if len(text) > LONGEST:
             text = text[: self._safe_cut(text)]
         if self._known is not None:

@@ -21,7 +21,7 @@ _REFERENCE = re.compile(r"\$\w+|\$\{.*|\$\(.*|%\w+%|\{\{.*")
 
 
 def must_be_secret(file: Path) -> Path:
-    """Returns the path. Raises ValueError, with the fix, if the file is public or holds a placeholder.
+    """Returns the path. Raises ValueError with the remedy if the file is public or holds a placeholder.
 
     Anything but a regular file passes: a missing file gets a better error from its reader, and a pipe can be read only
     once.
@@ -30,7 +30,7 @@ def must_be_secret(file: Path) -> Path:
         if file.is_file():
             refuse_public(file)
             if is_reference(file.read_text(errors="replace")):
-                raise ValueError(f"{file} holds an unexpanded reference: write the secret itself into it")
+                raise ValueError(f"{file} holds an unexpanded reference: replace it with the secret itself")
     except OSError:
         pass
     return file

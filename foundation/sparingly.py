@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Sparingly:
-    """Writes one line a minute for each kind of event, with the number of lines left out before it.
+    """Writes one line per minute and kind of event, with the number of suppressed lines before it.
 
     `write` takes the event and its fields.
     """
@@ -19,7 +19,7 @@ class Sparingly:
         self._last: dict[str, tuple[float | None, int]] = {}
 
     def warn(self, event: str, kind: str, /, **fields: object) -> None:
-        """Writes a line, unless one of this event and kind was written within the last minute. Kinds must be few."""
+        """Writes a line, unless one of this event and kind was written within the last minute. Use few kinds."""
         now, (last, left_out) = self._clock(), self._last.get(f"{event} {kind}", (None, 0))
         if last is not None and now - last < self._every:
             self._last[f"{event} {kind}"] = (last, left_out + 1)

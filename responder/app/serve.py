@@ -1,4 +1,4 @@
-"""Starts, reloads and stops the responder. The only module that knows all parts."""
+"""Starts, reloads and stops the responder. The only module that wires all packages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ log = logging.getLogger("responder")
 
 
 class App:
-    """One responder process. A reload replaces the whole configuration, or nothing."""
+    """One responder process. A reload replaces the complete configuration, or nothing."""
 
     def __init__(self, config: Config, file: Path | None = None) -> None:
         self._file = file
@@ -128,7 +128,7 @@ class App:
             say(log, "stopping")
         finally:
             if runner is not None:
-                await runner.cleanup()  # accepts no new requests, and answers the running ones
+                await runner.cleanup()  # accepts no new requests, and completes the current ones
             await worker.close()
             tasks = [task for task in (working, dispatching) if task is not None]
             for task in tasks:
@@ -170,13 +170,13 @@ class App:
         return stop
 
     def _dispatcher_ended(self, dispatching: asyncio.Task[None]) -> None:
-        """The dispatcher survives errors in notifications, so this is a bug in its loop. Rollbacks continue."""
+        """The dispatcher survives errors in notifications, so this is a bug. Rollbacks continue."""
         if not dispatching.cancelled():
             self._metrics.on_error("notifications")
             log.error("notification dispatcher crashed; restart required", exc_info=dispatching.exception())
 
     def reload(self) -> list[str]:
-        """Reads the file again and uses it; with mistakes the old configuration stays. Returns the mistakes."""
+        """Reloads the file; with mistakes, the old configuration stays in use. Returns the mistakes."""
         try:
             if self._file is None:
                 raise ConfigError(["reload is not possible without a configuration file"])
@@ -188,7 +188,7 @@ class App:
             self._metrics.reload_ok.set(0)
             say(log, "reload failed, old configuration stays in use", level=logging.ERROR, mistakes=e.mistakes)
             return e.mistakes
-        self._retired.append(self._connections)  # running rollbacks may still use them: closed at the end
+        self._retired.append(self._connections)  # running rollbacks may still use them: closed at shutdown
         self._use(new, new.connections())
         say(log, "reloaded", services=len(new.services), policies=len(new.policies))
         return []

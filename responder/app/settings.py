@@ -60,7 +60,7 @@ class Config(StrictModel):
     snapshots: tuple[SnapshotStoreSettings, ...] = Field(default=(), description="Stores for database snapshots")
     aws: AwsSettings = Field(default=AwsSettings(), description="Connection to S3, CloudFront and other AWS services")
     evidence: EvidenceSettings | None = Field(
-        default=None, description="Evidence to store before a rollback; default: none"
+        default=None, description="Evidence collected before a rollback; default: none"
     )
     cdn: CdnSettings = Field(default=CdnSettings(), description="Connections to Cloudflare and Fastly")
     stores: StoreSettings = Field(default=StoreSettings(), description="Connections to app stores")

@@ -41,7 +41,7 @@ def address(url: str | None, config: Path) -> str:
         listen, scheme = web.get("listen", LISTENS), "https" if _has_tls(web.get("config_file")) else "http"
     except OSError as e:
         if config != CONFIG:
-            raise ResponderError(f"{config}: cannot be read: {e.strerror} (or pass the address with --url)") from None
+            raise ResponderError(f"{config}: cannot be read: {e.strerror} (or set the address with --url)") from None
         listen, scheme = LISTENS, "http"
     except (yaml.YAMLError, AttributeError):
         listen, scheme = LISTENS, "http"
@@ -118,7 +118,7 @@ class ResponderClient:
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | bool = True) -> None:
         self._url = url
-        self.ahead = timedelta()  # how far the responder's clock is ahead; zero below two seconds
+        self.ahead = timedelta()  # how far the responder's clock is ahead; zero if less than two seconds
         headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         self._session = aiohttp.ClientSession(
             headers=headers, timeout=aiohttp.ClientTimeout(total=30), connector=aiohttp.TCPConnector(ssl=tls)
@@ -134,7 +134,7 @@ class ResponderClient:
         return await self._request("GET", path, params={k: str(v) for k, v in query.items() if v is not None})
 
     async def download(self, path: str) -> bytes:
-        """A file, not decompressed."""
+        """Downloads a file without decompressing it."""
         try:
             async with self._session.get(self._url + path, auto_decompress=False) as response:
                 data = await body_of(response)
@@ -149,7 +149,7 @@ class ResponderClient:
         return await self._request("POST", path, **data, headers={"Content-Type": "application/json"})
 
     async def text(self, path: str) -> str:
-        """An answer that is not JSON, such as a plot."""
+        """An answer other than JSON, such as a plot."""
         try:
             async with self._session.get(self._url + path, headers={"Accept": "*/*"}) as response:
                 self._inspect(response)
@@ -198,18 +198,20 @@ class ResponderClient:
         if status >= 400:
             raise _refused(body, status, self._url)
         if not body and raw.strip() != b"{}":
-            raise ResponderError(f"{self._url}{path} answered {status}, but not with a JSON object")
+            raise ResponderError(f"{self._url}{path} answered {status}, but without a JSON object")
         return body
 
     def _inspect(self, response: aiohttp.ClientResponse) -> None:
         # A proxy sets its own `Server`.
         if "rollback-responder" not in (response.headers.get("X-Responder"), response.headers.get("Server")):
-            raise ResponderError(f"{self._url} answered {response.status}, but it is not a responder")
+            raise ResponderError(f"{self._url} answered {response.status}, but is not a responder")
         try:
             ahead = parsedate_to_datetime(response.headers["Date"]) - datetime.now(UTC)
         except (KeyError, ValueError, TypeError):
             ahead = timedelta()
-        self.ahead = ahead if abs(ahead.total_seconds()) > 2 else timedelta()  # the header has whole seconds
+        self.ahead = (
+            ahead if abs(ahead.total_seconds()) > 2 else timedelta()
+        )  # the header has a resolution of one second
 
     def _unreachable(self, e: Exception) -> ResponderError:
         reason = str(e) or type(e).__name__

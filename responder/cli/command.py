@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from responder.backends.connections import C
 
 OK, NO, WRONG = 0, 1, 2
-"""Exit codes: done; understood, but the answer is no; the command or the configuration is wrong."""
+"""Exit codes: success; valid command with a negative result; wrong command or configuration."""
 
 
 class Commands:
@@ -75,7 +75,7 @@ async def with_client(args: argparse.Namespace, kind: type[C], act: Callable[[C]
 
 
 def out(args: argparse.Namespace, body: Any, shown: Any) -> None:
-    """Prints the answer: with `--output json` as it came, else as people read it."""
+    """Prints the answer: as received with `--output json`, otherwise formatted for people."""
     if args.output == "json":
         print(json.dumps(body, indent=2))
     else:
@@ -83,7 +83,7 @@ def out(args: argparse.Namespace, body: Any, shown: Any) -> None:
 
 
 def user_name() -> str:
-    """The name on record if no token names the user."""
+    """The name for the record if no token names the user."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

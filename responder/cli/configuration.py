@@ -1,4 +1,4 @@
-"""Commands that use only the configuration file: `serve`, `check`, `notify`."""
+"""Commands that need only the configuration file: `serve`, `check`, `notify`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`explain`: why the responder acted or not, and what it would do with a webhook body."""
+"""`explain`: why the responder acted or not, and what it would do for a webhook body."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _show(body: dict[str, Any]) -> None:
         terminal.print(f"no policy matches {labels}", markup=False)
     for match in body["notify_only"]:
         channels = ", ".join(match["notify"])
-        line = f"policy {match['policy']} only sends notifications to {channels} for {match['alerts']}"
+        line = f"policy {match['policy']} only notifies {channels} about {match['alerts']}"
         terminal.print(clean(line), markup=False)
     if not body["incidents"] and not body["unmatched"] and not body["notify_only"]:
-        terminal.print("no alert in the body fires")
+        terminal.print("the body contains no firing alert")

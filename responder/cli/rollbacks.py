@@ -16,7 +16,7 @@ _STATES = ("accepted", "awaiting_approval", "running", "reverting", "stuck", "cl
 def add_to(commands: Commands) -> None:
     """Declares the commands."""
     parser = commands.add(
-        "rollback", "roll a service back by hand", 'rollback backend --reason "errors after 2.1" --wait', rollback
+        "rollback", "roll back a service", 'rollback backend --reason "errors after 2.1" --wait', rollback
     )
     parser.add_argument("service")
     parser.add_argument("--environment", help="required if the service is in more than one")
@@ -37,7 +37,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--wait", action="store_true", help="follow the rollback; exit 1 unless it succeeds")
     parser = commands.add(
         "watch",
-        "follow a rollback; exit 0 if it succeeds, 1 otherwise",
+        "follow a rollback; exit 0 if it succeeds, otherwise 1",
         "watch 20261123-231500-4f2a9c1b",
         watch,
     )
@@ -99,14 +99,14 @@ async def rollback(args: argparse.Namespace, client: ResponderClient) -> int:
         out(args, body, display.explained(body))
         return NO if body["result"] == "deny" or "no_plan" in body else OK
     if args.wait:
-        # A script must not hang until a person approves.
+        # A script must not wait for an approval.
         return await show_until(args, client, body["execution"], OVER | {"awaiting_approval"})
     out(args, body, f"rollback {body['execution']} accepted; follow it: responder watch {body['execution']}")
     return OK
 
 
 async def watch(args: argparse.Namespace, client: ResponderClient) -> int:
-    """Follows a rollback until it is closed or stuck, also while it awaits approval."""
+    """Follows a rollback until it is closed or stuck, even while it awaits approval."""
     return await show_until(args, client, args.id, OVER)
 
 
@@ -142,7 +142,7 @@ async def close(args: argparse.Namespace, client: ResponderClient) -> int:
 def _execution_or_all(args: argparse.Namespace, kill_switch: str) -> str:
     if args.all == (args.id is not None):
         raise ResponderError("needs either the ID of a rollback or --all")
-    if args.id == "all":  # in the API that ID is the kill switch, which the user may not have meant
+    if args.id == "all":  # in the API, that ID is the kill switch
         raise ResponderError(f"'all' is not the ID of a rollback. If you mean the kill switch, {kill_switch}")
     return "all" if args.all else str(args.id)
 

@@ -169,9 +169,7 @@ def _requirement(argument: str) -> tuple[str, str]:
     """The service and the range in `backend>=2.1`."""
     found = re.fullmatch(r"([a-z0-9][-a-z0-9_.]*?)\s*([<>=!~].*)", argument)
     if found is None:
-        raise ResponderError(
-            f"--requires {argument}: must be a service and a range of its versions, such as 'backend>=2.1'"
-        )
+        raise ResponderError(f"--requires {argument}: must be a service and a version range, such as 'backend>=2.1'")
     return found[1], found[2]
 
 

@@ -1,4 +1,4 @@
-"""Follows a rollback in the terminal, also through restarts of the responder. Ending it does not stop the rollback."""
+"""Follows a rollback in the terminal, across restarts of the responder. Ctrl-C does not stop the rollback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AGAIN = 1.0
 """Seconds between two requests."""
 
 AWAY = 120.0
-"""Seconds without an answer after which a responder that has answered before counts as gone."""
+"""Seconds without an answer after which a responder that answered before counts as gone."""
 
 
 async def show_until(args: argparse.Namespace, client: ResponderClient, execution: str, over: frozenset[str]) -> int:
@@ -59,7 +59,7 @@ async def show_until(args: argparse.Namespace, client: ResponderClient, executio
 
 
 def _is_over(progress: Progress, event: dict[str, Any], over: frozenset[str]) -> bool:
-    # Events that are sent again may show a state that the rollback has left since.
+    # Repeated events may show a state that the rollback has left meanwhile.
     return progress.state in over and event["seq"] >= event["last"]
 
 
@@ -93,8 +93,8 @@ async def _draw(
 async def follow(client: ResponderClient, execution: str) -> AsyncGenerator[_Event]:
     """Every event once, in order, and `checks` between them.
 
-    Reads the event stream and reconnects where it broke; without a stream it polls once a second. Raises ResponderError
-    if the responder does not answer for AWAY seconds.
+    Reads the event stream and resumes it after an interruption; without a stream it polls once a second.
+    Raises ResponderError if the responder does not answer for AWAY seconds.
     """
     reader = _Reader(client, execution)
     while True:
@@ -152,6 +152,6 @@ class _Reader:
                     return
 
     def may_return(self, error: ResponderError) -> bool:
-        """Whether the responder may answer again: it has answered before, and not too long ago."""
+        """Whether to keep waiting: the responder answered before, and not too long ago."""
         away = not isinstance(error, Refused) or error.status >= 500
         return away and self.answered_at is not None and time.monotonic() - self.answered_at <= AWAY

@@ -1,4 +1,4 @@
-"""Turns the errors of pydantic into mistakes of a YAML file, in the terms of YAML."""
+"""Converts pydantic errors to mistakes in a YAML file, in YAML terms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXPECTED = {
     "list_type": "must be a list", "tuple_type": "must be a list",
     "dict_type": "must be a mapping", "model_type": "must be a mapping", "string_type": "must be text",
 }  # fmt: skip
-"""The expected type in the terms of YAML. Pydantic speaks of arrays, objects and parsers."""
+"""The expected type in YAML terms, instead of pydantic's arrays, objects and parsers."""
 
 ExplainKey = Callable[[str, Any], str]
 """Why a key is unknown, from the key and the mapping that has it."""
@@ -65,7 +65,7 @@ def written_path(location: Path, data: Any) -> Path:
 
 
 def unexpanded(value: Any, path: Path = ()) -> Iterator[Mistake]:
-    """Secrets that are still a reference. The literal text would be accepted, and known to every reader of the file."""
+    """Secrets that are still a reference: as literal text, every reader of the file would know the secret."""
     if isinstance(value, SecretStr) and is_reference(value.get_secret_value()):
         yield path, "unexpanded reference: only ${NAME} is replaced by an environment variable"
     elif isinstance(value, BaseModel):

@@ -1,6 +1,6 @@
 """Sizes such as `8MiB` and `200kB`; bytes as a whole number inside the code.
 
-Not `pydantic.ByteSize`: that accepts a bare number, whose unit nobody can tell, and its errors do not name the units.
+Not `pydantic.ByteSize`: it accepts a bare number without a unit, and its errors do not list the units.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def format_size(size: int) -> str:
 
 
 def _bytes(value: object, info: ValidationInfo) -> int:
-    # As with durations: our own code passes bytes, and a bare number in the configuration is a mistake.
+    # As with durations: code passes bytes, but a bare number in the configuration is a mistake.
     if info.mode == "python" and isinstance(value, int) and not isinstance(value, bool):
         return value
     return parse_size(value)

@@ -1,4 +1,4 @@
-"""Text from outside, made safe to show, and suggestions for misspelled words."""
+"""Sanitizes external text, and suggests corrections for misspelled words."""
 
 from __future__ import annotations
 

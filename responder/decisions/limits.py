@@ -43,7 +43,7 @@ class Limits(StrictModel):
 
 
 class Watchdog(StrictModel):
-    """An alert that always fires. If it does not arrive through Alertmanager, or is silenced, no rollback starts."""
+    """An always-firing alert. While it does not arrive through Alertmanager, or is silenced, no rollback starts."""
 
     match: Annotated[
         tuple[MatcherText, ...], Field(min_length=1, description="Matchers of the alert; all must match")

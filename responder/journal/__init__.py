@@ -1,4 +1,4 @@
-"""The journal: history, leases and the outbox, in SQLite or PostgreSQL. It persists, and decides nothing.
+"""The journal: history, leases and the outbox, in SQLite or PostgreSQL. It only persists; it makes no decisions.
 
 It may import `rollback` and below.
 """

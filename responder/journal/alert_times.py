@@ -1,4 +1,4 @@
-"""When alerts started whose sender omits `startsAt`, so that a repeated alert counts as the same one."""
+"""Start times of alerts without `startsAt`, so that a repeated alert counts as the same one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from responder.backends.alertmanager.alerts import NEVER, Alert, UndatedAlert
 from responder.journal.database import Transaction
 
 ENDS_AFTER = timedelta(minutes=5)
-"""An alert without `endsAt` that is not repeated for this long has ended: Alertmanager's default `resolve_timeout`."""
+"""An alert without `endsAt` ends if it is not repeated for this long: Alertmanager's default `resolve_timeout`."""
 
 _KEPT_FOR = timedelta(days=1)
 
 
 async def remember(tx: Transaction, alerts: Sequence[Alert], now: datetime) -> list[Alert]:
-    """The alerts, with a start for each that has none: its first arrival since it last ended, which is recorded."""
+    """Sets the start of alerts without one to their first arrival since they last ended, and records it."""
     await tx.all("forget_undated_alerts", before=now - _KEPT_FOR)
     dated = []
     for alert in alerts:

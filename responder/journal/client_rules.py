@@ -22,7 +22,7 @@ class Rules(FrozenModel):
 
 
 async def get(tx: Transaction, service: str, environment: str, platform: str) -> Rules | None:
-    """The current rules; None if there never were any."""
+    """The current rules; None if none were ever set."""
     row = await tx.first("client_rules", service=service, environment=environment, platform=platform)
     return _rules(row) if row else None
 
@@ -33,7 +33,7 @@ async def lock(tx: Transaction, service: str, environment: str, platform: str) -
 
 
 async def history(tx: Transaction, service: str, environment: str, platform: str, most: int) -> list[dict[str, Any]]:
-    """Every change with the rules from then on, newest first."""
+    """Every change with the resulting rules, newest first."""
     where = {"service": service, "environment": environment, "platform": platform}
     rows = await tx.all("client_rule_changes", **where, most=most)
     fields = ("at", "changed_by", "reason")
@@ -43,7 +43,7 @@ async def history(tx: Transaction, service: str, environment: str, platform: str
 async def write(
     tx: Transaction, service: str, environment: str, platform: str, rules: Rules, *, by: str, reason: str, at: datetime
 ) -> None:
-    """Replaces the rules, and keeps them in the history."""
+    """Replaces the rules, and adds them to the history."""
     row = {
         "service": service,
         "environment": environment,

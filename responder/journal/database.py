@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 
 def storable(text: str) -> str:
-    """The text in a form that every database stores: without NUL and lone surrogates, even as JSON escapes."""
+    """The text without characters that a database rejects: NUL and lone surrogates, even as JSON escapes."""
     if "\0" in text or "\\u0000" in text:
         text = text.replace("\0", "\ufffd").replace("\\u0000", "\\ufffd")
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -33,7 +33,7 @@ class Transaction(Protocol):
         """The first row, or None if there is none."""
 
     async def lock(self, key: str) -> None:
-        """Waits until no other transaction holds the lock of this key, and holds it until this one ends."""
+        """Locks a key until the transaction ends. Waits while another transaction holds the lock."""
 
     def notify(self) -> None:
         """Wakes every subscription, in every replica, once the transaction is committed."""
@@ -43,7 +43,7 @@ class Database(Protocol):
     """SQLite or PostgreSQL. Every method raises `JournalUnavailable` if the database cannot be used."""
 
     exclusive: bool
-    """Whether no other process can open the database."""
+    """Whether this process has exclusive access to the database."""
 
     async def transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs

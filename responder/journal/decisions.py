@@ -19,7 +19,7 @@ class RecordedDecision(FrozenModel):
     incident: str
     at: Timestamp
     last_at: Timestamp
-    times: int = 1  # how often the incident had this result by this guard
+    times: int = 1  # how often this guard gave the incident this result
     action: str = "roll_back"
     policy: str
     service: str
@@ -29,7 +29,9 @@ class RecordedDecision(FrozenModel):
     reason: str
     execution: str | None = None
     forced: bool = False  # a person requested it
-    needs_human: bool = False  # time alone does not lift the denial, and the trouble was visible
+    needs_human: bool = (
+        False  # a person must take over: the denial does not lift by itself, and the trouble was visible
+    )
     body: str
 
 
@@ -42,7 +44,7 @@ class KillSwitch(FrozenModel):
 
 
 async def insert(tx: Transaction, decision: RecordedDecision, *, repeated: bool = True) -> bool:
-    """Records a decision. Returns False if the same result on the same incident is recorded already.
+    """Records a decision. Returns False if the same result on the same incident is already recorded.
 
     That row is then updated; `repeated` increments its count.
     """

@@ -1,4 +1,4 @@
-"""Deployments in the journal: what was deployed where and when, and what runs."""
+"""Deployments in the journal, and the running versions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Deployment(FrozenModel):
 
 
 async def hold(tx: Transaction, *places: tuple[str, str]) -> None:
-    """Locks services until the transaction ends: no other deployment, mark or decision about them gets in between.
+    """Locks services until the transaction ends: no other deployment, mark or decision about them can occur in between.
 
     Each is a service and its environment. Lock several in one call, which always uses the same order.
     """
@@ -46,7 +46,7 @@ async def hold(tx: Transaction, *places: tuple[str, str]) -> None:
 
 
 def possible_ids(reported: str, service: str, environment: str) -> tuple[str, str]:
-    """The IDs of one report: a pipeline run may report several services, and each after the first has its own ID."""
+    """The deployment IDs of one report. If it covers several services, each after the first gets its own ID."""
     return reported, f"{reported}-{service}-{environment}"
 
 
@@ -62,7 +62,7 @@ async def running(tx: Transaction) -> list[Deployment]:
 
 
 async def running_candidates(tx: Transaction) -> list[Deployment]:
-    """Those of them whose version is a candidate."""
+    """The latest deployment of every service whose version is a candidate."""
     return [Deployment.model_validate(row) for row in await tx.all("running_candidates")]
 
 
@@ -85,7 +85,7 @@ async def artifacts(tx: Transaction, service: str, environment: str, version: st
 
 
 async def with_platforms(tx: Transaction, version: VersionChange) -> VersionChange:
-    """The same with what was reported about each platform: its artifacts, and the version that it runs."""
+    """The version change with the reports of each platform: artifacts and running version."""
     service, environment = version.service, version.environment
     found = {
         "artifacts": {**version.artifacts, **await artifacts(tx, service, environment, version.to_version)},

@@ -29,7 +29,7 @@ async def request(
     for alert in alerts:
         episode = {"fingerprint": alert.fingerprint, "starts_at": alert.starts_at, "evidence": evidence_id}
         if not await tx.first("insert_evidence_alert", **where, **episode):
-            raise Conflict(f"logs were collected for the alert {alert.name} already")
+            raise Conflict(f"logs were already collected for the alert {alert.name}")
     tx.notify()
 
 
@@ -84,7 +84,7 @@ async def find(tx: Transaction, evidence_id: str) -> Row:
 
 
 async def needed(tx: Transaction) -> set[str]:
-    """The IDs whose evidence must not be deleted, whatever its age."""
+    """The IDs whose evidence must be kept, whatever its age."""
     return {str(row["id"]) for row in await tx.all("evidence_needed")}
 
 

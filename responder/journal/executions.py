@@ -1,4 +1,4 @@
-"""Executions in the journal: inserted once, appended to behind a fence, and claimed under a lease."""
+"""Executions in the journal: inserted once, extended behind a fence, and claimed under a lease."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from responder.rollback.execution import Execution, begin, fold, seconds_between
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 _HANDING_OVER = timedelta(seconds=5)
-"""A worker does not claim an execution that was accepted for it until this time has passed: it is handed over."""
+"""How long only the accepting worker may run a new execution. After that, any worker can claim it."""
 
 
 def new_id(at: datetime) -> str:
@@ -63,12 +63,12 @@ async def insert(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
         accepted_at=accepted.at,
     )
     if inserted is None:
-        raise Conflict(f"{accepted.service} in {accepted.environment} is being rolled back already")
+        raise Conflict(f"{accepted.service} in {accepted.environment} is already being rolled back")
     for part in accepted.parts:
         values = part.model_dump(include={"service", "strategy", "from_version", "to_version"})
         where = {"execution": execution_id, "environment": accepted.environment, "accepted_at": accepted.at}
         if not await tx.first("insert_part", **where, **values):
-            raise Conflict(f"{part.service} in {accepted.environment} is being rolled back already")
+            raise Conflict(f"{part.service} in {accepted.environment} is already being rolled back")
     for alert in accepted.alerts:
         if not await tx.first(
             "insert_opening_alert",
@@ -84,7 +84,7 @@ async def insert(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
             summary=_text(alert.annotations.get("summary", "")),
             generator_url=_text(alert.generator_url),
         ):
-            raise Conflict(f"the alert {alert.name} has opened a rollback already")
+            raise Conflict(f"the alert {alert.name} already opened a rollback")
     execution = begin(execution_id, accepted)
     await append_event(tx, execution, accepted)
     return execution
@@ -110,7 +110,7 @@ async def update(
         duration=seconds_between(execution.accepted.at, ended) if ended else None,
     )
     if updated is None:
-        raise LeaseLost(f"execution {execution.id} belongs to another worker now")
+        raise LeaseLost(f"execution {execution.id} now belongs to another worker")
     if execution.state == "closed":
         await tx.all("release_parts", execution=execution.id)
     if worker is None or not execution.live:
@@ -138,7 +138,7 @@ async def append_event(tx: Transaction, execution: Execution, event: Event) -> N
 
 
 def _text(text: str) -> str:
-    """The text without NUL, which PostgreSQL cannot store: the text of an alert must not prevent a rollback."""
+    """The text without NUL, which PostgreSQL cannot store: text in an alert must not prevent a rollback."""
     return text.replace("\0", "")
 
 
@@ -224,9 +224,9 @@ async def claim(
             execution = await load(tx, row["id"])
         except ValueError as e:
             unreadable[row["id"]] = e
-            free += int(again)  # it must not block others until a newer replica starts
+            free += int(again)  # it must not block others while no newer replica runs
             continue
-        if not again:  # an interrupted one has kept its slot
+        if not again:  # an interrupted one kept its slot
             if free <= 0:
                 break
             free -= 1
@@ -251,12 +251,12 @@ async def claim_new(tx: Transaction, execution: Execution, worker: str, *, concu
 
 
 async def request_stop(tx: Transaction, execution_id: str, by: str, reason: str) -> None:
-    """Requests a stop at the next safe point. Raises Unknown, and Conflict if there is nothing to stop."""
+    """Requests a stop at the next safe point. Raises Unknown, and Conflict if it can no longer be stopped."""
     if not await tx.first("request_stop", id=execution_id, by=by, reason=reason):
         row = await tx.first("execution", id=execution_id)
         if row is None:
             raise Unknown(f"there is no execution {execution_id}")
-        raise Conflict(f"execution {execution_id} is {row['state']}: there is nothing to stop")
+        raise Conflict(f"execution {execution_id} is {row['state']}: it can no longer be stopped")
     tx.notify()
 
 

@@ -1,4 +1,4 @@
-"""The open executions, for commands that run beside the responder, which has the journal open."""
+"""Reads the open executions while the responder has the journal open."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ async def address(tx: Transaction, news: News, channel: str, occasion: str) -> b
     where = {"subject": news.subject, "channel": channel}
     await tx.all("open_thread", **where, at=news.at)
     added = await tx.first("add_message", channel=channel, occasion=occasion, **news._asdict()) is not None
-    if added and news.stage in CALLS:  # a call for a human does not wait for the retry of an earlier message
+    if added and news.stage in CALLS:  # a page does not wait for the retry of an earlier message
         await tx.all("expedite_thread", **where, at=news.at)
     return added
 

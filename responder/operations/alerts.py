@@ -53,7 +53,7 @@ async def receive_alerts(
         alerts, policy_set.policies, now, sender=sender, truncated=group.truncated_alerts
     )
     incidents, foreign = split_by_permission(permitted, incidents, policy_set)
-    # Without a configured watchdog, its alert is no missed rollback: it only proves that alerts arrive.
+    # If no watchdog is configured, its alert is not an unmatched alert: it only proves that alerts arrive.
     unmatched = [alert for alert in unmatched if not all_match(Watchdog().match, alert.labels)]
     answers = await record_unreadable(journal, group.refused, now)
     answers += [await record_unmatched(journal, unmatched, now)] if unmatched else []

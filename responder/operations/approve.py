@@ -1,4 +1,4 @@
-"""Approves a plan: exactly the plan that was read, and only if nothing but the approval is missing."""
+"""Approves exactly the plan that was read, and only if no guard blocks it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def approve(
 async def blocked_by(
     execution: Execution, *, policy_set: PolicySet, journal: Database, connections: Connections, now: datetime
 ) -> GuardDenial | None:
-    """The guard that blocks an execution now, apart from the missing approval; None if no guard does."""
+    """The guard that blocks an execution now, besides the missing approval; None if no guard does."""
     switch = await journal.read(decisions.kill_switch)
     if why := policy_set.stop_file_says() or (f"stopped by {switch.set_by}: {switch.reason}" if switch else ""):
         return GuardDenial("kill_switch", f"automation is off: {why}")
@@ -87,7 +87,7 @@ def _check(execution: Execution, plan_hash: str, by: str, now: datetime) -> None
     if execution.state != "awaiting_approval" or execution.plan is None:
         raise Conflict(f"execution {execution.id} is {execution.state}: no plan awaits approval")
     if execution.approve_before and now >= execution.approve_before:
-        raise Conflict(f"execution {execution.id}: the time to approve it is over")
+        raise Conflict(f"execution {execution.id}: the approval has timed out")
     if execution.plan.hash != plan_hash:
         raise Conflict(f"the plan has hash {execution.plan.hash}, not {plan_hash}: read it again")
     if execution.plan.irreversible and by == execution.accepted.requested_by:

@@ -12,7 +12,7 @@ from responder.services import rollbacks
 async def close(
     execution_id: str, outcome: Outcome, by: str, reason: str, *, journal: Database
 ) -> tuple[Execution, Event]:
-    """Closes a stuck execution with the outcome that the person saw. Raises Unknown, and Conflict unless stuck."""
+    """Closes a stuck execution with the outcome that a person reports. Raises Unknown, and Conflict unless stuck."""
 
     async def append(tx: Transaction) -> tuple[Execution, Event]:
         execution = await executions.load(tx, execution_id)

@@ -116,5 +116,5 @@ def recorded_alerts(alerts: Sequence[Alert]) -> dict[str, Any]:
 
 
 def _oldest_first(alerts: Sequence[Alert]) -> list[Alert]:
-    # The oldest alert identifies the incident, also when it is decided again.
+    # The oldest alert identifies the incident, even when it is decided again.
     return sorted(alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))

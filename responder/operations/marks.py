@@ -1,4 +1,4 @@
-"""Marks versions by what the alerts prove: a rollback that did not help, or a version that was replaced too late."""
+"""Marks versions automatically: after a rollback that did not help, or if a restored version fixed the trouble."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def mark_ineffective(tx: Transaction, incident: Incident, facts: Facts, no
 
 
 async def mark_replaced(tx: Transaction, incident: Incident, facts: Facts, now: datetime) -> None:
-    """Marks the version bad that somebody replaced with the running one, if the trouble belongs to the old version."""
+    """Marks the replaced version bad if the trouble began while it ran."""
     running, replaced, service = facts.running, facts.replaced, facts.service
     if running is None or replaced is None or service is None or incident.policy.mode == "observe":
         return
@@ -35,7 +35,7 @@ async def mark_replaced(tx: Transaction, incident: Incident, facts: Facts, now: 
         return  # the state before its deployment is unknown, or was the same
     began = min([*(alert.starts_at for alert in incident.alerts), *([live.began_at] if live.began_at else [])])
     lately = replaced.at + timedelta(seconds=incident.policy.deployed_within)
-    # A good version is not blamed for trouble that began after it was replaced.
+    # A good version is not blamed for trouble that began after its replacement.
     latest = running.at if replaced.status == "good" else running.at + delay
     if replaced.at - delay <= began <= min(latest, lately):
         reason = f"{incident.title}: it was replaced by {running.version} at {running.at:%Y-%m-%d %H:%M:%S} UTC"

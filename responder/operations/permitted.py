@@ -1,4 +1,4 @@
-"""What a token or a user with limits may see and start: every service of a rollback must be permitted."""
+"""Limits of tokens and users: every service of a rollback must be permitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of a rollback, made the same way for a dry run and for an execution."""
+"""Makes the plan of a rollback, for a dry run and for an execution."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def plan_rollback(
 ) -> Plan:
     """The plan for these services of one environment. Changes nothing.
 
-    `alerts`: what opened the rollback and must be gone at its end; empty if a person forced it.
+    `alerts`: the alerts that opened the rollback and must be resolved at its end; empty if a person forced it.
     Raises StepFailed if a service is not configured any more, or if there is no plan for it.
     """
     services: dict[str, Service] = {}

@@ -29,7 +29,7 @@ _Open = tuple[Incident, tuple[Facts, ...]]
 
 
 class Claimer(BaseModel):
-    """The worker of this process. It claims accepted executions in the same transaction while it has capacity."""
+    """The worker of this process. It claims accepted executions in the same transaction if it has capacity."""
 
     worker: str
     concurrent: int
@@ -84,7 +84,7 @@ def alerting_services(incident: Incident, incidents: Sequence[Incident], policy_
 
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same for all incidents of one call."""
+    """The common parameters of all incidents of one call."""
 
     policy_set: PolicySet
     claimer: Claimer | None
@@ -94,7 +94,7 @@ class _Run:
     async def decide(
         self, tx: Transaction, incidents: Sequence[Incident], lives: Sequence[Sequence[LiveState] | None]
     ) -> tuple[list[Decided], list[_Open]]:
-        """Records what is decided. Returns also the incidents that need facts from outside the journal."""
+        """Records the decisions. Also returns the incidents that need live data."""
         decided: list[Decided] = []
         undecided: list[_Open] = []
         # Lock all services first, so that two transactions cannot wait for each other.

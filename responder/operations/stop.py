@@ -31,17 +31,17 @@ async def stop_all(by: str, reason: str, *, journal: Database) -> str:
 
 
 def effect_of_stop(execution: Execution) -> str:
-    """What happens to traffic if this rollback stops now, in one sentence."""
+    """The effect on traffic if this rollback stops now, in one sentence."""
     accepted = execution.accepted
     services = " and ".join(part.service for part in accepted.parts)
     bad = " and ".join(dict.fromkeys(part.from_version for part in accepted.parts))
     good = " and ".join(dict.fromkeys(part.to_version for part in accepted.parts))
     if execution.state == "reverting":
-        return f"the rollback is already being reverted: {services} goes back to {bad}"
+        return f"the rollback is already being reverted: {services} returns to {bad}"
     if not execution.changed and execution.current is None:
         return f"nothing has changed yet: {services} stays on {bad}"
     if accepted.on_stop == "hold":
         return f"the changes made so far stay, and {services} stays locked until a person closes the rollback"
     if not any(isinstance(step, Change) for step in execution.todo):
-        return f"{services} runs {good} now; a stop puts {bad} back into traffic"
-    return f"the changes made so far are reverted: {services} goes back to {bad}"
+        return f"{services} runs {good} now; a stop returns traffic to {bad}"
+    return f"the changes made so far are reverted: {services} returns to {bad}"

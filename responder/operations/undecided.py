@@ -1,4 +1,4 @@
-"""Records alerts that reach no guard, with the reason: unreadable, unmatched, not permitted, or notification only."""
+"""Records alerts without a decision, with the reason: unreadable, unmatched, not permitted, or notification only."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from responder.journal import Database, Transaction, decisions, executions
 from responder.operations.decided import MOST_ALERTS, recorded_alerts, summary
 
 READABLE = "readable"
-"""Named in place of a guard for an alert that cannot be read."""
+"""Recorded instead of a guard for an unreadable alert."""
 
 _MATCHED = "policy"
-"""Named in place of a guard for an alert that leads to no incident."""
+"""Recorded instead of a guard for an alert that leads to no incident."""
 
 _MOST_RECORDS = 50
-"""Records for one webhook body. Equal refusals share one, and the last one stands for all others."""
+"""Maximum records for one webhook body. Equal denials share one, and the last one stands for all others."""
 
 
 async def record_unreadable(journal: Database, refused: Sequence[RefusedAlert], now: datetime) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ async def record_notification(
 
 
 async def record_unmatched(journal: Database, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
-    """Records that no policy matches these alerts, for an engineer who expected a rollback."""
+    """Records that no policy matches these alerts, so that an engineer who expected a rollback finds the reason."""
     services = sorted({alert.labels.get("service", "") for alert in alerts})
     names = sorted({alert.name for alert in alerts})
     payload = summary(
@@ -74,7 +74,7 @@ async def record_unmatched(journal: Database, alerts: Sequence[Alert], now: date
 async def record_not_permitted(journal: Database, incident: Incident, sender: str, now: datetime) -> dict[str, Any]:
     """Records that the sender's token is limited to other services or environments.
 
-    This is no decision about a rollback: it is not repeated, and says nothing about the health of the service.
+    This is not a decision about a rollback: it is not repeated, and says nothing about the health of the service.
     """
     names = ", ".join(member.service for member in incident.members)
     payload = summary(

@@ -15,7 +15,7 @@ _SKEW = timedelta(minutes=5)
 
 
 def deployment_time(reported_at: datetime | None, now: datetime) -> datetime:
-    """When a version was deployed. A clock slightly ahead would let trouble seem to begin before the deployment.
+    """The recorded time of a deployment. With a clock slightly ahead, trouble would seem older than the deployment.
 
     Raises Invalid if the reported time is further in the future.
     """

@@ -1,4 +1,4 @@
-"""The facts that a health report is based on."""
+"""The facts behind a health report."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _JOURNAL_SLOW = 1.0
 
 
 class CheckReport(BaseModel):
-    """A check that fails, or that had no answer."""
+    """A check that fails or did not answer."""
 
     service: str
     environment: str
@@ -149,13 +149,13 @@ def _of_the_responder(facts: ReportInputs) -> Iterator[_Note]:
     me = "the responder"
     if facts.stopped:
         yield _note(
-            me, f"automation is off: {facts.stopped}", "turn it on again once the reason is gone",
+            me, f"automation is off: {facts.stopped}", "re-enable it when the reason no longer applies",
             'responder close --all --reason "…", or remove the stop file',
         )  # fmt: skip
     if facts.disarmed:
         yield _note(
             me, f"automation is disarmed: {facts.disarmed}",
-            "find the silence, or the failure between Prometheus and the responder",
+            "find the silence, or the failure on the path from Prometheus to the responder",
             "docs/how-to/arm-with-a-watchdog.md",
         )  # fmt: skip
     if not facts.has_lease:
@@ -169,7 +169,7 @@ def _of_the_responder(facts: ReportInputs) -> Iterator[_Note]:
             "docs/runbooks/ResponderJournalDown.md",
         )  # fmt: skip
     if facts.mistake:
-        fact = f"the new configuration was rejected, the old one is in use: {facts.mistake}"
+        fact = f"the new configuration was rejected, the old one stays in use: {facts.mistake}"
         yield _note(me, fact, "correct it", "responder check")
 
 
@@ -181,12 +181,12 @@ def _of_a_service(service: ServiceFacts, facts: ReportInputs) -> Iterator[_Note]
     for check in service.checks:
         if check.state == "unknown":
             yield _note(
-                about, f"a check had no answer: {check.reason}", "check whether Prometheus answers and has the series",
+                about, f"a check did not answer: {check.reason}", "check that Prometheus answers and has the series",
                 "responder check --live",
             )  # fmt: skip
         elif check.state == "fails" and check.kind == "traffic":
             yield _note(
-                about, f"there is no traffic: {check.reason}", "check whether traffic reaches it",
+                about, f"there is no traffic: {check.reason}", "check that traffic reaches it",
                 "docs/reference/configuration.md",
             )  # fmt: skip
     if service.silenced:
@@ -221,7 +221,8 @@ def _open(about: str, rollback: Rollback, now: datetime) -> _Note:
             )  # fmt: skip
         case "awaiting_approval":
             return _note(
-                about, f"rollback {named} awaits approval: {rollback.reason}", "read its plan, then approve or stop it",
+                about,
+                f"rollback {named} awaits approval: {rollback.reason}", "review its plan, then approve or stop it",
                 f"responder approve {rollback.id} --plan {rollback.plan_hash}", rollback.accepted_at,
             )  # fmt: skip
         case "accepted" if now - rollback.accepted_at > _WAITING_LONG:
@@ -245,7 +246,7 @@ def _failing(about: str, service: ServiceFacts, facts: ReportInputs) -> Iterator
     }
     if causes := sorted(sick & set(service.depends_on)):
         do, see = (
-            f"look at {', '.join(causes)} first: it depends on it, and it is unhealthy too",
+            f"check {', '.join(causes)} first: it is a dependency and unhealthy too",
             "responder report",
         )
     elif service.running is None or service.target is None:
@@ -285,6 +286,6 @@ def _versions(about: str, service: ServiceFacts) -> Iterator[_Note]:
     elif service.protected:
         version = service.protected.partition(":")[0]
         yield _note(
-            about, f"no rollback can go past {service.protected}", "remove the protection once it is not needed",
+            about, f"no rollback can go past {service.protected}", "remove the protection when it is no longer needed",
             f"responder mark {service.service} {version} --lift --environment {service.environment}",
         )  # fmt: skip

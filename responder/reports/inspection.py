@@ -185,7 +185,7 @@ async def _known(
 
 
 def covers(policy: Policy, service: str) -> bool:
-    """Whether a policy can roll the service back. A policy that takes the service from a label covers any."""
+    """Whether a policy can roll back the service. A policy that takes the service from a label covers all."""
     return isinstance(policy.roll_back, ServiceOfLabel) or service in (policy.roll_back or ())
 
 

@@ -1,4 +1,4 @@
-"""Escapes text from outside, so that it stays text in Markdown."""
+"""Escapes external text for Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str
 
 
 def cell(text: str) -> str:
-    """The text on one line, without any Markdown of its own: no table, link, image, tag or mention."""
+    """The text on one line with its Markdown escaped: no table, link, image, tag or mention."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return "".join(_ESCAPED.get(c, c) for c in clean)
 

@@ -33,7 +33,7 @@ async def draw(postmortem: PostMortem, policy_set: PolicySet, connections: Conne
         rest = [PlotLine(name="", points=())] * (len(found) - len(shown))  # only counted
         return plot(query, [*shown, *rest], marks(postmortem), start, end, step=step)
 
-    return await in_daemon(work)  # in a thread: drawing must not delay rollbacks
+    return await in_daemon(work)  # in a thread, because drawing must not delay rollbacks
 
 
 def deciding(postmortem: PostMortem, policy_set: PolicySet) -> str:
@@ -46,12 +46,12 @@ def deciding(postmortem: PostMortem, policy_set: PolicySet) -> str:
     if query := next((check.promql for check in checks if isinstance(check, PromqlCheck)), ""):
         return query
     raise Unknown(
-        f"no plot: neither the policy {postmortem.policy} nor {postmortem.service} has PromQL in the configuration"
+        f"no plot: neither policy {postmortem.policy} nor service {postmortem.service} has PromQL in the configuration"
     )
 
 
 def span(window: Window, now: datetime) -> tuple[datetime, datetime]:
-    """From before the deployment, if it was recent, until after the end, with a margin on both sides."""
+    """The time range from the deployment, if it was recent, until the end, with a margin on both sides."""
     end = window.ended_at or now
     began = min(at for at in (window.onset_at, window.firing_at, window.received_at) if at)
     long_ago = began - max(timedelta(minutes=15), end - began)
@@ -84,6 +84,6 @@ def _dated(series: Series) -> tuple[tuple[datetime, float], ...]:
 
 
 def _name(series: Series, every: Sequence[Series], query: str) -> str:
-    """The labels by which it differs from the other series."""
+    """The labels in which a series differs from the others."""
     differ = {n: v for n, v in series.labels.items() if any(other.labels.get(n) != v for other in every)}
     return ", ".join(f"{name}={json.dumps(value)}" for name, value in sorted(differ.items())) or query

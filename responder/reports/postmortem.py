@@ -216,14 +216,14 @@ def _questions(record: ExecutionRecord, execution: Execution, window: Window) ->
     accepted = execution.accepted
     yield from _about_the_outcome(record, execution)
     yield f"What did {accepted.from_version} do that a rollback does not undo, such as written data or sent messages?"
-    yield "Who was affected, how many, and were they informed?"
+    yield "Which users were affected, how many, and were they informed?"
     yield from _about_the_detection(record, accepted, window)
     for event in record.events:
         match event:
             case StopRequested():
                 yield f"Why did {event.by} stop it ({event.reason})?"
             case StepFailed(drift=True):
-                yield f"Who changed what the rollback had set, and why ({event.reason})?"
+                yield f"Who changed the resource during the rollback, and why ({event.reason})?"
     if resumed := sum(isinstance(event, Resumed) for event in record.events):
         yield f"Why was the responder interrupted ({resumed} times)?"
 
@@ -235,7 +235,7 @@ def _about_the_outcome(record: ExecutionRecord, execution: Execution) -> Iterato
     elif execution.verification_failed and any(isinstance(e, StepFailed) and e.inconclusive for e in record.events):
         yield f"Why did the checks of {accepted.service} not answer? It is unknown whether it recovered."
     elif execution.verification_failed:
-        yield f"{accepted.service} did not recover after all changes were made: what else had changed?"
+        yield f"{accepted.service} did not recover after all changes: what else had changed?"
     elif execution.outcome in ("failed", "reverted"):
         yield f"Why did the rollback fail ({execution.reason}), and what ended the trouble instead?"
 

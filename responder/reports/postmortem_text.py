@@ -1,4 +1,4 @@
-"""A post-mortem draft as Markdown, to be edited by people."""
+"""A post-mortem draft as Markdown, for people to edit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _MOST_ALERTS = 20
 
 
 def markdown(postmortem: PostMortem, plot: str | None = None) -> str:
-    """`plot` is where its plot is, as seen from the document."""
+    """`plot`: the path of the plot, relative to the document."""
     return "\n".join(_lines(postmortem, plot)) + "\n"
 
 
 def _lines(postmortem: PostMortem, plot: str | None) -> Iterator[str]:
     yield f"# Post-mortem draft: {cell(postmortem.service)} in {cell(postmortem.environment)}, {cell(postmortem.id)}"
     yield ""
-    yield "> A draft from the responder's journal. The questions at the end are for people."
+    yield "> Draft from the responder's journal. Answer the questions at the end."
     yield ""
     yield "## Summary"
     yield cell(postmortem.summary)
@@ -86,7 +86,7 @@ def _lines(postmortem: PostMortem, plot: str | None) -> Iterator[str]:
     if (left := len(postmortem.alerts) - _MOST_ALERTS) > 0:
         yield f"- and {left} more"
     if not postmortem.alerts:
-        yield "None: a person requested it."
+        yield "None: requested by a person."
     yield ""
     yield "## Left to do"
     yield from _list(postmortem.left_to_do)

@@ -57,7 +57,7 @@ class Window(BaseModel):
 
 
 class Stage(BaseModel):
-    """From one moment to the next."""
+    """The time between two moments."""
 
     name: str
     seconds: float

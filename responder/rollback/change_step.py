@@ -1,4 +1,4 @@
-"""One change: read the resource, write it once, and wait until the outside has converged."""
+"""One change: read the resource, write it once, and wait until it has converged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import NamedTuple
 
 from responder.errors import Drift, Inconclusive, StepFailed
-from responder.rollback.drift import moved_away, require_known
+from responder.rollback.drift import drift_from, require_known
 from responder.rollback.execution import Execution
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change
@@ -17,7 +17,7 @@ _FIRST_PAUSE = 0.02
 
 
 class StepResult(NamedTuple):
-    """What a step did: whether anything was changed, and a note for people."""
+    """The result of a step: whether anything was changed, and a note for people."""
 
     changed: bool
     note: str = ""
@@ -31,8 +31,8 @@ async def apply_change(change: Change, execution: Execution, ports: Ports, *, re
     resource, gateway = change.resource, ports.gateway
     found = await gateway.read(resource)
     if resource.same(found, change.after) and await _has_converged(change, gateway):
-        # After a crash it was most likely this step that put it there.
-        return StepResult(changed=resumed, note="it was there already")
+        # After a crash, most likely this step wrote the value.
+        return StepResult(changed=resumed, note="already in place")
     await require_known(change, found, gateway)
     await gateway.write(resource, change.after, expected=change.before)
     return await _converge(change, execution, ports)
@@ -59,11 +59,11 @@ async def _converge(change: Change, execution: Execution, ports: Ports) -> StepR
 
 
 async def _check(change: Change, gateway: Gateway) -> bool:
-    """Whether it has converged. Raises StepFailed if it never will, and Inconclusive if a check did not answer."""
+    """Whether it has converged. Raises StepFailed if it never will, and Inconclusive without an answer of a check."""
     resource = change.resource
     converged = await gateway.converged(resource, change.after)
     if not converged and not resource.equivalent(found := await gateway.read(resource), change.after):
-        raise await moved_away(change, found, gateway)
+        raise await drift_from(change, found, gateway)
     findings = await asyncio.gather(*map(gateway.holds, change.meanwhile))
     if bad := [finding.reason for finding in findings if finding.answered and not finding.holds]:
         raise StepFailed(f"while the {resource} converged: {'; '.join(bad)}")
@@ -75,7 +75,7 @@ async def _check(change: Change, gateway: Gateway) -> bool:
 
 
 def _late(change: Change, unknown: str) -> StepResult:
-    """The result at the deadline. What was there before a rollback need not become healthy: a revert continues."""
+    """The result at the deadline. A revert continues: the version before the rollback need not be healthy."""
     resource = change.resource
     after, limit = resource.describe(change.after), resource.converge_timeout
     late = f"the {resource} was set to {after} and has not converged within {limit:g}s{unknown}"
@@ -90,4 +90,4 @@ async def _has_converged(change: Change, gateway: Gateway) -> bool:
     except Drift:
         raise
     except StepFailed:
-        return False  # it is written once more, which then reports why it never converges
+        return False  # written again, which then reports why it never converges

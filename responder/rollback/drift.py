@@ -13,15 +13,15 @@ _SOMEONE = "someone else"
 
 
 async def require_in_place(execution: Execution, gateway: Gateway) -> None:
-    """Raises Drift if a resource is not where this execution put it any more."""
+    """Raises Drift if a resource no longer has the value that this execution set."""
     for change in execution.in_place:
         found = await gateway.read(change.resource)
         if not change.resource.equivalent(found, change.after):
-            raise await moved_away(change, found, gateway)
+            raise await drift_from(change, found, gateway)
 
 
 async def require_known(change: Change, found: JsonValue, gateway: Gateway) -> None:
-    """Raises Drift if what was found is neither the value before the change nor the value after it."""
+    """Raises Drift if the found value is neither the value before the change nor the value after it."""
     resource = change.resource
     if resource.equivalent(found, change.before) or resource.equivalent(found, change.after):
         return
@@ -34,8 +34,8 @@ async def require_known(change: Change, found: JsonValue, gateway: Gateway) -> N
     )
 
 
-async def moved_away(change: Change, found: JsonValue, gateway: Gateway) -> Drift:
-    """The error for a resource that was set by this change and has another value now."""
+async def drift_from(change: Change, found: JsonValue, gateway: Gateway) -> Drift:
+    """The error for a resource that this change set and that has another value now."""
     resource = change.resource
     author = await gateway.last_modified_by(resource)
     return Drift(

@@ -1,4 +1,4 @@
-"""The events of one execution on their way to the journal."""
+"""Commits the events of one execution to the journal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from responder.rollback.ports import Record
 class EventLog:
     """Commits events in order, and knows the execution after them.
 
-    What was completed and what starts next go into one commit. A crash between the two would lose nothing: reading the
-    resource shows what was completed.
+    The end of a step and the start of the next one go into one commit. A crash between the two would lose
+    nothing: reading the resource shows whether it was completed.
     """
 
     def __init__(self, record: Record, execution: Execution) -> None:

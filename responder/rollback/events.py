@@ -19,7 +19,7 @@ class _Event(StrictModel):
 
 
 class Accepted(_Event):
-    """The guards allowed it. Everything that a later part needs is here."""
+    """The guards allowed it. Contains everything that later steps need."""
 
     type: Literal["accepted"] = "accepted"
     service: str
@@ -30,24 +30,24 @@ class Accepted(_Event):
     to_version: str
     artifacts: dict[str, str] = Field(
         default_factory=dict
-    )  # of the version to go back to, by platform as in VersionChange
-    from_artifacts: dict[str, str] = Field(default_factory=dict)  # of the version that runs
+    )  # artifacts of the target version, by platform as in VersionChange
+    from_artifacts: dict[str, str] = Field(default_factory=dict)  # of the running version
     also: tuple[VersionChange, ...] = ()  # other services of the environment, rolled back by the same plan
     requested_by: str
     forced: bool = False  # requested by a person, despite cooldown and mode
     reason: str
     on_stop: Literal["revert", "hold"] = "revert"
-    approval_reason: str = ""  # why a person has to approve the plan; empty: nobody has to
+    approval_reason: str = ""  # why a person must approve the plan; empty: no approval required
     alerts: tuple[Alert, ...] = ()
     truncated_alerts: int = 0
-    deployment_id: str = ""  # of the version that runs
+    deployment_id: str = ""  # of the running version
     deployed_at: Timestamp | None = None
     onset_at: Timestamp | None = None
     received_at: Timestamp
 
     @property
     def parts(self) -> tuple[VersionChange, ...]:
-        """Every service that is rolled back; the first is the one that the execution is named after."""
+        """Every service that is rolled back; the execution is named after the first one."""
         own = self.model_dump(include=set(VersionChange.model_fields))
         return (VersionChange(**own), *self.also)
 
@@ -60,14 +60,14 @@ class Planned(_Event):
 
 
 class EvidenceCollected(_Event):
-    """Evidence was kept before the first change, or could not be. Neither stops a rollback."""
+    """Evidence was kept before the first change, or could not be kept. A failure does not stop the rollback."""
 
     type: Literal["evidence_collected"] = "evidence_collected"
     note: str
     location: str = ""  # URL or directory; empty if nothing was kept
     files: int = 0
     bytes: int = 0
-    missing: int = 0  # sources that gave nothing
+    missing: int = 0  # sources without data
     seconds: float = 0.0
 
 
@@ -77,7 +77,7 @@ class ApprovalRequested(_Event):
     type: Literal["approval_requested"] = "approval_requested"
     reason: str
     until: Timestamp
-    renewed: bool = False  # the same plan waits longer, because the trouble continues
+    renewed: bool = False  # the request was renewed, because the trouble continues
 
 
 class Approved(_Event):
@@ -90,14 +90,14 @@ class Approved(_Event):
 
 
 class Resumed(_Event):
-    """Another worker, or the same one after a crash, continues from here."""
+    """Another worker, or the same one after a restart, resumed the execution."""
 
     type: Literal["resumed"] = "resumed"
     worker: str
 
 
 class StepStarted(_Event):
-    """Written before each step. Its key (execution, seq) is the fence: the second of two workers fails here."""
+    """Written before each step. Its key (execution, seq) is the fence: the second of two workers fails to write it."""
 
     type: Literal["step_started"] = "step_started"
     step: int
@@ -105,7 +105,7 @@ class StepStarted(_Event):
 
 
 class StepCompleted(_Event):
-    """The step had its effect, or found it there already."""
+    """The step was completed, or its effect was already in place."""
 
     type: Literal["step_completed"] = "step_completed"
     step: int
@@ -114,7 +114,7 @@ class StepCompleted(_Event):
 
 
 class StepFailed(_Event):
-    """A step failed, or planning did. What was done is reverted; with `freeze` it is left as it is for a person."""
+    """A step failed, or planning did. Completed steps are reverted; with `freeze` they stay until a person acts."""
 
     type: Literal["step_failed"] = "step_failed"
     step: int | None = None  # None: planning failed
@@ -131,19 +131,19 @@ class StopRequested(_Event):
     type: Literal["stop_requested"] = "stop_requested"
     by: str
     reason: str
-    hold: bool = False  # leave what was done as it is, and call a person
+    hold: bool = False  # keep the changes so far, and page
     guard: bool = False  # stopped by a guard or the kill switch: the same alert may open another rollback later
 
 
 class RetriesExhausted(_Event):
-    """It was resumed `limits.max_resumptions` times and never completed."""
+    """It was resumed `limits.max_resumptions` times without completing."""
 
     type: Literal["retries_exhausted"] = "retries_exhausted"
     reason: str
 
 
 class Closed(_Event):
-    """It is over, by itself or by a person."""
+    """It was closed, by itself or by a person."""
 
     type: Literal["closed"] = "closed"
     outcome: Outcome

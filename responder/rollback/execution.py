@@ -29,10 +29,10 @@ from responder.rollback.plan import Change, Gate, Plan, Step, revert_steps
 from responder.rollback.version_change import VersionChange
 
 State = Literal["accepted", "awaiting_approval", "running", "reverting", "stuck", "closed"]
-"""Every state but `closed` locks its service and environment; a person has to close a stuck one."""
+"""Every state but `closed` locks its service and environment; a person must close a stuck one."""
 
 Position = Literal["before", "between", "after"]
-"""Where a service is on its way from one version to the other."""
+"""The position of a service between its two versions."""
 
 
 class Execution(FrozenModel):
@@ -62,7 +62,7 @@ class Execution(FrozenModel):
 
     @property
     def live(self) -> bool:
-        """Whether a worker has something to do for it."""
+        """Whether a worker can continue it."""
         return self.state in ("accepted", "running", "reverting")
 
     def after(self, event: Event) -> Execution:
@@ -132,13 +132,13 @@ class Execution(FrozenModel):
 
     @property
     def has_begun(self) -> bool:
-        """Whether a change that would have to be reverted had an effect, or may have had one before a crash."""
+        """Whether a change that a revert would undo had an effect, or may have had one before a crash."""
         revertible = any(isinstance(step, Change) and not step.one_way for step in self.taken)
         return (self.changed and revertible) or (isinstance(self.current, Change) and not self.current.one_way)
 
     @property
     def progress(self) -> str:
-        """Which version each service is at, if several are rolled back and they differ; else empty."""
+        """The version of each service, if several are rolled back and they differ; else empty."""
         positions, steps = [], iter(self.plan.steps if self.plan else ())
         for part in self.plan.parts if self.plan else ():
             changes = [step for step in islice(steps, part.steps) if isinstance(step, Change) and not step.one_way]
@@ -158,14 +158,14 @@ class Execution(FrozenModel):
 
     @property
     def in_place(self) -> list[Change]:
-        """The last change of each resource so far: the resource must still be where it was put."""
+        """The last change of each resource so far: the resource must still have that value."""
         changes = [step for step in self.taken if isinstance(step, Change) and not step.one_way]
         last = {_key(change): change for change in changes}
         return list(last.values())
 
     @property
     def ending(self) -> Outcome | None:
-        """The outcome, if no step is left and only `Closed` is missing; else None."""
+        """The outcome, if no step is left and only the event `Closed` is missing; else None."""
         if self.todo or (self.plan is None and self.state != "reverting"):
             return None
         if self.state == "running":
@@ -206,7 +206,7 @@ def fold(execution_id: str, events: list[Event]) -> Execution:
     """The execution after these events. Raises ValueError if the first is not `Accepted`."""
     first, *rest = events
     if not isinstance(first, Accepted):
-        raise ValueError(f"execution {execution_id} begins with {first.type}, not accepted")
+        raise ValueError(f"execution {execution_id} starts with {first.type}, not accepted")
     execution = begin(execution_id, first)
     for event in rest:
         execution = execution.after(event)

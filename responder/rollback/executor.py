@@ -1,4 +1,4 @@
-"""Drives an execution from its plan to its outcome, forward and back; it can be resumed after a crash at any line."""
+"""Runs an execution from its plan to its outcome; it can be resumed after a crash at any point."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def _plan(log: EventLog, ports: Ports) -> None:
 
 
 async def _run(log: EventLog, ports: Ports) -> None:
-    """Takes the next step forward, unless somebody asks to stop."""
+    """Takes the next step forward, unless a stop is requested."""
     execution = log.execution
     if execution.approved_by and not execution.steps_started and not await _is_still_approved(log, ports):
         return
@@ -57,7 +57,7 @@ async def _run(log: EventLog, ports: Ports) -> None:
 
 
 async def _is_still_approved(log: EventLog, ports: Ports) -> bool:
-    """Plans once more: an approval is for one plan, and the outside may have changed since. Asks again if it has."""
+    """Plans again: an approval is for one plan. Requests approval again if the plan has changed."""
     approved, by = log.execution.plan, log.execution.approved_by
     plan = await _planned(log, ports)
     if plan is None or approved is None:
@@ -81,7 +81,7 @@ async def _planned(log: EventLog, ports: Ports) -> Plan | None:
 
 
 async def _keep_evidence(log: EventLog, ports: Ports) -> None:
-    """Before an approval too: what a crashing container logged is gone by the time somebody approves."""
+    """Also before an approval: by the time a person approves, the logs of a crashing container may be gone."""
     if log.execution.evidence is None and (evidence := await ports.keep(log.execution)):
         log.add(evidence)
 
@@ -92,7 +92,7 @@ async def _request_approval(log: EventLog, ports: Ports, reason: str) -> None:
 
 
 async def _stop_requested(execution: Execution, ports: Ports) -> StopRequest | None:
-    """Asked before each step forward; the live alert state only before a change. Not once every step is done."""
+    """Checked before each step forward, but not after the last; the live alert state only before a change."""
     if not execution.todo:
         return None
     return await ports.stop_signal.requested(execution, about_to_act=isinstance(execution.todo[0], Change))
@@ -115,7 +115,7 @@ async def _take_step(log: EventLog, ports: Ports) -> None:
     try:
         result = await _perform(step, log.execution, ports, resumed=before.current is not None)
     except Interrupted:
-        return  # the next round asks who it was, and records it
+        return  # the next iteration determines who it was, and records it
     except errors.StepFailed as failure:
         await log.commit(_failed(step, number, failure, ports))
     else:
@@ -123,7 +123,7 @@ async def _take_step(log: EventLog, ports: Ports) -> None:
 
 
 async def _perform(step: Step, execution: Execution, ports: Ports, *, resumed: bool) -> StepResult:
-    """A resumed gate counts the time since it was first started. A change does not: it may be written once more."""
+    """A resumed gate counts the time since its first start. A change does not: it may be written again."""
     if isinstance(step, Change):
         return await apply_change(step, execution, ports, resumed=resumed)
     since = execution.current_since if resumed else None
@@ -148,7 +148,7 @@ async def _close(log: EventLog, ports: Ports) -> None:
     execution = log.execution
     outcome = execution.ending or "failed"
     remains = [mitigation.remains for mitigation in execution.plan.mitigations] if execution.plan else []
-    reason = f"what remains to do: {'; '.join(remains)}" if outcome == "mitigated" else execution.reason
+    reason = f"remaining work: {'; '.join(remains)}" if outcome == "mitigated" else execution.reason
     await log.commit(Closed(at=ports.now(), outcome=outcome, by="responder", reason=reason))
 
 
@@ -157,4 +157,4 @@ HANDLERS: dict[State, Callable[[EventLog, Ports], Awaitable[None]]] = {
     "running": _run,
     "reverting": _take_step,
 }
-"""What happens in each state. In the others nothing is left to do, or a person is needed."""
+"""The action for each state. In all others nothing is left to do, or a person must act."""

@@ -44,7 +44,7 @@ async def wait_for_gate(gate: Gate, execution: Execution, ports: Ports, *, elaps
 
 
 def _timed_out(gate: Gate, reason: str, failing: list[Finding]) -> StepFailed:
-    """What could not be checked says nothing about the versions: then the result is Inconclusive."""
+    """Without an answer the result is Inconclusive: it is no evidence against a version."""
     unknown = bool(failing) and not any(finding.answered for finding in failing)
     return (Inconclusive if unknown else StepFailed)(f'timed out waiting for "{gate}": {reason}')
 

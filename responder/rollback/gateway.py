@@ -1,4 +1,4 @@
-"""The only way to the outside: reads, writes and checks, each with a deadline and retries."""
+"""The only access to external systems: reads, writes and checks, each with a deadline and retries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Gateway:
     """Reads and writes resources, and evaluates checks.
 
     `guard`: called by the clients right before every change. It raises LeaseLost if this process may no longer act, as
-    after a pause longer than its lease. `saw`: called with every finding, for people who watch.
+    after a pause longer than its lease. `saw`: called with every finding, for watchers.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class Gateway:
             await self._insist(f"setting the {resource}", resource, once)
 
     async def converged(self, resource: Resource, value: JsonValue) -> bool:
-        """Whether the outside system has caught up with this value. Raises StepFailed if it never will."""
+        """Whether the external system has converged to this value. Raises StepFailed if it never will."""
 
         async def check(client: Any) -> bool:
             if isinstance(resource, Converges):
                 return await resource.converged(client, value)
             return resource.same(await resource.read(client), value)
 
-        return await self._insist(f"watching the {resource}", resource, check, resource.read_timeout)
+        return await self._insist(f"waiting for the {resource}", resource, check, resource.read_timeout)
 
     async def assist(self, resource: Resource, value: JsonValue) -> None:
-        """Helps the outside system to converge; this may write."""
+        """Helps the external system to converge; this may write."""
         if not isinstance(resource, Assisted):
             return
 
@@ -82,7 +82,7 @@ class Gateway:
             await resource.assist(client, value)
 
         with self._acting():
-            await self._insist(f"following the {resource}", resource, once)
+            await self._insist(f"assisting the {resource}", resource, once)
 
     async def value_of(self, resource: Resource, version: str, artifact: str) -> JsonValue:
         """The value for a version of the service. Raises StepFailed if it is no longer available."""
@@ -105,12 +105,12 @@ class Gateway:
 
     async def ask(self, resource: Resource, question: Callable[[Any], Awaitable[T]]) -> T:
         """The answer of the resource's client, within the resource's timeout. Changes nothing."""
-        return await self._insist(f"looking at the {resource}", resource, question)
+        return await self._insist(f"inspecting the {resource}", resource, question)
 
     async def check_access(self, target: Accessible, *, title: str = "", within: float) -> list[Problem]:
-        """Everything that keeps a rollback from using the target, under that title.
+        """Every problem that prevents a rollback from using the target, under that title.
 
-        `within`: seconds. A target that is unavailable is asked a second time, then reported.
+        `within`: seconds. An unavailable target is tried a second time, then reported.
         """
         try:
             async with asyncio.timeout(within):
@@ -125,7 +125,7 @@ class Gateway:
             return [Problem(title or str(target), str(e))]
 
     async def last_modified_by(self, resource: Resource) -> str:
-        """The author of the last change; empty if unknown, for whatever reason."""
+        """The author of the last change; empty if it cannot be determined."""
         if not isinstance(resource, Attributed):
             return ""
         try:
@@ -134,7 +134,7 @@ class Gateway:
             return ""
 
     async def holds(self, check: GateCheck) -> Finding:
-        """One look, without retries: a gate looks again by itself. A check that does not answer does not hold."""
+        """Evaluates the check once, without retries: a gate repeats it. A check that does not answer does not hold."""
         try:
             client: Any = await self._connections.to(check.client)
             finding: Finding = await check.holds(client)
@@ -144,7 +144,7 @@ class Gateway:
         return finding
 
     async def held_at(self, check: PromqlCheck, at: datetime) -> Finding:
-        """What the check would have found at an earlier time."""
+        """The result of the check at an earlier time."""
         try:
             return await check.holds(await self._connections.to(Prometheus), at)
         except (Unavailable, StepFailed) as e:
@@ -172,4 +172,4 @@ class Gateway:
                         last, pause = str(e), max(self._retry_every, e.retry_after)
                     await asyncio.sleep(pause)
         except TimeoutError:
-            raise Inconclusive(f"{doing} did not succeed within {within:g} s: {last}") from None
+            raise Inconclusive(f"{doing} failed for {within:g} s: {last}") from None

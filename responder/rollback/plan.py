@@ -20,17 +20,15 @@ class Change(StrictModel):
     resource: AnyResource
     before: JsonValue
     after: JsonValue
-    one_way: bool = Field(
-        default=False, description="Is never reverted, and need not be, as a snapshot or an invalidation"
-    )
-    irreversible: str = Field(
-        default="", description="What is lost for good; if anything is, another person has to approve"
-    )
+    one_way: bool = Field(default=False, description="Is never reverted, such as a snapshot or an invalidation")
+    irreversible: str = Field(default="", description="Permanent losses; if there are any, another person must approve")
     meanwhile: tuple[AnyCheck, ...] = Field(
-        default=(), description="Must hold at every look until the resource has converged; else the plan is reverted"
+        default=(), description="Must hold at every check until the resource has converged; else the plan is reverted"
     )
-    every: Duration = Field(default=0.5, gt=0, description="Longest pause between two looks at convergence, in seconds")
-    reverting: bool = Field(default=False, description="Part of a revert: what was there before need not be healthy")
+    every: Duration = Field(
+        default=0.5, gt=0, description="Longest pause between two checks for convergence, in seconds"
+    )
+    reverting: bool = Field(default=False, description="Part of a revert: the restored state need not be healthy")
 
     def inverse(self) -> Change:
         """The change that reverts this one."""
@@ -48,9 +46,9 @@ class Gate(StrictModel):
     kind: Literal["gate"] = "gate"
     name: str
     checks: Annotated[tuple[GateCheck, ...], Field(min_length=1)]
-    hold_for: Duration = Field(default=0.0, description="How long they must hold without a break, in seconds")
+    hold_for: Duration = Field(default=0.0, description="How long they must hold without interruption, in seconds")
     within: Duration = Field(default=60.0, description="Deadline for that, in seconds")
-    every: Duration = Field(default=1.0, gt=0, description="Pause between two looks, in seconds")
+    every: Duration = Field(default=1.0, gt=0, description="Pause between two checks, in seconds")
     otherwise: Literal["revert", "freeze"] = "revert"
 
     def __str__(self) -> str:
@@ -62,14 +60,14 @@ Step = Annotated[Change | Gate, Field(discriminator="kind")]
 
 
 class Mitigation(StrictModel):
-    """What limits the damage of a version that users cannot be made to give up, such as an app on their phones."""
+    """Limits the damage of a version that cannot be removed from users' devices, such as an app."""
 
     service: str = ""  # set by the planner
     platform: str
     blocked_versions: tuple[str, ...] = ()  # clients of these versions must stop
     min_version: str = ""  # clients below it must stop; empty: unchanged
     flags: dict[str, bool] = Field(default_factory=dict)  # kill switches that clients obey
-    remains: str  # what a person has to do
+    remains: str  # what a person must do
 
     def __str__(self) -> str:
         measures = [f"{', '.join(self.blocked_versions)} blocked"] if self.blocked_versions else []
@@ -91,7 +89,7 @@ class StrategyPlan(StrictModel):
 
 
 class ServicePlan(StrictModel):
-    """One service's part of a plan: how many of its steps, after those of the parts before it."""
+    """One service's part of a plan: the number of its steps, which follow those of the earlier parts."""
 
     version: VersionChange
     steps: int
@@ -107,14 +105,14 @@ class Plan(StrictModel):
 
     @property
     def irreversible(self) -> str:
-        """What is lost for good by any of its changes; empty if every change can be reverted."""
+        """Permanent losses of its changes; empty if every change can be reverted."""
         return "; ".join(step.irreversible for step in self.steps if isinstance(step, Change) and step.irreversible)
 
     @property
     def hash(self) -> str:
         """Twelve hex digits that an approval names, so that it is valid for exactly these steps.
 
-        It leaves out the notes and what was reported about platforms: both describe the present and keep changing.
+        It excludes the notes and the reports about platforms: both describe the present and keep changing.
         """
         varying = {"version": {"artifacts", "from_artifacts", "platform_versions"}}
         content = self.model_dump_json(exclude={"notes": True, "parts": {"__all__": varying}})
@@ -122,5 +120,5 @@ class Plan(StrictModel):
 
 
 def revert_steps(taken: tuple[Step, ...]) -> tuple[Step, ...]:
-    """The inverse changes, last step first. A gate needs no reverting."""
+    """The inverse changes, last step first. Gates are not reverted."""
     return tuple(step.inverse() for step in reversed(taken) if isinstance(step, Change) and not step.one_way)

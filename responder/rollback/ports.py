@@ -1,4 +1,4 @@
-"""What an execution needs from outside: the journal, the gateway, the stop signal, the planner, and time."""
+"""The dependencies of an execution: the journal, the gateway, the stop signal, the planner, and time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from responder.rollback.plan import Plan
 
 
 class Record(Protocol):
-    """Where events are committed."""
+    """Commits events."""
 
     async def append(self, execution: Execution, *events: Event) -> Execution:
         """The execution after these events. Raises LeaseLost if another worker wrote first."""
 
 
 class StopRequest(NamedTuple):
-    """Who or what wants a rollback to stop, and why. `guard` as in the event StopRequested."""
+    """Who or what requests a stop, and why. `guard` as in the event StopRequested."""
 
     by: str
     reason: str
@@ -30,13 +30,13 @@ class StopRequest(NamedTuple):
 
 
 class StopSignal(Protocol):
-    """How others stop a rollback: cooperatively, at the next safe point."""
+    """Stops a rollback cooperatively, at its next safe point."""
 
     async def requested(self, execution: Execution, *, about_to_act: bool) -> StopRequest | None:
-        """Who asks to stop, and why; None to continue. `about_to_act`: ask the live alert state as well."""
+        """The stop request; None to continue. `about_to_act`: also check the live alert state."""
 
     async def pause(self, seconds: float) -> None:
-        """Waits, but no longer than until somebody asks to stop."""
+        """Waits, but returns early on a stop request."""
 
 
 async def keep_nothing(execution: Execution) -> EvidenceCollected | None:
@@ -52,12 +52,12 @@ KeepEvidence = Callable[[Execution], Awaitable[EvidenceCollected | None]]
 
 
 class Interrupted(Exception):
-    """Somebody asked to stop while a step was waiting. The executor asks again and records who it was."""
+    """A stop was requested while a step was waiting. The executor determines who it was and records it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """The outside of one execution. The executor itself knows no clock, no journal and no network."""
+    """The dependencies of one execution. The executor itself has no clock, journal or network."""
 
     record: Record
     gateway: Gateway
@@ -69,7 +69,7 @@ class Ports:
     clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()  # monotonic, in seconds
 
     async def pause(self, execution: Execution, seconds: float) -> None:
-        """Waits between two checks. Raises Interrupted if somebody asks to stop; a revert is never interrupted."""
+        """Waits between two checks. Raises Interrupted on a stop request; a revert is never interrupted."""
         await self.stop_signal.pause(seconds)
         if execution.state == "running" and await self.stop_signal.requested(execution, about_to_act=False):
             raise Interrupted

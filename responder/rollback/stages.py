@@ -25,10 +25,10 @@ Stage = Literal[
     "approval_requested",
     "approved",
     "started",
-    "progress",  # a further step; delivered only to channels that update a message in place
+    "progress",  # progress; delivered only to channels that update a message in place
     "reverting",
     "stuck",
-    "escalated",  # nobody reacted to a request for approval or to a stuck rollback
+    "escalated",  # no reaction to a request for approval or to a stuck rollback
     "succeeded",
     "reverted",
     "mitigated",

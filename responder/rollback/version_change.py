@@ -1,4 +1,4 @@
-"""One service on its way from the version that runs to the version that replaces it."""
+"""The change of one service from the running version to the target version."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from foundation.models import StrictModel
 
 
 class VersionChange(StrictModel):
-    """What is rolled back, and between which versions. Both are concrete: they are chosen once, by the decision.
+    """The service and its two versions. Both versions are fixed by the decision.
 
     The keys of the dictionaries are platforms; the empty key stands for the service as a whole.
     """
@@ -25,7 +25,7 @@ class VersionChange(StrictModel):
     platform_versions: dict[str, str] = Field(
         default_factory=dict
     )  # the version that each platform runs, as far as it was reported
-    execution: str = ""  # ID that a rollback leaves as a mark on what it changes
+    execution: str = ""  # ID of the execution, with which a rollback labels its changes
 
     @property
     def artifact(self) -> str:

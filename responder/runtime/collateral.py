@@ -1,4 +1,4 @@
-"""Silences collateral alerts: those that a rollback itself causes, until it is over."""
+"""Silences collateral alerts, which a rollback itself causes, until it is over."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def update_silences(
 
 
 class CollateralSilences:
-    """Keeps the silences up to date. It asks Alertmanager only when the set of live rollbacks changes."""
+    """Keeps the silences up to date. Calls Alertmanager only when the set of live rollbacks changes."""
 
     def __init__(self, journal: Database) -> None:
         self._journal = journal

@@ -16,7 +16,7 @@ from responder.journal.deployments import Deployment
 from responder.journal.outbox import Undelivered
 
 _DENIED_FOR = timedelta(minutes=15)
-"""How long a denial that needs a human is shown: longer than any pause between two alerts, so that it pages once."""
+"""How long a denial that needs a human is exported: longer than any `repeat_interval`, so that it pages once."""
 _MAX_DECISIONS = 10_000
 _STATES = ("accepted", "awaiting_approval", "running", "reverting", "stuck")
 
@@ -122,7 +122,7 @@ class JournalMetrics:
     def _refused(self) -> Metric:
         family = GaugeMetricFamily(
             "responder_rollback_refused",
-            "1 if a guard denied a rollback, the trouble goes on, and a person must take over.",
+            "1 if a guard denied a rollback, the trouble continues, and a person must take over.",
             labels=["service", "environment", "policy", "guard"],
         )
         for row in self._snapshot.denied if self._snapshot else ():

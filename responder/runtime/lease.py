@@ -64,7 +64,7 @@ class Lease:
                 renewed = await self._journal.lease_transaction(executions.renew, self.id, self.seconds)
             except JournalUnavailable as e:
                 say(log, "lease not renewed", level=logging.WARNING, reason=str(e))
-            except Exception:  # a bug must not end what is in progress before the lease has expired
+            except Exception:  # a bug must not end running rollbacks before the lease has expired
                 log.exception("lease not renewed")
                 self._on_error("lease")
             else:

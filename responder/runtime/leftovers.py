@@ -1,4 +1,4 @@
-"""Removes what a stalled replica created for a rollback that another replica has closed meanwhile."""
+"""Removes containers that a stalled replica created for a rollback that another replica has closed."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Metrics:
     def decided(self, decided: Iterable[Decided]) -> None:
         for decision in decided:
             deciding = decision.decision.deciding
-            # A denied manual rollback must not look like an alert on which nobody acts: the person has the answer.
+            # A denied manual rollback must not look like an unhandled alert: the requester has the answer.
             policy = BY_HAND.name if decision.incident.by_name else decision.incident.policy.name
             self.decisions.labels(policy, decision.result, deciding.guard).inc()
             if execution := decision.execution:

@@ -15,7 +15,7 @@ from responder.services import registry
 from responder.services.service import Service
 
 _TRAFFIC_SAMPLES = 10
-"""The number of points in the soak time at which there must have been traffic: traffic at its end says too little."""
+"""Number of points in the soak time that need traffic. Traffic at its end alone proves too little."""
 
 
 async def _due(tx: Transaction, policy_set: PolicySet, now: datetime) -> list[Deployment]:
@@ -62,7 +62,7 @@ async def promote(journal: Database, policy_set: PolicySet, gateway: Gateway, no
         if not all(finding.holds for finding in findings) or not await _had_traffic(service, gateway, now):
             continue
         traffic = ", with traffic" if service.traffic_checks else ""
-        why = f"healthy{traffic} and without trouble for {format_duration(service.soak)}"
+        why = f"healthy{traffic} and without alerts for {format_duration(service.soak)}"
         if await journal.transaction(_promote, deployment, policy_set, why, now):
             promoted.append(deployment)
     return promoted

@@ -149,7 +149,7 @@ class Runner:
     async def _plan(self, execution: Execution) -> Plan:
         accepted, policy_set = execution.accepted, self._policy_set()
         for version in accepted.parts:
-            # It may have waited for its turn or for an approval, and the target may have been marked meanwhile.
+            # It may have been queued or awaited approval, and the target may have been marked meanwhile.
             if problem := await self._journal.read(_target_problem, version):
                 raise StepError(problem)
         return await plan_rollback(
@@ -162,12 +162,12 @@ class Runner:
         )
 
     async def explain_failure(self, execution: Execution, failed: StepFailed) -> StepFailed:
-        """Names other services in trouble. A problem that spreads slowly shows only when the first rollbacks fail."""
+        """Names other services in trouble. Slowly spreading problems are noticed only when the first rollbacks fail."""
         others = await self._journal.read(others_in_trouble, execution, self._policy_set(), failed.at)
         if not others:
             return failed
         named = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
-        why = f"{failed.reason}; alerts request rollbacks of {named} as well: the cause may be a shared one"
+        why = f"{failed.reason}; alerts request rollbacks of {named} as well: they may share a cause"
         return failed.model_copy(update={"reason": why})
 
 
@@ -186,13 +186,13 @@ class _JournalRecord:
 
 
 async def _target_problem(tx: Transaction, version: VersionChange) -> str:
-    """Why the target cannot be used any more; empty if it can."""
+    """Why the target can no longer be used; empty if it can."""
     where = {"service": version.service, "environment": version.environment}
     target = await tx.first("version", **where, version=version.to_version)
     if target and target["status"] in registry.NEVER_A_TARGET:
-        return f"{version.to_version} is {target['status']} by now: {target['reason']}"
+        return f"{version.to_version} is now {target['status']}: {target['reason']}"
     protected = await tx.first("protected_since", **where, target=version.to_version)
-    return f"{protected['version']} is protected by now: {protected['no_rollback']}" if protected else ""
+    return f"{protected['version']} is now protected: {protected['no_rollback']}" if protected else ""
 
 
 async def _release(tx: Transaction, execution_id: str, worker: str) -> None:

@@ -1,4 +1,4 @@
-"""Tells a running execution that a person or a guard wants it to stop."""
+"""Signals a running execution to stop, on request of a person or a guard."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from responder.rollback.execution import Execution
 from responder.rollback.ports import StopRequest
 
 _VALID_FOR = 1.0
-"""Seconds for which an answer from outside holds, so that consecutive changes do not ask for each one."""
+"""Seconds for which live data is reused, so that consecutive changes do not query it each time."""
 
 
 class ExecutionStopSignal:
     """The stop requests for one execution.
 
     They come from the stop file, the kill switch, a person who stops this execution, a silence of its alerts or of the
-    watchdog, and, before the first change, from every guard that looks outside.
+    watchdog, and, before the first change, from every guard with live data.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ExecutionStopSignal:
         self._answered_at: float | None = None
 
     def decided_now(self) -> None:
-        """The guards have just allowed the rollback: the first change can follow without asking them again."""
+        """The guards have just allowed the rollback: the first change can follow without another evaluation."""
         self._answered_at = asyncio.get_running_loop().time()
 
     async def requested(self, execution: Execution, *, about_to_act: bool) -> StopRequest | None:
@@ -48,12 +48,12 @@ class ExecutionStopSignal:
     async def _outside(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
         """After the first change, a resolved alert or a missing answer does not stop the rollback.
 
-        Half a rollback is worse than none and worse than a complete one.
+        Half a rollback is worse than none, and worse than a complete one.
         """
         now = asyncio.get_running_loop().time()
         if self._answered_at is not None and now - self._answered_at < _VALID_FOR:
             return None
-        # A gate before the first change does not count as its start: minutes may have passed in it.
+        # A gate before the first change may take minutes, so it does not count as the start.
         begun = execution.accepted.forced or execution.has_begun
         stop = await (self._silenced(execution, policy_set) if begun else self._denied(execution, policy_set))
         if stop is None:

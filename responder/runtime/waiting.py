@@ -25,10 +25,10 @@ _REVISIT_EVERY = 15.0
 """Seconds between two decisions on an incident whose trouble stays visible: a guard may allow it by now."""
 
 _MAX_INCIDENTS = 200
-"""The number of waiting incidents. In a larger alert storm, the circuit breaker denies all of them anyway."""
+"""Maximum number of waiting incidents. In a larger alert storm, the circuit breaker denies all of them."""
 
 _NOT_REVISITED = ("service_configured", "mode")
-"""Guards whose denial only a new configuration lifts. Then the next repeat of the alert is soon enough."""
+"""Guards whose denial only a new configuration lifts. The next repeat of the alert is soon enough for them."""
 
 
 class Due(NamedTuple):
@@ -54,7 +54,7 @@ class WaitingIncidents:
         self._resolved: set[str] = set()  # incidents that Alertmanager reported as resolved in time
 
     async def due(self) -> Due:
-        """The incidents to decide again now. None if Prometheus does not answer: no data is no trouble."""
+        """The incidents to decide again now. None if Prometheus does not answer: missing data is not trouble."""
         policy_set = self._policy_set()
         waiting = await self._journal.read(_waiting, policy_set, self._journal.now())
         if not waiting:
@@ -120,7 +120,7 @@ async def _waiting(tx: Transaction, policy_set: PolicySet, now: datetime) -> lis
 
 
 def _only_alert_shows_it(incident: Incident, recordings: Recordings) -> bool:
-    """Whether only its alert shows the trouble. The window of that alert may be longer than `resolved_within`."""
+    """Whether only the alert shows the trouble. Its window may be longer than `resolved_within`."""
     return not incident.policy.expression and recordings.of(incident.alerts, incident.service) is None
 
 

@@ -36,10 +36,10 @@ from responder.transport.background import OnError, run_loop
 log = logging.getLogger("responder.worker")
 
 _LONGEST_CLAIM_RETRY = 5.0
-"""Seconds between two claims after a bug, at most: a rollback may be waiting."""
+"""Maximum seconds between two claims after a bug: a rollback may be waiting."""
 
 _LEFTOVERS_EVERY = 60.0
-"""Seconds between two searches for what a replica left behind after it lost its lease."""
+"""Seconds between two searches for leftovers of a replica that lost its lease."""
 
 
 class Worker:
@@ -115,7 +115,7 @@ class Worker:
         while True:
             lease = Lease(self._journal, self._lease_seconds, on_error=self._on_error)
             try:
-                if self._journal.exclusive:  # the lock of the file was free, so earlier holders of a lease are dead
+                if self._journal.exclusive:  # the file lock was free, so earlier lease holders are dead
                     await self._journal.transaction(_end_all_leases)
                 await lease.take()
             except JournalUnavailable as e:
@@ -150,7 +150,7 @@ class Worker:
                 await self._journal.lease_transaction(_end_lease, self._lease.id)
 
     def _loops(self, lease: Lease) -> Iterator[Coroutine[Any, Any, None]]:
-        """Each in its own task: a slow answer or a bug in one does not affect the others."""
+        """Runs each in its own task: a slow answer or a bug in one does not affect the others."""
         poll, on_error = self._poll, self._on_error
         claim = partial(self._claim, lease)
         revisit = partial(self._revisit, WaitingIncidents(self._journal, self._policy_set, self._connections))
@@ -188,7 +188,7 @@ class Worker:
             if resumptions:
                 say(log, "execution resumed", execution=execution.id, times=resumptions, state=execution.state)
             if resumptions > self._max_resumptions:
-                why = f"it was resumed {resumptions} times and did not end"
+                why = f"it was resumed {resumptions} times and did not complete"
                 await self._runner.append(lease, execution, RetriesExhausted(at=self._journal.now(), reason=why))
             else:
                 self._runner.start(execution, lease)
@@ -196,9 +196,9 @@ class Worker:
             raise ValueError(f"this version cannot read execution {execution_id}: upgrade this replica") from error
 
     async def _expire(self) -> None:
-        """Cancels plans that a person stopped, or that nobody approved in time and whose trouble is over.
+        """Cancels plans that a person stopped, or that were not approved in time and whose trouble is over.
 
-        If the trouble goes on, the request is renewed without another notification.
+        If the trouble continues, the request is renewed without another notification.
         """
         now, policy_set = self._journal.now(), self._policy_set()
         for execution in await self._journal.read(_awaiting_approval):
@@ -212,7 +212,7 @@ class Worker:
                 await self._runner.append(None, execution, *events)
 
     async def _revisit(self, waiting: WaitingIncidents) -> None:
-        """Decides anew about denied incidents whose trouble is visible, and about alerts that were never resolved."""
+        """Decides again on denied incidents whose trouble is visible, and on alerts that never resolved."""
         due = await waiting.due()
         for incidents, trouble_visible in ((due.visible, True), (due.unresolved, False)):
             if incidents:

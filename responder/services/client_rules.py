@@ -1,4 +1,4 @@
-"""How the rules that apps on devices read are changed: by a person, or as the mitigation of a rollback."""
+"""Changes the rules that apps on devices read: by a person, or as the mitigation of a rollback."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RuleChange(FrozenModel):
 
     def apply(self, rules: Rules) -> Rules:
         """The rules after this change; the same rules if it changes nothing."""
-        # Versions in the order in which they were blocked, flags by name: the document must not change by itself.
+        # A stable order, so that the document does not change by itself: versions as blocked, flags by name.
         blocked = dict.fromkeys((*rules.blocked_versions, *self.block))
         flags = {**rules.flags, **self.flags}
         after = Rules(
@@ -37,9 +37,9 @@ class RuleChange(FrozenModel):
 
 
 def mitigation_change(rules: Rules, mitigation: Mitigation, execution: str) -> tuple[RuleChange, str]:
-    """The rule change for a mitigation, and its reason. It only tightens the rules: people relax them.
+    """The rule change for a mitigation, and its reason. It only tightens the rules; only people relax them.
 
-    A minimum version is only raised, so a version that is not known to be newer leaves it as it is.
+    A minimum version is only raised: a version that is not known to be newer leaves it unchanged.
     """
     current, reason = rules.min_version, f"mitigated by {execution}"
     raised = mitigation.min_version or None

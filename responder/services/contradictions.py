@@ -1,4 +1,4 @@
-"""Mistakes in the services of a configuration that no service can see alone."""
+"""Mistakes across the services of a configuration."""
 
 from __future__ import annotations
 

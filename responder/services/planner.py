@@ -1,4 +1,4 @@
-"""The plan for one service or several, in dependency order, with the verification that no strategy can leave out."""
+"""The plan for one or more services in dependency order, ending with the verification."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from responder.services.service import Service
 
 @dataclass(frozen=True, kw_only=True)
 class Planning:
-    """How to plan: which services there are, in which order they are rolled back, and how that is verified."""
+    """Planning parameters: the services, their order, and the verification."""
 
     services: Mapping[str, Service]  # by name, all of one environment
     hold_for: float  # seconds that every check must hold
     within: float  # seconds after the last change
-    trouble: TroubleCheck | None = None  # what opened the rollback; it must be gone at the end
+    trouble: TroubleCheck | None = None  # what opened the rollback; must be resolved at the end
     needs: Callable[[Service], Sequence[Service]] = lambda service: ()  # direct and indirect dependencies
     order: Sequence[str] = ()  # names of services; empty: by dependency
     because: str = ""  # the reason for that order
@@ -29,7 +29,7 @@ class Planning:
 async def plan(versions: Sequence[VersionChange], gateway: Gateway, planning: Planning) -> Plan:
     """The steps for all services, one service after the other, and the verification of all. Changes nothing.
 
-    Raises StepFailed if a strategy finds no way; with several services the message names the service.
+    Raises StepFailed if a strategy has no plan; with several services the message names the service.
     """
     ordered, because = _ordered(versions, planning)
     several = len(ordered) > 1
@@ -39,7 +39,7 @@ async def plan(versions: Sequence[VersionChange], gateway: Gateway, planning: Pl
         try:
             made[version.service] = await planning.services[version.service].plan(gateway, version)
         except StepFailed as failure:
-            failure.args = (f"{prefixes[version.service]}{failure}",)  # its type stays: drift is handled differently
+            failure.args = (f"{prefixes[version.service]}{failure}",)  # keeps its type: drift is handled differently
             raise
     notes = [f"{prefixes[name]}{note}" for name, strategy_plan in made.items() for note in strategy_plan.notes]
     if several:

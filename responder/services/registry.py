@@ -115,7 +115,7 @@ async def mark(
 
 
 async def promote(tx: Transaction, deployment: Deployment, why: str, at: datetime) -> bool:
-    """Makes a candidate good. Returns False if it is no candidate any more."""
+    """Makes a candidate good. Returns False if it is no longer a candidate."""
     where = {"service": deployment.service, "environment": deployment.environment, "version": deployment.version}
     try:
         await _mark(tx, where, status="good", reason=why, at=at, by="responder", expected="candidate")
@@ -128,7 +128,7 @@ async def promote(tx: Transaction, deployment: Deployment, why: str, at: datetim
 async def mark_no_rollback(
     tx: Transaction, service: str, environment: str, version: str, why: str, at: datetime, by: str
 ) -> None:
-    """Protects a version: no rollback goes past it, for example because it has a security fix.
+    """Protects a version: no rollback goes past it, such as a security fix.
 
     An empty reason removes the protection. Raises Unknown if no deployment of the version was reported.
     """

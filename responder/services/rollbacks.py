@@ -34,7 +34,7 @@ class Consequences(NamedTuple):
     restored: tuple[tuple[Deployment, str], ...] = ()  # deployments that the rollback made, and the version before each
     mitigations: tuple[Mitigation, ...] = ()
     releases_alerts: bool = False  # the alerts that opened it may open another one
-    holds_services: bool = False  # nobody else decides about its services until the transaction ends
+    holds_services: bool = False  # no other decision about its services until the transaction ends
 
     def mitigated(self, service: str) -> set[tuple[str, str]]:
         """The (service, platform) pairs that could not be reverted. `service` is the default of a mitigation."""
@@ -76,7 +76,7 @@ def _of_success(execution: Execution, event: Closed) -> Consequences:
 
 
 def _suspects(execution: Execution, event: StepFailed | RetriesExhausted) -> list[VersionMark]:
-    """Both versions, if the services did not recover. Drift and unanswered checks say nothing about a version."""
+    """Both versions, if the services did not recover. Drift and unanswered checks are no evidence against a version."""
     inconclusive = isinstance(event, StepFailed) and (event.drift or event.inconclusive)
     if not execution.verification_failed or inconclusive:
         return []
@@ -116,7 +116,7 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
         await _follow(tx, execution, event)
         if stage_of(event, execution):
             notable = (execution, event)
-    if notable:  # of several events, only the last one: where the execution stands now
+    if notable:  # of several events, only the last one, which is the current state
         await _notify(tx, *notable)
     await executions.update(tx, execution, worker, acted_at=acted_at)
     return execution

@@ -1,4 +1,4 @@
-"""A service: what has versions in one environment, how it is rolled back, and when it is healthy."""
+"""A service: its versions in one environment, how it is rolled back, and when it is healthy."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ class Service(StrictModel):
     def _each_strategy_once(self) -> Service:
         names = [strategy.strategy for strategy in self._strategies]
         if len(set(names)) < len(names):
-            raise ValueError("alternatives: a strategy is configured twice; requests name it, so configure each once")
+            raise ValueError("alternatives: a strategy is configured twice; configure each once")
         return self
 
     @model_validator(mode="after")
     def _knows_the_namespace_of_its_pods(self) -> Service:
         for i, source in enumerate(self.logs):
             if isinstance(source, PodLogs) and source.kubernetes.namespace is None and self._namespace is None:
-                raise ValueError(f"logs[{i}].kubernetes.namespace is missing, and the rollback names none either")
+                raise ValueError(f"logs[{i}].kubernetes.namespace is missing, and the rollback has none either")
         return self
 
     @property

@@ -26,7 +26,7 @@ _MOST_BLOCKED = 1000
 _PLATFORM: TypeAdapter[str] = TypeAdapter(Name)
 _GONE = ("bad", "retired")
 _MOST_CANDIDATES = 50
-"""Good versions to search for one that is not blocked."""
+"""Number of good versions that are searched for one that is not blocked."""
 
 
 _Named = Annotated[Version, Field(min_length=1)]

@@ -24,7 +24,7 @@ _SHOWN = (
 
 
 class Evidence(Handlers):
-    """Shows manifests from the journal, and files from the store of evidence."""
+    """Shows manifests from the journal, and files from the evidence store."""
 
     def __init__(self, journal: Database, collector: Callable[[], EvidenceCollector | None]) -> None:
         self._journal, self._collector = journal, collector

@@ -60,7 +60,7 @@ class Receiver(Handlers):
         self._metrics.webhooks.labels("invalid").inc()
 
     async def post(self, request: web.Request) -> web.Response:
-        """`POST /api/v1/alerts`: 202 also if everything was denied, because the decisions are on record."""
+        """`POST /api/v1/alerts`: 202 even if everything was denied, because the decisions are recorded."""
         outcome = "failed"
         if self._concurrent >= MOST_AT_ONCE:
             self._metrics.webhooks.labels("overloaded").inc()

@@ -26,7 +26,7 @@ from responder.web.http.routes import EXECUTION, Handlers, Route, get
 _DAY = timedelta(days=1)
 
 _AT_ONCE = 4
-"""Concurrent health reports. Each queries all services, which must not become a load."""
+"""Concurrent health reports. Each queries all services, so their number is limited."""
 
 
 class Reports(Handlers):
@@ -101,7 +101,7 @@ class Reports(Handlers):
         return answer(made.model_dump(mode="json"))
 
     async def plot(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/executions/{id}/plot`: the series that the rollback was decided on, as SVG."""
+        """`GET /api/v1/executions/{id}/plot`: the decisive series of the rollback, as SVG."""
         known = await self._journal.read(_permitted_record, request, request.match_info["id"])
         made = postmortem.make_postmortem(known)
         try:

@@ -72,7 +72,7 @@ class Status(Handlers):
         )
 
     async def healthy(self, request: web.Request) -> web.Response:
-        """`GET /-/healthy`: the process runs. A restart does not repair a broken journal."""
+        """`GET /-/healthy`: 200 while the process runs. A restart does not repair a broken journal."""
         return web.Response(text="healthy\n")
 
     async def ready(self, request: web.Request) -> web.Response:

@@ -71,7 +71,9 @@ def test_each_file_with_a_placeholder_is_rejected(name: str, tmp_path: Path) -> 
     file.write_text("sesame-open-yourself\n")
     assert accepts(value) == value
     file.write_text("$SESAME\n")
-    with pytest.raises(ValidationError, match=f"{file} holds an unexpanded reference: write the secret itself into it"):
+    with pytest.raises(
+        ValidationError, match=f"{file} holds an unexpanded reference: replace it with the secret itself"
+    ):
         accepts(value)
 
 

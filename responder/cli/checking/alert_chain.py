@@ -18,15 +18,15 @@ _OURS = ("/api/v1/alerts", "/api/v2/alerts")
 
 
 def unmatched_rules(groups: Iterable[Any], policies: Sequence[Policy]) -> Iterator[Problem]:
-    """The alerting rules that offer a rollback and that no policy can match."""
+    """Alerting rules that offer a rollback but can match no policy."""
     for where, _, labels in _offering(groups):
         if not any(policy.actions and _may_match(policy.match, labels) for policy in policies):
-            fix = "match it with a policy, as by match: ['rollback=\"true\"'], or remove the label"
+            fix = "add a policy that matches it, such as match: ['rollback=\"true\"'], or remove the label"
             yield Problem(where, 'has the label rollback="true", and no policy matches it', fix)
 
 
 def unrecorded_rules(groups: Sequence[Any], policies: Sequence[Policy]) -> Iterator[Problem]:
-    """The alerting rules that offer a rollback, but whose current trouble is not recorded."""
+    """Alerting rules that offer a rollback but do not record the current trouble."""
     rules = [rule for group in groups for rule in group.get("rules", ()) if rule.get("name") in (NOW, EVALUATED)]
     recorded = {(rule["name"], rule.get("labels", {}).get("alertname")) for rule in rules}
     for where, rule, labels in _offering(groups):
@@ -34,13 +34,13 @@ def unrecorded_rules(groups: Sequence[Any], policies: Sequence[Policy]) -> Itera
         missing = [name for name in (NOW, EVALUATED) if (name, labels["alertname"]) not in recorded]
         if not missing or policy is None or policy.roll_back is None or policy.force:
             continue
-        # With one of the two, or the long window recorded, the responder relies on recordings and never acts.
+        # With only one of the two, or with the long window recorded, the responder relies on recordings and never acts.
         if len(missing) == 1 or "service_environment:trouble{" in str(rule.get("query", "")):
-            finding = f"has no recording {' and '.join(missing)} beside it"
+            finding = f"has no recording rule {' and '.join(missing)}"
             yield Problem(where, finding, "load the alert rules of this release")
         elif not policy.expression:
-            finding = f"nothing but its window shows its trouble, and policy {policy.name} has no `expression`"
-            fix = "add one with a short window; until then it acts only while a health or traffic check fails"
+            finding = f"only its window shows the trouble, and policy {policy.name} has no `expression`"
+            fix = "add one with a short window; until then the policy acts only while a health or traffic check fails"
             yield Problem(where, finding, fix)
 
 

@@ -17,13 +17,13 @@ from responder.cli.display.terminal import console
 from responder.errors import ConfigError
 
 _AS_ROOT = (
-    "root can write and run files that the user of the service cannot: check as that user, such as with "
+    "root can write and run files that the service user cannot: run the check as that user, for example "
     "sudo -u responder responder check --live"
 )
 
 
 async def check(file: Path, *, live: bool, output: str) -> int:
-    """Exit code 0 if nothing is wrong, 2 if the file has mistakes, 1 if a rollback could not use what it names."""
+    """Exit code 0 without problems, 1 if a rollback could not use a configured target, 2 if the file has mistakes."""
     try:
         config = load(file)
         _check_state(config)
@@ -67,7 +67,7 @@ def _print(file: Path, config: Config, found: list[tuple[str, Found]], hints: li
 
 
 def _check_state(config: Config) -> None:
-    """Raises ConfigError if the directory of a SQLite journal is not writable. A running responder is not disturbed."""
+    """Raises ConfigError if the directory of a SQLite journal is not writable. A running responder is not affected."""
     if config.state.startswith("sqlite:///"):
         file = Path(config.state.removeprefix("sqlite://"))
         nearest = next(p for p in (file.parent, *file.parents) if p.exists())

@@ -34,7 +34,7 @@ from responder.transport.daemon_threads import DaemonThreads
 Path = tuple[int | str, ...]
 _WITHIN = 15.0
 _LONGEST = 30.0
-"""Seconds for one target. A resource with many requests, such as an app store, needs more than one request does."""
+"""Timeout for one target, in seconds. Resources that need several requests, such as app stores, need more."""
 
 _AT_ONCE = 64
 
@@ -142,7 +142,7 @@ def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:
 
 
 def _title(part: Any) -> str:
-    """Its name, or what it asks: a check's whole model is not for people."""
+    """The name of a target, or the query of a check."""
     if not isinstance(part, Check):
         return str(part)
     named = ("name", *type(part).model_fields)
@@ -158,7 +158,7 @@ async def _prometheus(config: Config, connections: Connections) -> list[Problem]
 
 
 async def _alertmanager(config: Config, connections: Connections) -> list[Problem]:
-    """Checks every peer. A rollback needs only one answer, so it would not notice that others are missing."""
+    """Checks every peer. A rollback needs only one answer, so it would not notice missing peers."""
     found = []
     acting = any(policy.actions for policy in config.policies)
     for url, loaded in (await (await connections.to(Alertmanager)).configurations()).items():

@@ -15,7 +15,7 @@ from responder.notify.channel import redact
 
 
 async def test_notification(file: Path, name: str) -> int:
-    """Sends one notification that says it is a test, without routing. Exit code 1 if it is not delivered."""
+    """Sends one notification marked as a test, without routing. Exit code 1 if it is not delivered."""
     config = load(file)
     channels = config.notify.channels
     if name not in channels:
@@ -24,7 +24,7 @@ async def test_notification(file: Path, name: str) -> int:
     channel = settings.open()
     notification = Notification(
         subject=f"test-{now:%Y%m%d-%H%M%S}", occasion="0", stage="alert", at=now, accepted_at=now, service="",
-        environment="", policy="(none)", reason="a test of this channel", happened="Nothing has happened.",
+        environment="", policy="(none)", reason="a test of this channel", happened="No action required.",
     )  # fmt: skip
     try:
         async with asyncio.timeout(settings.timeout):

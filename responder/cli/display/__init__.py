@@ -1,1 +1,1 @@
-"""How results look in a terminal."""
+"""Formats results for a terminal."""

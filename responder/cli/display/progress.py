@@ -24,7 +24,7 @@ _MARKS = {
     "skipped": ("-", "dim"),
 }
 _MOST_LINES = 12
-"""Lines for steps. A terminal cuts off the end of a longer picture, where the current step is."""
+"""Maximum lines for steps. A terminal cuts off the end of a longer picture, where the current step is."""
 
 
 @dataclass
@@ -148,7 +148,7 @@ class Progress:
             parts.append(Text(f"responder approve {self.execution} --plan {self.plan_hash}", style="yellow"))
         if self.state == "stuck":
             parts.append(
-                Text(f'a person is needed; then: responder close {self.execution} --reason "…"', style="yellow")
+                Text(f'manual action required; then: responder close {self.execution} --reason "…"', style="yellow")
             )
         return Group(*parts)
 

@@ -21,7 +21,7 @@ def status(body: dict[str, Any]) -> RenderableType:
         armed = Text.assemble(armed, "; health: ", word(body["health_status"]))
     parts: list[RenderableType] = [armed]
     for key, title in (
-        ("stuck", "Stuck: needs a person"),
+        ("stuck", "Stuck: manual action required"),
         ("waiting_for_approval", "Awaiting approval"),
         ("active", "Running"),
     ):
@@ -56,7 +56,7 @@ def status(body: dict[str, Any]) -> RenderableType:
             )
             parts.append(Text(clean(warning), style="yellow"))
     if body["policies"]:
-        columns = ("policy", "mode", "would have acted (observe)", "last time")
+        columns = ("policy", "mode", "would have acted (observe mode)", "last time")
         policy_rows = (
             (p["name"], p["mode"], p["would_have_acted"] or "", clock(p["last_at"])) for p in body["policies"]
         )

@@ -1,4 +1,4 @@
-"""How every answer looks in a terminal: words in color, times, tables, and text without control characters."""
+"""Formats answers for a terminal: colors, times, tables, and text without control characters."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def _plain(text: Any) -> str:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
-    """A table without borders; a cell that is no Text is cleaned."""
+    """A table without borders; control characters in plain cells are removed."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold", no_wrap=column == "id")  # an ID is copied: keep it in one line
+        made.add_column(column, overflow="fold", no_wrap=column == "id")  # an ID is copied: keep it on one line
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else _plain(cell) for cell in row))
     return made

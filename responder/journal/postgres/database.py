@@ -42,7 +42,7 @@ WHERE datname = current_database() AND usename = current_user
   AND state_change < clock_timestamp() - make_interval(secs => $1)
 """
 _SLOW_MEASUREMENT = 0.5
-"""Seconds. A slower round trip says too little about the difference between the clocks."""
+"""Maximum round trip, in seconds, to measure the clock difference."""
 
 
 def _boottime() -> float:
@@ -182,7 +182,7 @@ class PostgresJournal:
         return await self._run(self._pool, begin, lambda tx: act(tx, *args, **kwargs))
 
     async def _run(self, pool: Any, begin: str, act: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Runs a transaction, and again after a conflict or on a connection that was dead before."""
+        """Runs a transaction, and repeats it after a conflict or on a dead connection."""
         if self._not_ready:
             raise JournalUnavailable(f"the journal cannot be used: {self._not_ready}")
         until = _boottime() + self._timeouts.budget
@@ -211,7 +211,7 @@ class PostgresJournal:
         except BaseException as e:
             await undo(connection, e)
             if begun and isinstance(e, DriverError) and e.kind == "connection":
-                raise e.translated() from e.cause  # a process that stalled must not act on outdated reads
+                raise e.translated() from e.cause  # a stalled process must not act on outdated reads
             raise
         finally:
             await self._release(pool, connection)
@@ -243,7 +243,7 @@ class PostgresJournal:
                 try:
                     await ask(_init(self._timeouts), connection)
                     await ask(connection.add_listener, _CHANNEL, lambda *_: self._broadcast.notify())
-                    self._broadcast.notify()  # there may have been notifications before
+                    self._broadcast.notify()  # notifications may have been missed
                     while not lost.is_set():
                         await self._measure(connection)
                         await self._end_stalled(connection)

@@ -8,9 +8,9 @@ from responder.errors import ConfigError
 from responder.journal.database import load_migrations
 from responder.journal.postgres.sessions import ask
 
-_MIGRATING = 0x726F6C6C  # the key of the advisory lock: an arbitrary number that others are unlikely to use, 'roll'
+_MIGRATING = 0x726F6C6C  # the key of the advisory lock: an arbitrary number, 'roll' in ASCII
 _MIGRATES_WITHIN = 300.0
-"""Seconds for one statement of a migration. On a long history, an index takes longer than other statements may."""
+"""Timeout of one migration statement, in seconds. Building an index on a long history takes time."""
 _VIEWS = (
     "rollback_history",
     "rollback_parts",

@@ -17,12 +17,12 @@ T = TypeVar("T")
 _CANCELED, _STALLED = "57014", "25P03"
 
 Kind = Literal["conflict", "connection", "other"]
-"""conflict: with another session; connection: the session is lost; other: a retry would not help."""
+"""conflict: with another session; connection: the session is lost; other: a retry does not help."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Timeouts of one session in seconds. All are shorter than the lease, so a stalled replica delays no other.
+    """Timeouts of one session in seconds. All are shorter than the lease, so a stalled replica does not delay others.
 
     A session that waits for a lock gives up before the stalled session that holds it is ended. So the sessions of a
     stalled replica never get that lock one after the other.
@@ -32,9 +32,9 @@ class Timeouts:
     idle: float
     statement: float
     connect: float
-    client: float  # the driver waits so long for an answer, if the network is silent
-    network: float  # the connection ends after so long without an acknowledgment
-    budget: float  # a transaction is not retried after so long
+    client: float  # how long the driver waits for an answer
+    network: float  # time without an acknowledgment after which the connection ends
+    budget: float  # time after which a transaction is not retried
 
     @classmethod
     def of(cls, lease: float) -> Timeouts:
@@ -66,7 +66,7 @@ class Timeouts:
         }
 
     def watch_network(self, connection: Any) -> None:
-        """Ends the connection from this side as well if the server does not answer."""
+        """Also ends the connection from this side if the server does not answer."""
         found = connection._transport.get_extra_info("socket")
         if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
             return
@@ -97,7 +97,7 @@ class DriverError(Exception):
 
     @property
     def kind(self) -> Kind:
-        """Whether and why a retry could succeed."""
+        """The kind of error, which tells whether a retry can succeed."""
         if self._sqlstate[:2] in ("40", "55"):
             return "conflict"
         # A process that stalled inside the transaction must not repeat it: its reads are outdated.
@@ -108,7 +108,7 @@ class DriverError(Exception):
 
     @property
     def is_configuration(self) -> bool:
-        """Whether only a change of the configuration or of the database roles can fix it."""
+        """Whether only a change of the configuration or of database roles can fix it."""
         wrong = (ssl.SSLError, ValueError)
         return isinstance(self.cause, wrong) or self._sqlstate[:2] in ("28", "3D", "42", "0A", "F0")
 

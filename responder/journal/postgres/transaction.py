@@ -84,5 +84,5 @@ async def undo(connection: Any, error: BaseException) -> None:
 
 
 def terminate(connection: Any) -> None:
-    with contextlib.suppress(asyncpg.InterfaceError):  # the pool may know already that it is closed
+    with contextlib.suppress(asyncpg.InterfaceError):  # the pool may already have closed it
         connection.terminate()

@@ -29,7 +29,7 @@ def _bound(value: Any) -> Any:
 
 
 class _DatabaseFailed(JournalUnavailable):
-    """The database failed, not a single statement: the entire batch is lost."""
+    """The database failed as a whole, so the entire batch is lost."""
 
 
 def _translated(error: Exception) -> Invalid | JournalUnavailable:
@@ -43,7 +43,7 @@ def _translated(error: Exception) -> Invalid | JournalUnavailable:
 
 
 class _Transaction:
-    """Runs each statement immediately, and never suspends."""
+    """Runs each statement immediately, without suspending."""
 
     def __init__(self, connection: sqlite3.Connection, statements: dict[str, str]) -> None:
         self._connection = connection
@@ -93,7 +93,7 @@ _Answer = tuple[Any, Exception | None]
 
 
 class SqliteReader:
-    """A connection with its own thread, so that a long history does not block the event loop."""
+    """A connection with its own thread, so that long reads do not block the event loop."""
 
     def __init__(self, file: Path, statements: dict[str, str]) -> None:
         self._statements = statements

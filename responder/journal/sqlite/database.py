@@ -29,7 +29,7 @@ P = ParamSpec("P")
 
 
 class Sqlite:
-    """One file, open in exactly one process. The command line uses HTTP instead of opening it a second time."""
+    """One file, open in exactly one process. The command line uses HTTP instead."""
 
     exclusive = True
 
@@ -51,7 +51,7 @@ class Sqlite:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.close()
-                problem = "is in use by another responder: stop it, or share a PostgreSQL instead"
+                problem = "is in use by another responder: stop it, or use PostgreSQL for several replicas"
                 raise ConfigError([f"state: {file} {problem}"]) from None
             try:
                 make_private(file)

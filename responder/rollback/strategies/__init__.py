@@ -1,4 +1,4 @@
-"""Strategies, by name: how one service is rolled back. To add one, write its module and add one line here.
+"""Strategies by name. To add one, write its module and add one line here.
 
 Other distributions add entry points of the group `rollback_responder.strategies`. It may import `backends` and below.
 """
@@ -28,7 +28,7 @@ STRATEGIES: Registry[Strategy] = Registry(
     },
 )
 AnyStrategy = Annotated[Strategy, STRATEGIES]
-"""A strategy in a configuration, by the value of its key `strategy`."""
+"""A strategy in a configuration, selected by its key `strategy`."""
 
 
 def checks_of(model: BaseModel) -> Iterator[Check]:
@@ -42,7 +42,7 @@ def resources_of(model: BaseModel) -> Iterator[Resource[Any]]:
 
 
 def _values(value: Any) -> Iterator[Any]:
-    """The value, and what is inside of models, lists and mappings. Resources and checks are not searched."""
+    """The value and all nested values of models, lists and mappings. Does not descend into resources and checks."""
     yield value
     if isinstance(value, Resource | Check):
         return

@@ -1,4 +1,4 @@
-"""Switches traffic back to the other color, and leaves the failed color as it is for study."""
+"""Switches traffic back to the other color, and keeps the failed color for analysis."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class BlueGreen(Strategy):
         found: list[Problem] = []
         live = await gateway.read(self.pointer)
         if live not in ("blue", "green"):
-            fix = "let it name the color that has the traffic"
+            fix = "set it to the color that has the traffic"
             found.append(Problem(str(self.pointer), f"names {live!r}, neither blue nor green", fix))
         for color in (self.colors.blue, self.colors.green):
             if color.docker is not None:
@@ -118,7 +118,7 @@ class BlueGreen(Strategy):
             case "green":
                 idle, serving, color = "blue", self.colors.green, self.colors.blue
             case _:
-                raise StepFailed(f"the {pointer} names {live!r}, neither blue nor green; nothing was touched")
+                raise StepFailed(f"the {pointer} names {live!r}, neither blue nor green; nothing was changed")
         await _serves(gateway, serving, version)
         await gateway.ask(pointer, lambda c: pointer.preflight(c, idle))
         if serving.kubernetes is not None and color.kubernetes is not None:
@@ -134,7 +134,7 @@ class BlueGreen(Strategy):
             (changes,) = work.changes(len(work.resources))
             notes = work.notes
             if serving.docker and (now := len(await each_container(gateway, serving.docker))) > len(numbers):
-                notes = (*notes, f"{live} has {now} containers and {idle} only {len(numbers)}: none are added")
+                notes = (*notes, f"{live} has {now} containers and {idle} only {len(numbers)}: the strategy adds none")
             return StrategyPlan(steps=(*changes, before, switch, after, *work.last), notes=notes)
         to, notes = await value_of(gateway, color.chosen, version)
         notes = (*color.unfollowed, *notes)
@@ -143,7 +143,7 @@ class BlueGreen(Strategy):
         return StrategyPlan(steps=(first, before, switch, after), notes=notes)
 
     def gates(self, idle: str, checks: tuple[AnyCheck, ...]) -> tuple[Gate, Gate]:
-        names = f"{idle} is ready before it gets traffic", f"{idle} is ready with the traffic"
+        names = f"{idle} is ready before the switch", f"{idle} is ready with traffic"
         before, after = (
             Gate(name=name, checks=checks, hold_for=self.ready_for, within=self.ready_within) for name in names
         )
@@ -186,7 +186,7 @@ class _InKubernetes:
         return StrategyPlan(steps=(*steps, *left), notes=(*piece.notes, *held, *notes))
 
     async def _require_no_rollout(self, gateway: Gateway, piece: Workpiece) -> None:
-        """Raises StepFailed if somebody is rolling another version out to the idle color."""
+        """Raises StepFailed if another version is being rolled out to the idle color."""
         found: Any = await gateway.ask(piece.template, piece.template.object)
         pods = await gateway.ask(piece.template, lambda kube: piece.template.pods(kube, found))
         # A condition about an earlier revision says nothing about this one.
@@ -195,12 +195,12 @@ class _InKubernetes:
         under_way = under_way and not any(map(trouble_of, pods))
         if under_way and (waits := unfinished(found)):
             image = main_image(found["spec"]["template"], piece.template.container)
-            raise StepFailed(f"somebody is rolling {image} out to {self.idle}, {piece.template.what}: {waits}")
+            raise StepFailed(f"{image} is being rolled out to {self.idle}, {piece.template.what}: {waits}")
 
     async def _scaled_up(
         self, gateway: Gateway, piece: Workpiece, desired: int
     ) -> tuple[int, tuple[Change, ...], tuple[str, ...]]:
-        """As many replicas as the other color has now, and no more than the autoscaler allows."""
+        """As many replicas as the other color has now, limited by the autoscaler."""
         resource = Replicas(**self.good.where, mark=piece.template.mark, within=self.good.within)
         changes: list[Change] = []
         notes: tuple[str, ...] = ()
@@ -235,7 +235,7 @@ class _InKubernetes:
         changes: list[Change] = []
         notes: list[str] = []
         kept = KeptPods(**self.failed.where, count=max(self.strategy.keep_pods, 1))
-        # What is only for study must not make a good rollback fail.
+        # Keeping pods for analysis must not fail a rollback.
         if self.strategy.keep_pods and not await gateway.ask(
             kept, lambda kube: kube.may("patch", "Pod", kept.namespace)
         ):

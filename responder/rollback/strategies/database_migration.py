@@ -156,7 +156,7 @@ class DatabaseMigration(Strategy):
         return "; ".join(dict.fromkeys(reasons)) or always
 
     async def _notes(self, schemas: Schemas, resource: SchemaRevision, migration: MigrationPlan) -> tuple[str, ...]:
-        """What people should know before they approve. Raises StepFailed and Drift if something prevents it now."""
+        """Notes for the approver. Raises StepFailed and Drift if something prevents the change now."""
         database, script = resource.database, migration.script
         notes = [*migration.notes, *script.notes, *await self._loss_notes(schemas, database, script)]
         notes += await self._lock_notes(schemas, database, sorted(script.tables))
@@ -183,7 +183,9 @@ class DatabaseMigration(Strategy):
             )
             notes.append(f"{loss.description}: {number}, {fate}{manual}")
         if self.loses_at_most is not None and total > self.loses_at_most:
-            raise Drift(f"{total} values and rows would leave the live tables, at most {self.loses_at_most} may")
+            raise Drift(
+                f"{total} values and rows would leave the live tables, but loses_at_most is {self.loses_at_most}"
+            )
         if self.loses_at_most is not None and uncounted:
             raise Drift(f"the size of the loss is unknown: {'; '.join(uncounted)}")
         return notes

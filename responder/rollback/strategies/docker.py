@@ -1,4 +1,4 @@
-"""What all strategies do with the containers of a Compose service: one change each, and an override file."""
+"""Common to all strategies for Compose services: one change per container, and an override file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def each_container(gateway: Gateway, resource: ServiceImage) -> list[Servi
 async def containers(
     gateway: Gateway, resource: ServiceImage, version: VersionChange, *, running: bool = True
 ) -> ContainerChanges:
-    """The containers with the image that each has and that it shall have. Raises StepFailed."""
+    """The containers with their images before and after. Raises StepFailed."""
     slots = await gateway.ask(resource, resource.slots)
     resources = await each_container(gateway, resource.model_copy(update={"mark": version.execution}))
     before = [await (read_expecting(gateway, item, version) if running else gateway.read(item)) for item in resources]
@@ -81,8 +81,8 @@ async def override_problems(gateway: Gateway, resource: ServiceImage) -> list[Pr
         return []  # not made by `docker compose up`
     here = f"Compose project {resource.project}"
     if file is None:
-        found = f"uses {', '.join(files)}, so the next `docker compose up` after a rollback brings the bad version back"
-        return [Problem(here, found, "name a further file among them as `override`")]
+        found = f"uses {', '.join(files)}, so the next `docker compose up` after a rollback restores the bad version"
+        return [Problem(here, found, "add another file to the project and configure it as `override`")]
     if resource.override and str(file) not in files:
         return [Problem(here, f"uses {', '.join(files)}, and not {file}", f"add -f {file} as the last of them")]
     return await gateway.check_access(ComposeOverride(file=file, service=resource.service), within=resource.timeout)
@@ -105,5 +105,6 @@ async def _override_change(
         except StepFailed as failure:
             why = str(failure)
     else:
-        why = f"the project's files are {', '.join(files) or 'unknown'}: name a file of ours among them as `override`"
-    return (), (f"the next `docker compose up` of {resource.project} brings the bad version back: {why}",)
+        listed = ", ".join(files) or "unknown"
+        why = f"the project's files are {listed}: add a file for the responder and configure it as `override`"
+    return (), (f"the next `docker compose up` of {resource.project} restores the bad version: {why}",)

@@ -1,4 +1,4 @@
-"""What all strategies do around a pod template: GitOps controllers, paused rollouts and rollout settings."""
+"""Common to all strategies for pod templates: GitOps controllers, paused rollouts and rollout settings."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Workpiece(FrozenModel):
 async def workpiece(
     gateway: Gateway, template: PodTemplate, version: VersionChange, *, running: bool = True
 ) -> Workpiece:
-    """The template as it is and as it shall be. `running`: it must be the reported version. Raises StepFailed."""
+    """The template before and after. `running`: it must be the reported version. Raises StepFailed."""
     template = template.model_copy(update={"mark": version.execution})
     before = await read_expecting(gateway, template, version) if running else await gateway.read(template)
     if before is None:
-        raise StepFailed(f"there is no {template.what}; nothing was touched")
+        raise StepFailed(f"there is no {template.what}; nothing was changed")
     to, notes = await value_of(gateway, template, version)
     suspended, suspend_notes = await _suspended(gateway, template)
     paused = RolloutPaused(**template.where, within=template.within, brings=to)
@@ -66,7 +66,7 @@ async def _suspended(gateway: Gateway, template: PodTemplate) -> tuple[tuple[Cha
         now = await gateway.read(owner.suspend) if owner.suspend is not None else "off"
         if now is None:
             raise StepFailed(
-                f"{template.what} belongs to {owner.who}, which cannot be suspended: it was not found there"
+                f"{template.what} belongs to {owner.who}, which cannot be suspended, because it was not found"
             )
         if owner.suspend is not None and now == "on":
             await gateway.ask(owner.suspend, partial(owner.suspend.preflight, value="off"))

@@ -39,7 +39,7 @@ class Rolling(Strategy, OneResource):
     health_check_interval: Duration = Field(default=2.0, gt=0, description="Pause between checks of a batch")
     batch_healthy: tuple[AnyCheck, ...] = Field(
         default=(),
-        description="Checks of the new pods or containers that must hold at every look, besides readiness",
+        description="Checks of the new pods or containers that must hold at every check of a batch, besides readiness",
     )
     surge: bool = Field(
         default=True, description="Start new pods before old ones stop; false if there is no capacity for more"
@@ -113,7 +113,7 @@ class Rolling(Strategy, OneResource):
         return StrategyPlan(steps=(*steps, *work.last), notes=work.notes)
 
     async def _by_partition(self, gateway: Gateway, piece: Workpiece) -> StrategyPlan:
-        """A partition holds all pods and is lowered step by step: StatefulSets update from the highest ordinal down."""
+        """Lowers the partition step by step: StatefulSets update from the highest ordinal down."""
         template = piece.template
         found: dict[str, Any] = await gateway.ask(template, template.object)
         pods = await gateway.ask(template, lambda kube: template.pods(kube, found))

@@ -1,4 +1,4 @@
-"""What every strategy is: a frozen model whose fields a user writes in YAML, with one verb, `plan`."""
+"""The base of all strategies: a frozen model of YAML fields, with the method `plan`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from responder.rollback.version_change import VersionChange
 
 
 class Strategy(StrictModel, ABC):
-    """How one service is rolled back. A strategy only reads: what is to be done is the plan that it returns."""
+    """How one service is rolled back. A strategy only reads, and returns the plan."""
 
     strategy: str  # its name; each strategy narrows it to a literal
 
@@ -32,7 +32,7 @@ class Strategy(StrictModel, ABC):
         yield from ()
 
     async def problems(self, gateway: Gateway) -> list[Problem]:
-        """What would keep its plans from working, beyond the access to each resource. Raises StepFailed."""
+        """Checks what its plans need besides access to each resource. Raises StepFailed."""
         return []
 
 
@@ -56,7 +56,7 @@ class OneResource(StrictModel):
 
     @property
     def unfollowed(self) -> tuple[str, ...]:
-        """What people must know if a pointer moves and no command makes the service follow it."""
+        """The warning if a pointer changes but no command reloads the service."""
         pointer = self.chosen
         if isinstance(pointer, CurrentRelease | PointerFile) and not pointer.restart:
             return (pointer.nothing_follows,)
@@ -80,9 +80,9 @@ async def read_expecting(gateway: Gateway, resource: Resource[Any], version: Ver
 async def value_of(
     gateway: Gateway, resource: Resource[Any], version: VersionChange
 ) -> tuple[JsonValue, tuple[str, ...]]:
-    """The resource's value for the version to go back to, and notes for people.
+    """The resource's value for the target version, and notes for people.
 
-    Raises StepFailed if there is no such value, or if something keeps it from being set.
+    Raises StepFailed if there is no such value, or if it cannot be set.
     """
     value = await gateway.value_of(resource, version.to_version, version.artifact)
     return value, await gateway.preflight(resource, value)

@@ -33,7 +33,7 @@ class Who:
 
 
 ANYONE = Who("anyone on this host", frozenset(get_args(Scope)))
-"""Used without tokens. The listener is then on a loopback address: only users of this host reach it."""
+"""The client if no tokens are configured. The listener is then on a loopback address."""
 
 WHO: web.RequestKey[Who] = web.RequestKey("who", Who)
 

@@ -21,7 +21,7 @@ Refused = Callable[[str], None]
 
 
 class Boundary:
-    """Denies requests without reading their body. A route that is not declared is not served."""
+    """Denies requests without reading their body. Undeclared routes are not served."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Boundary:
         if foreign := self._foreign(request, access, anywhere=public or (route is not None and route.any_host)):
             return self._answer(request, route, foreign)
         if route is None:
-            # The router answers 404. An undeclared route would be open to everybody.
+            # The router answers 404 for unknown paths. An undeclared route would be open to everyone.
             known = request.match_info.http_exception is None
             return error(500, f"{request.path} is not a declared route: this is a bug") if known else None
         if route.scopes and request[WHO].scopes.isdisjoint(route.scopes):

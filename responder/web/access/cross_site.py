@@ -1,8 +1,8 @@
 """Denies requests that a foreign web page can make a browser send: unknown Host, foreign Origin, form and text bodies.
 
 Browsers let any page send "simple" requests to any address, and DNS rebinding lets a page read the answers as well.
-Tokens do not help with passwords that a browser adds by itself, or without tokens. The rules, and why they suffice:
-docs/decisions/0033-cross-site-requests.md.
+Tokens do not help if a browser adds a password by itself, or if no tokens are configured. The rules, and why they
+suffice: docs/decisions/0033-cross-site-requests.md.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class OwnHosts:
             return False
         if name in self._any_port or (name, port) in self._known:
             return True
-        # An address of this host, as curl and Prometheus use it. A foreign page cannot have it as its own Host.
+        # An address of this host, such as curl and Prometheus use. A foreign page cannot have it as its own Host.
         return isinstance(local, tuple) and (name, port) in _local_forms(*local[:2])
 
     def _is_own(self, origin: str, request: web.Request) -> bool:
@@ -107,7 +107,7 @@ class OwnHosts:
         host, host_port = split_host(request.headers["Host"])
         if (name, port) != (host, host_port or _DEFAULT_PORTS[scheme]):
             return False
-        # If people use https, a page that came by http may have been tampered with.
+        # If external_url is https, a page served over http may have been modified.
         by_tls = request.secure or (self._external is not None and self._external[:2] == ("https", name))
         return scheme == "https" or not by_tls
 

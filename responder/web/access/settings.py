@@ -59,7 +59,7 @@ class Bearer(StrictModel):
         return self.services is not None or self.environments is not None
 
     def unknown_limits(self, services: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[int | str, ...], str]]:
-        """Limits with names that are not configured, which would never match."""
+        """Limits that name unknown services or environments."""
         for key, named, known in (
             ("services", self.services, {name for name, _ in services}),
             ("environments", self.environments, {environment for _, environment in services}),
@@ -70,7 +70,7 @@ class Bearer(StrictModel):
 
 
 class Token(Bearer):
-    """A bearer token. Its name is on record for every action. Two tokens may share a name during a rotation."""
+    """A bearer token. Its name is recorded for every action. Two tokens may share a name during a rotation."""
 
     name: str = Field(min_length=1, description="Name for the record")
     file: SecretFile | None = Field(default=None, description="File with the token, such as a mounted secret")
@@ -82,7 +82,9 @@ class Token(Bearer):
         secret = secret_of(self, "token", file_key="file")
         # An unexpanded reference is reported as one, not for its length.
         if len(secret) < _SHORTEST_TOKEN and not is_reference(secret):
-            raise ValueError(f"a token needs at least {_SHORTEST_TOKEN} characters (create one: openssl rand -hex 32)")
+            raise ValueError(
+                f"a token needs at least {_SHORTEST_TOKEN} characters (generate one: openssl rand -hex 32)"
+            )
         self._secret = secret
         return self
 
@@ -92,7 +94,7 @@ class Token(Bearer):
 
 
 class User(Bearer):
-    """A user with a password. The name is on record for every action."""
+    """A user with a password. The name is recorded for every action."""
 
     name: str = Field(min_length=1, description="Name in `basic_auth_users` of the web configuration file")
 
@@ -150,7 +152,7 @@ class WebSettings(StrictModel):
         for i, token in enumerate(self.tokens):
             first = secrets.setdefault(token.secret, i)
             if first != i:
-                problem = f"has the same secret as tokens[{first}] ({self.tokens[first].name}): create its own"
+                problem = f"has the same secret as tokens[{first}] ({self.tokens[first].name}): use a different one"
                 yield ("tokens", i), f"{problem} (openssl rand -hex 32)"
         logins = self._served.basic_auth_users
         for i, user in enumerate(self.users):

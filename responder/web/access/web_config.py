@@ -139,12 +139,12 @@ class WebConfig(StrictModel):
     @field_validator("basic_auth_users")
     @classmethod
     def _are_hashes(cls, users: dict[str, str]) -> dict[str, str]:
-        # Not what was written: who writes a password by mistake does not want to see it in a log.
+        # Omits the value: it may be a password in the wrong place.
         for name, hashed in users.items():
             if ":" in name:
-                raise ValueError(f"{name!r} has a colon, which no basic auth can send")
+                raise ValueError(f"{name!r} contains a colon, which basic authentication does not allow")
             if not _BCRYPT.fullmatch(hashed):
-                raise ValueError(f"{name} needs a bcrypt hash ($2y$10$…; create one: htpasswd -nBC 10 {name})")
+                raise ValueError(f"{name} needs a bcrypt hash ($2y$10$…; generate one: htpasswd -nBC 10 {name})")
         return users
 
 

@@ -37,9 +37,9 @@ class Route:
     body: Body = "json"
     """The body of a changing request."""
     refused: Callable[[], None] = _nothing
-    """Called when a request is denied for its origin or content type."""
+    """Called if a request is denied because of its origin or content type."""
     any_host: bool = False
-    """Whether any `Host` is accepted: probes and scrapes use addresses."""
+    """Whether any `Host` is accepted: probes and scrapes use IP addresses."""
 
 
 class Handlers(ABC):
@@ -49,8 +49,8 @@ class Handlers(ABC):
     def routes(self) -> Iterable[Route]:
         """All routes. Called once, when the application is created."""
 
-    async def shutdown(self, app: web.Application) -> None:  # noqa: B027 - most have nothing to end
-        """Ends what would not end by itself, such as a stream."""
+    async def shutdown(self, app: web.Application) -> None:  # noqa: B027 - most have no streams
+        """Ends open streams."""
 
 
 def get(

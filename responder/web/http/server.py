@@ -42,10 +42,10 @@ async def _storable(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    # The command line recognizes a responder by it, if somebody mistypes the address.
+    # The command line recognizes a responder by it, if the user mistypes the address.
     response.headers["Server"] = response.headers["X-Responder"] = "rollback-responder"
     if "Expect" in request.headers and request.can_read_body and not request.content.total_bytes:
-        response.force_close()  # the body was not read: the next bytes could be taken for a request
+        response.force_close()  # the body was not read: its bytes could be taken for the next request
         response.headers["Connection"] = "close"
 
 

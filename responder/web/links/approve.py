@@ -83,5 +83,5 @@ class ApprovalPage(Handlers):
             raise Conflict("this link is not valid or has expired")
         execution = await self._journal.read(executions.load, execution_id)
         if execution.state != "awaiting_approval" or execution.plan is None or execution.plan.hash != plan:
-            raise Conflict(f"rollback {execution_id} is {execution.state}: this plan no longer waits for approval")
+            raise Conflict(f"rollback {execution_id} is {execution.state}: this plan no longer awaits approval")
         return execution

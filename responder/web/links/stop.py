@@ -18,7 +18,7 @@ from responder.web.links.signing import Links
 
 
 class StopPage(Handlers):
-    """`GET /stop/{id}` shows the rollback, `POST` asks it to stop."""
+    """`GET /stop/{id}` shows the rollback, `POST` stops it."""
 
     def __init__(self, journal: Database, links: Callable[[], Links]) -> None:
         self._journal, self._links = journal, links
@@ -58,7 +58,7 @@ class StopPage(Handlers):
             return page("This rollback cannot be stopped", f"<p>{escape(str(e))}</p>", status=409)
         return page(
             "Stopping",
-            f"<p>{escape(by)} requested it. Rollback {escape(execution.id)} stops between two steps. "
+            f"<p>Stop requested by {escape(by)}. Rollback {escape(execution.id)} stops between two steps. "
             f"If it stops now: {escape(effect)}.</p>",
         )
 
@@ -69,5 +69,5 @@ class StopPage(Handlers):
             raise Conflict("this link is not valid or has expired")
         execution = await self._journal.read(executions.load, execution_id)
         if execution.state not in STOPPABLE:
-            raise Conflict(f"rollback {execution_id} is {execution.state}: there is nothing to stop")
+            raise Conflict(f"rollback {execution_id} is {execution.state}: it can no longer be stopped")
         return execution

@@ -213,7 +213,7 @@ def test_written_settings_are_used() -> None:
         ),
         (
             HEAD + "web: {tokens: [{name: a, scopes: [read], token: short}]}\n",
-            "r.yml:4 web.tokens[0]: a token needs at least 16 characters (create one: openssl rand -hex 32)",
+            "r.yml:4 web.tokens[0]: a token needs at least 16 characters (generate one: openssl rand -hex 32)",
         ),
         (
             HEAD + "web: {tokens: [{name: a, scopes: [read], file: /no/such/file}]}\n",

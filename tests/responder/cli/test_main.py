@@ -160,7 +160,7 @@ async def test_another_program_listens(run: Run, body: bytes, kind: str) -> None
     async with serving(**{"api/v1/status": other}) as url:
         code, out, err = await run("status", "--url", url)
     assert (code, out) == (2, "")
-    assert "it is not a responder" in err
+    assert "is not a responder" in err
 
 
 async def test_a_proxy_is_no_problem(run: Run, responder: ResponderServer, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ async def test_status(ask: Run, responder: ResponderServer) -> None:
     assert json.loads((await ask("status", "--output", "json")).out)["armed"] is True
     await begin(responder, RetriesExhausted(at=datetime.now(UTC), reason="too often"))
     code, out, _ = await ask("status")
-    assert (code, "Stuck: needs a person" in out) == (1, True)
+    assert (code, "Stuck: manual action required" in out) == (1, True)
 
 
 async def test_stop_all_and_close_all(ask: Run) -> None:
@@ -407,7 +407,7 @@ async def test_approve(ask: Run, responder: ResponderServer) -> None:
 
 
 async def test_the_effect_of_a_stop_on_traffic_is_shown_before_and_after(ask: Run, responder: ResponderServer) -> None:
-    now, effect = datetime.now(UTC), "backend runs 2.0 now; a stop puts 2.1 back into traffic"
+    now, effect = datetime.now(UTC), "backend runs 2.0 now; a stop returns traffic to 2.1"
     moved = (
         Planned(at=now, plan=plan()),
         StepStarted(at=now, step=0, title="x"),
@@ -492,7 +492,7 @@ async def test_check(run: Run, tmp_path: Path) -> None:
 
 async def test_an_unreadable_configuration_does_not_lead_to_another_responder(run: Run) -> None:
     code, _, err = await run("stop", "--all", "--reason", "r", "--config", "none.yml")
-    message = "responder: none.yml: cannot be read: No such file or directory (or pass the address with --url)\n"
+    message = "responder: none.yml: cannot be read: No such file or directory (or set the address with --url)\n"
     assert (code, err) == (2, message)
 
 

@@ -87,7 +87,7 @@ def test_unknown_times_are_null_and_become_questions() -> None:
     assert postmortem.summary.endswith("It is in progress.")
     text = markdown(postmortem)
     assert "The duration is not recorded." in text
-    assert "None: a person requested it." in text
+    assert "None: requested by a person." in text
     assert "| onset | unknown |" in text
 
 
@@ -114,7 +114,7 @@ def test_the_timeline_is_ordered_and_complete() -> None:
         (SUCCEEDED, [("2.1", "2.0", False, True)]),
         (TURNED_BACK, [("2.1", "2.0", False, None), ("2.0", "2.1", True, True)]),
         (
-            [PLANNED, MOVED[1], StepCompleted(at=at(2), step=0, changed=False, note="it was there already")],
+            [PLANNED, MOVED[1], StepCompleted(at=at(2), step=0, changed=False, note="already in place")],
             [("2.1", "2.0", False, False)],
         ),
     ],
@@ -160,7 +160,7 @@ def test_the_summary_states_the_outcome(events: list[Event], says: str) -> None:
         (
             [*MOVED, StepFailed(at=at(9), step=1, reason="sick", freeze=True)],
             {},
-            "did not recover after all changes were made: what else had changed?",
+            "did not recover after all changes: what else had changed?",
         ),
         (
             [*MOVED, StepFailed(at=at(9), step=1, reason="no data", freeze=True, inconclusive=True)],

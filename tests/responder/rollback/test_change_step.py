@@ -43,7 +43,7 @@ async def test_it_is_written_and_converges() -> None:
 @pytest.mark.parametrize("resumed", [False, True])
 async def test_a_value_already_in_place_is_not_written(resumed: bool) -> None:
     fake = fakes("2.0")
-    assert await apply(fake, resumed=resumed) == (resumed, "it was there already")
+    assert await apply(fake, resumed=resumed) == (resumed, "already in place")
     assert fake.gateway.writes == []
 
 

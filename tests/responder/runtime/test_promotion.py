@@ -79,7 +79,7 @@ async def test_the_reason_is_recorded(journal: Database, connections: Connection
     async def version(tx: Any) -> Any:
         return await tx.first("version", service="backend", environment="production", version="2.1")
 
-    assert (await journal.read(version))["reason"] == "healthy and without trouble for 10m"
+    assert (await journal.read(version))["reason"] == "healthy and without alerts for 10m"
 
 
 async def test_not_before_its_soak_time(journal: Database, connections: Connections) -> None:

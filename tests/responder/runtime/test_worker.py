@@ -200,7 +200,7 @@ async def test_a_bug_is_retried_and_ends_as_stuck(pool: WorkerPool, monkeypatch:
     monkeypatch.setattr(executions, "_HANDING_OVER", timedelta())
     pool.worker(max_resumptions=2)
     stuck = await pool.until(lambda x: x.state == "stuck")
-    assert "did not end" in stuck.reason
+    assert "did not complete" in stuck.reason
 
 
 class _Bug:

@@ -54,7 +54,7 @@ async def test_planning_changes_nothing(shop: Path) -> None:
 async def test_there_is_no_plan_if_another_version_runs_than_reported(shop: Path) -> None:
     (shop / "current").unlink()
     (shop / "current").symlink_to("releases/2.0")
-    with pytest.raises(StepFailed, match=r"is 2.0, but the deployments say that 2.1 runs; nothing was touched"):
+    with pytest.raises(StepFailed, match=r"is 2.0, but 2.1 was reported as running; nothing was changed"):
         await planned(of(shop))
 
 

@@ -250,7 +250,7 @@ async def test_a_dry_run_states_why_there_is_no_plan(responder: ResponderServer)
     (responder.shop / "current").unlink()
     (responder.shop / "current").symlink_to("releases/2.0")
     _, body = await responder.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
-    assert "the deployments say that 2.1 runs" in body["no_plan"]
+    assert "2.1 was reported as running" in body["no_plan"]
 
 
 async def test_a_dry_run_of_a_denied_rollback_shows_the_denial(responder: ResponderServer) -> None:
@@ -374,8 +374,8 @@ async def test_an_approval_under_a_silence_names_its_author(responder: Responder
     [
         ("accepted", "nothing has changed yet: backend stays on 2.1"),
         ("awaiting_approval", "nothing has changed yet: backend stays on 2.1"),
-        ("running", "the changes made so far are reverted: backend goes back to 2.1"),
-        ("verifying", "backend runs 2.0 now; a stop puts 2.1 back into traffic"),
+        ("running", "the changes made so far are reverted: backend returns to 2.1"),
+        ("verifying", "backend runs 2.0 now; a stop returns traffic to 2.1"),
     ],
 )
 async def test_a_stop_states_the_effect_on_traffic(responder: ResponderServer, state: str, effect: str) -> None:
@@ -388,7 +388,7 @@ async def test_a_stop_states_the_effect_on_traffic(responder: ResponderServer, s
 async def test_a_late_approval(responder: ResponderServer) -> None:
     execution_id = await begun(responder, "expired")
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", {"plan_hash": plan().hash})
-    assert (status, body["error"]) == (409, f"execution {execution_id}: the time to approve it is over")
+    assert (status, body["error"]) == (409, f"execution {execution_id}: the approval has timed out")
 
 
 @pytest.mark.parametrize("state", ["accepted", "running", "stuck", "closed"])
@@ -422,7 +422,7 @@ async def test_a_running_rollback_can_be_stopped_and_the_first_requester_is_reco
 async def test_a_closed_rollback_cannot_be_stopped(responder: ResponderServer, state: str) -> None:
     execution_id = await begun(responder, state)
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/stop", {})
-    assert (status, body["error"]) == (409, f"execution {execution_id} is {state}: there is nothing to stop")
+    assert (status, body["error"]) == (409, f"execution {execution_id} is {state}: it can no longer be stopped")
 
 
 @pytest.mark.parametrize("outcome", ["failed", "succeeded", "reverted", "cancelled", "mitigated"])

@@ -213,7 +213,7 @@ async def test_a_closed_execution_cannot_be_stopped(guarded_responder: Responder
     after = await guarded_responder.append("e-1", StepFailed(at=now, step=0, reason="down"))
     assert guarded_responder.links.stop_link(after) is None
     status, text = await page(guarded_responder, "GET", link)
-    assert (status, "is reverting: there is nothing to stop" in text) == (403, True)
+    assert (status, "is reverting: it can no longer be stopped" in text) == (403, True)
 
 
 async def test_without_tokens_links_are_rejected(responder: ResponderServer) -> None:

@@ -40,8 +40,8 @@ class Ios(StorePlatform):
 
     def republish(self, target: VersionChange) -> str:
         return (
-            f"submit a version above {self._string(target)} to the App Store, built from {target.to_version}, and ask "
-            f"for an expedited review: users of {target.from_version} keep it until then"
+            f"submit a version above {self._string(target)} to the App Store, built from {target.to_version}, and "
+            f"request an expedited review: users of {target.from_version} keep it until then"
         )
 
     def _string(self, target: VersionChange) -> str:

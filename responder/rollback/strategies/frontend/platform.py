@@ -54,7 +54,7 @@ class StorePlatform(Platform):
     @property
     @abstractmethod
     def hint(self) -> str:
-        """What a person does in the store if the responder does not change it."""
+        """What a person must do in the store if the responder cannot change it."""
 
     def blocked(self, target: VersionChange) -> tuple[str, ...]:
         """Returns the version strings that apps of the bad version may report."""

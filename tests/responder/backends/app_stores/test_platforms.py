@@ -262,7 +262,7 @@ async def test_a_feed_is_verified_at_its_public_url(tmp_path: Path) -> None:
     ]
     assert draft.mitigations == ()
     assert draft.notes[0].startswith("desktop apps that have updated to 2 keep it")
-    with pytest.raises(StepFailed, match="but the deployments say that 3 runs"):
+    with pytest.raises(StepFailed, match="but 3 was reported as running"):
         await drafted(options, Local(), target=TARGET.model_copy(update={"from_version": "3"}))
     with pytest.raises(StepFailed, match="keep the feed of each version there"):
         await drafted(options, Local(), target=TARGET.model_copy(update={"to_version": "0"}))

@@ -138,7 +138,7 @@ async def test_a_mismatch_with_the_reported_version_fails(engine: Engine, docker
     engine.compose("backend", "shop:3", port=free_port())
     execution = await ended(docker, 1)
     assert execution.outcome == "failed"
-    assert "the deployments say that 2 runs" in execution.reason
+    assert "2 was reported as running" in execution.reason
 
 
 async def test_a_service_without_containers_fails(engine: Engine, docker: Docker) -> None:
@@ -169,7 +169,7 @@ async def test_a_foreign_override_file_is_unchanged_and_reported(
     execution = await ended(docker, port)
     assert execution.outcome == "succeeded"
     assert execution.plan
-    assert "the next `docker compose up` of shop brings the bad version back" in execution.plan.notes[0]
+    assert "the next `docker compose up` of shop restores the bad version" in execution.plan.notes[0]
     assert theirs.read_text() == "services: {backend: {ports: ['80:80']}}\n"
 
 

@@ -500,7 +500,7 @@ async def test_an_unknown_color_fails(cluster: Cluster, clock: Any) -> None:
     colors(cluster)
     cluster.apply(service("backend", {"app": "backend", "color": "red"}))
     ended: Execution = await rollback(cluster, blue_green(), clock).run()
-    assert "names 'red', neither blue nor green; nothing was touched" in ended.reason
+    assert "names 'red', neither blue nor green; nothing was changed" in ended.reason
 
 
 async def test_a_color_without_replicas_gets_no_traffic_on_revert(cluster: Cluster, clock: Any) -> None:

@@ -70,7 +70,7 @@ def test_one_of_the_two_recordings_is_not_enough(kept: str) -> None:
     (missing,) = [rule["name"] for rule in recorded["rules"] if rule["name"] != kept]
     recorded["rules"] = [rule for rule in recorded["rules"] if rule["name"] == kept]
     (found,) = unrecorded_rules([*_groups(), recorded], [_policy('rollback="true"')])
-    assert found.found == f"has no recording {missing} beside it"
+    assert found.found == f"has no recording rule {missing}"
 
 
 _HOOK = {"url": "http://127.0.0.1:9095/api/v1/alerts"}

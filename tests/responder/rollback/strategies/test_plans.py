@@ -33,7 +33,7 @@ PLANS = [
         blue_green,
         [
             "current release of {}/blue: 0 → 1",
-            "blue is ready before it gets traffic, within 3s",
+            "blue is ready before the switch, within 3s",
             "pointer in {}/live: green → blue",
             "blue is ready with the traffic, within 3s",
             "shop is healthy for 2s, within 9s",
@@ -63,7 +63,7 @@ async def test_every_plan_ends_with_the_verification_and_freezes_there(
 
 @pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
 async def test_another_version_runs_than_reported(make: Callable[[Path], RollbackScenario], tmp_path: Path) -> None:
-    with pytest.raises(StepFailed, match="but the deployments say that 3 runs"):
+    with pytest.raises(StepFailed, match="but 3 was reported as running"):
         await plan_of(make(tmp_path), from_version="3")
 
 

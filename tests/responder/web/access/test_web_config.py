@@ -168,7 +168,7 @@ def test_the_documented_file_can_be_used(tmp_path: Path, authority: Authority) -
         ({"tls_server_config": {**SERVER, "certfile": "x"}}, "certfile: unknown key; did you mean cert_file?"),
         ({"tls_server_config": {**SERVER, "cipher_suites": []}}, "cipher_suites: not supported here"),
         ({"basic_auth_users": {"alice": PASSWORD}}, "basic_auth_users: alice needs a bcrypt hash"),
-        ({"basic_auth_users": {"al:ice": HASHED}}, "basic_auth_users: 'al:ice' has a colon"),
+        ({"basic_auth_users": {"al:ice": HASHED}}, "basic_auth_users: 'al:ice' contains a colon"),
         ({"http_server_config": {"headers": {"X-Powered-By": "us"}}}, "http_server_config.headers.X-Powered-By"),
         ({"tls": {}}, "tls: unknown key"),
     ],

@@ -63,7 +63,7 @@ async def test_opening_the_link_approves_nothing_and_the_button_does(guarded_res
     assert (status, "that alice approved it" in text) == (200, True)
     assert await state(guarded_responder, execution_id) == ("running", "approved by alice (by link)")
     status, text = await page(guarded_responder, "POST", link, data={"name": "bob"})
-    assert (status, "no longer waits for approval" in text) == (409, True)
+    assert (status, "no longer awaits approval" in text) == (409, True)
 
 
 async def test_the_name_is_required(guarded_responder: ResponderServer) -> None:
@@ -102,7 +102,7 @@ async def test_a_link_expires_with_its_plan(guarded_responder: ResponderServer) 
     assert (await page(guarded_responder, "GET", link))[0] == 200
     await guarded_responder.append(execution_id, StopRequested(at=now, by="alice", reason="no"))
     status, text = await page(guarded_responder, "GET", link)
-    assert (status, "no longer waits for approval" in text) == (403, True)
+    assert (status, "no longer awaits approval" in text) == (403, True)
 
 
 async def test_a_resolved_alert_requires_one_more_click(guarded_responder: ResponderServer) -> None:
