@@ -1,4 +1,4 @@
-"""Chromium, as the tests that need a real browser start it."""
+"""Starts Chromium for tests that need a real browser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.parts import program
 
 @contextlib.contextmanager
 def browser(directory: Path, *more: str) -> Iterator[Any]:
-    """A headless Chromium with a profile of its own below the directory; `more` are further flags of its."""
+    """A headless Chromium with its own profile below the directory; `more` are additional flags."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(program("chromium"))
     for flag in (

@@ -1,4 +1,4 @@
-"""Certificates for the servers and clients of the tests, signed by an authority of their own."""
+"""Certificates for the servers and clients of the tests, signed by a test authority."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DAY = datetime.timedelta(days=1)
 
 
 class Authority:
-    """Signs certificates of a day; `ca_file` is whom to trust."""
+    """Signs certificates that are valid for a day; trust `ca_file`."""
 
     def __init__(self, directory: Path, name: str = "test authority") -> None:
         self._directory = directory
@@ -27,7 +27,7 @@ class Authority:
         self.ca_file.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str, *sans: str) -> tuple[Path, Path]:
-        """Certificate and key, in files of that name; a SAN is an address or a host."""
+        """Creates a certificate and key in files of that name; a SAN is an address or a host."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         builder = self._builder(subject, key.public_key())

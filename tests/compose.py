@@ -1,4 +1,4 @@
-"""The real Docker Compose with a project of a test's own, on one engine."""
+"""The real Docker Compose with one project per test, on one engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.stack.docker import compose_program
 
 
 class Compose:
-    """A project in a directory; called with the words of a command. What fails is an AssertionError with its output."""
+    """A project in a directory; call it with the words of a command. Failures raise AssertionError with the output."""
 
     def __init__(self, engine: Engine, directory: Path, services: dict[str, Any], **more: Any) -> None:
         self.engine, self.directory, self.file = engine, directory, directory / "compose.yaml"
@@ -22,7 +22,7 @@ class Compose:
         self.write()
 
     def write(self) -> None:
-        """Writes the file anew, once the test has changed what it says."""
+        """Writes the file again after the test has changed its content."""
         self.file.write_text(yaml.safe_dump(self.spec))
 
     def __call__(self, *words: str, **environment: str) -> str:

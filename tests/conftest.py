@@ -1,4 +1,4 @@
-"""What every test may rely on: a journal of either kind, and libraries that get on with each other."""
+"""Fixtures for all tests: a journal of either kind, and fixes for incompatible libraries."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 class _Sharing(LoadScopeScheduling):  # type: ignore[misc]
-    """Of several workers, one gets all the tests that share something dear, so that it is started once."""
+    """Assigns tests that share an expensive server to one worker, so that it is started once."""
 
     def _split_scope(self, nodeid: str) -> str:
         if "tests/responder/backends/docker/" in nodeid or "-docker_" in nodeid:

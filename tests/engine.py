@@ -1,4 +1,4 @@
-"""A real Docker Engine, nginx and HAProxy on loopback, and a client that keeps requesting and counts."""
+"""A real Docker Engine, nginx and HAProxy on loopback, and a client that sends requests continuously and counts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SERVES = ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]
 """As PID 1 it ignores SIGTERM."""
 _ENDS = "/bin/busybox kill $server; /bin/busybox sleep 0.3; exit 0"
 _DRAINS = ["/bin/busybox", "sh", "-c", f"{' '.join(_SERVES)} & server=$!; trap '{_ENDS}' TERM; wait $server"]
-"""The listener ends at once, and its children, one for each request, have time to answer."""
+"""The listener ends at once; its children, one per request, have time to answer."""
 
 
 class _Unix(http.client.HTTPConnection):
@@ -50,14 +50,14 @@ class _Unix(http.client.HTTPConnection):
 
 
 class Engine:
-    """One Docker Engine of our own, asked synchronously: the responder's own client is what is tested."""
+    """A private Docker Engine with a synchronous client: the responder's own client is under test."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.url = f"unix://{path}"
 
     def call(self, method: str, path: str, /, body: Any = None, *, raw: bool = False, **query: Any) -> Any:
-        """The answer as JSON, text or raw bytes; AssertionError where it is none of 2xx and 304."""
+        """The answer as JSON, text or raw bytes; AssertionError unless it is 2xx or 304."""
         connection = _Unix(self.path)
         try:
             data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
@@ -86,7 +86,7 @@ class Engine:
         starts: bool = True,
         check: bool = True,
     ) -> str:
-        """Builds a web server that tells its version at `/` and, where it is healthy, at `/health`; its image's ID.
+        """Builds a web server that returns its version at `/` and, if healthy, at `/health`; returns the image ID.
 
         `check`: whether the image has a HEALTHCHECK, and ends as a good server does: what is under way is answered.
         """
@@ -130,7 +130,7 @@ class Engine:
         binds: tuple[str, ...] = (),
         auto_remove: bool = False,
     ) -> str:
-        """A container as `docker compose up` makes it; its name."""
+        """Creates a container as `docker compose up` does; returns its name."""
         name, network = f"{project}-{service}-{number}", f"{project}_default"
         for network_name in (network, f"{project}_back"):
             if not self.call("GET", "/networks", filters=json.dumps({"name": [network_name]})):
@@ -168,7 +168,7 @@ class Engine:
         return dict(self.call("GET", f"/containers/{name}/json"))
 
     def put(self, name: str, path: str, text: str) -> None:
-        """Writes a file into a container, running or not, as `docker cp` does."""
+        """Copies a file into a container, running or not, as `docker cp` does."""
         tar = io.BytesIO()
         with tarfile.open(fileobj=tar, mode="w") as archive:
             entry = tarfile.TarInfo(path.lstrip("/"))
@@ -177,7 +177,7 @@ class Engine:
         self.call("PUT", f"/containers/{name}/archive", tar.getvalue(), path="/")
 
     def get(self, name: str, path: str) -> str:
-        """A file of a container, running or not; AssertionError where there is none."""
+        """A file of a container, running or not; AssertionError if it does not exist."""
         found = self.call("GET", f"/containers/{name}/archive", path=path, raw=True)
         with tarfile.open(fileobj=io.BytesIO(found)) as archive:
             content = archive.extractfile(archive.getmembers()[0])
@@ -185,7 +185,7 @@ class Engine:
             return content.read().decode()
 
     def containers(self, project: str = "shop") -> dict[str, dict[str, Any]]:
-        """By name, stopped ones too."""
+        """By name, including stopped ones."""
         filters = json.dumps({"label": [f"{_PROJECT}={project}"]})
         return {
             container["Names"][0].lstrip("/"): container
@@ -193,7 +193,7 @@ class Engine:
         }
 
     def clear(self) -> None:
-        """Removes every container, volume and network: their bridges would stay on this host when the engine ends."""
+        """Removes every container, volume and network: their bridges would outlive the engine on this host."""
         for container in self.call("GET", "/containers/json", all="true"):
             self.call("DELETE", f"/containers/{container['Id']}", force="true", v="true")
         self.call("POST", "/volumes/prune")
@@ -202,9 +202,9 @@ class Engine:
 
 @contextlib.contextmanager
 def docker_engine() -> Iterator[Engine]:
-    """Starts dockerd with all that it keeps in a directory of ours, and leaves nothing behind."""
+    """Starts dockerd with its data in a temporary directory, and leaves nothing behind."""
     need("dockerd", "busybox")
-    home = Path(tempfile.mkdtemp(prefix="engine-"))  # short: a socket's path has at most 107 characters
+    home = Path(tempfile.mkdtemp(prefix="engine-"))  # short: a socket path has at most 107 characters
     engine = Engine(f"{home}/docker.sock")
     argv = [
         "dockerd", "--host", engine.url, "--data-root", f"{home}/data", "--exec-root", f"{home}/run",
@@ -230,7 +230,7 @@ def docker_engine() -> Iterator[Engine]:
 
 
 def _unused_net() -> ipaddress.IPv4Network:
-    """A net of ours for many small ones: the engine's own choice is few large ones, and other engines take them too."""
+    """A private address pool of many small networks: the default has few large ones, which other engines use too."""
     routes = [line.split() for line in Path("/proc/net/route").read_text().splitlines()[1:]]
     taken = [
         ipaddress.ip_network((_address(route[1]), bin(int(route[7], 16)).count("1")), strict=False)
@@ -251,7 +251,7 @@ def _mounts_below(home: Path) -> list[str]:
 
 
 class Nginx:
-    """nginx in the foreground, with one included file that names its servers."""
+    """nginx in the foreground, with one included file that lists its servers."""
 
     def __init__(self, directory: Path) -> None:
         self.port, self.directory = free_port(), directory
@@ -281,7 +281,7 @@ class Nginx:
 
 @contextlib.asynccontextmanager
 async def nginx(directory: Path, servers: str) -> AsyncIterator[Nginx]:
-    """Up, and answering for these servers."""
+    """Starts it, and waits until it answers for these servers."""
     need("nginx")
     server = Nginx(directory)
     server.include.write_text(servers + "\n")
@@ -312,7 +312,7 @@ class Haproxy:
 
 @contextlib.asynccontextmanager
 async def haproxy(directory: Path, servers: dict[str, int], ready: set[str]) -> AsyncIterator[Haproxy]:
-    """Up, with traffic for the servers that are ready."""
+    """Starts it, with traffic to the servers that are ready."""
     need("haproxy")
     server = Haproxy(directory, servers, ready)
     argv = (str(program("haproxy")), "-db", "-f", str(server.config))
@@ -325,7 +325,7 @@ async def haproxy(directory: Path, servers: dict[str, int], ready: set[str]) -> 
 
 
 class LoadGenerator:
-    """Keeps requesting while it is entered, and counts: answers by version, and what failed."""
+    """Sends requests while entered, and counts answers by version and failures."""
 
     _MOST = 6000
 

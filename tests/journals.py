@@ -26,9 +26,9 @@ from tests import parts
 
 _numbers = count()
 _emptied: list[str] = []
-"""Emptied databases, for reuse."""
+"""Emptied databases for reuse."""
 _migrated: list[str] = []
-"""A migrated database: copying it is several times faster than migrating another one."""
+"""A migrated database: copying it is several times faster than a migration."""
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def served(directory: Path, *, durable: bool) -> Iterator[parts.Postgres]:
     """A PostgreSQL for many tests."""
     parts.need("postgres")
     server = parts.postgres(directory, durable=durable)
-    loop = asyncio.new_event_loop()  # in a thread of its own: the loop of a test ends with the test
+    loop = asyncio.new_event_loop()  # in its own thread: the loop of a test ends with the test
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     started = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
@@ -65,7 +65,7 @@ def in_file(directory: Path) -> str:
 
 @cache
 def _file() -> bytes:
-    """A migrated file: copying it is several times faster than migrating another one."""
+    """A migrated file: copying it is several times faster than a migration."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "state.db")
         migrate(file)
@@ -90,7 +90,7 @@ async def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def journal(request: pytest.FixtureRequest, state: str) -> AsyncIterator[Database]:
     opened = await open_journal(state)
     yield opened
-    # A test with the fixture `state` may do anything to the database.
+    # A test with the fixture `state` may modify the database arbitrarily.
     if not state.startswith("sqlite:") and "state" not in inspect.signature(request.function).parameters:
         with contextlib.suppress(JournalUnavailable):
             await opened.transaction(forget_everything)
@@ -99,7 +99,7 @@ async def journal(request: pytest.FixtureRequest, state: str) -> AsyncIterator[D
 
 
 async def forget_everything(tx: Transaction) -> None:
-    """Empties the journal, which is much faster than a new one."""
+    """Empties the journal, which is much faster than creating one."""
     connection: Any = tx._connection  # type: ignore[attr-defined]  # no query of the journal does this
     tables = re.findall(r"^CREATE TABLE (\w+)", "".join(load_migrations()), flags=re.MULTILINE)
     statements = [f"DELETE FROM {table}" for table in reversed(tables)]  # referencing tables are created later

@@ -1,4 +1,4 @@
-"""A network namespace with a link to it, in which an address can fall silent: no RST, no ICMP, no answer."""
+"""A network namespace with a link, in which an address can be silenced: no RST, no ICMP, no answer."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _NETWORKS = 1 << 14
 
 @dataclass(frozen=True)
 class Namespace:
-    """It lives as long as the process that holds it, so nothing of it outlasts the tests, however these end."""
+    """It exists as long as the process that holds it, so it never outlasts the tests."""
 
     pid: int
 
     @property
     def host(self) -> str:
-        """Our own address on the link."""
+        """The local address on the link."""
         return self._address(1)
 
     @property
     def addresses(self) -> tuple[str, str]:
-        """Those on its side, to be silenced one by one."""
+        """The addresses on its side, which can be silenced one by one."""
         return self._address(2), self._address(3)
 
     @property
     def enter(self) -> list[str]:
-        """To be put before a command, which needs the rights of root until it is inside."""
+        """A command prefix. The command needs root until it is inside."""
         return ["nsenter", f"--net=/proc/{self.pid}/ns/net"]
 
     def silence(self, address: str, *, answers_only: bool = False) -> list[str]:
@@ -46,7 +46,7 @@ class Namespace:
         subprocess.run([*self.enter, "iptables", "-w", "-F"], check=True)
 
     def link(self) -> None:
-        """Connects it with us. The link goes with it."""
+        """Connects it with this host. The link is removed with it."""
         ours, theirs = f"rb{self.pid}a", f"rb{self.pid}b"
         for command in (
             ["ip", "link", "add", "name", ours, "type", "veth", "peer", "name", theirs, "netns", str(self.pid)],
@@ -59,14 +59,14 @@ class Namespace:
             subprocess.run(command, check=True)
 
     def _address(self, n: int) -> str:
-        """Of the range for tests of network devices (RFC 2544), so of no network that anybody uses."""
+        """From the range for tests of network devices (RFC 2544), which no real network uses."""
         number = self.pid % _NETWORKS * 8 + n
         return f"198.{18 + (number >> 16)}.{number >> 8 & 0xFF}.{number & 0xFF}"
 
 
 @contextlib.asynccontextmanager
 async def namespace(directory: Path) -> AsyncIterator[Namespace]:
-    """One that is linked with us. Skips where none can be made, and says why."""
+    """A namespace linked with this host. Skips the test with the reason if it cannot be created."""
     parts.need("ip", "iptables", "nsenter", "unshare")
     try_out = "ip link add name one type veth peer name other && iptables -w -A INPUT -d 198.18.0.1 -j DROP"
     tried = subprocess.run(["unshare", "--net", "sh", "-c", try_out], check=False, capture_output=True, text=True)

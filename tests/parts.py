@@ -1,4 +1,4 @@
-"""Real Prometheus, Alertmanager, PostgreSQL and Redis for a test: ready when you get them, gone when you leave them."""
+"""Real Prometheus, Alertmanager, PostgreSQL and Redis for a test: ready on entry, stopped on exit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ import asyncpg
 if TYPE_CHECKING:
     from tests.namespaces import Namespace
 
-# Which Debian package brings which program; what is not listed here is a mistake in the test that asks for it.
+# The Debian package of each program. A program that is not listed is a mistake in the test that needs it.
 PACKAGES = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
@@ -63,17 +63,17 @@ PACKAGES = {
     "curl": "curl",
 }
 
-READY_WITHIN = 120.0  # seconds; all of these are up in well under one, but the machine may be shared
+READY_WITHIN = 120.0  # seconds; all of these start in less than one, but the machine may be busy
 Thing = TypeVar("Thing")
 Ready = str | Callable[[], Awaitable[bool]]
 
 
-# --- what is installed ------------------------------------------------------------------------------------------------
+# --- installed programs -----------------------------------------------------------------------------------------------
 def program(name: str) -> str | None:
-    """Where the program is: on the PATH, or where Debian puts PostgreSQL's (newest version first)."""
+    """The path of the program: on the PATH, or in Debian's directories of PostgreSQL (newest version first)."""
     if found := shutil.which(name):
         return found
-    if name == "prometheus-alertmanager":  # upstream's own name for it
+    if name == "prometheus-alertmanager":  # upstream's name for it
         return shutil.which("alertmanager")
     versions = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"),
@@ -84,12 +84,12 @@ def program(name: str) -> str | None:
 
 
 def missing(*programs: str) -> list[str]:
-    """The Debian packages to install before these programs are there."""
+    """The Debian packages that provide these programs."""
     return sorted({PACKAGES[name] for name in programs if program(name) is None})
 
 
 def need(*programs: str) -> None:
-    """Go on only with these programs: their absence fails in CI, and elsewhere skips and says what to install."""
+    """Requires these programs: if one is missing, fails in CI; elsewhere skips and names the package."""
     import pytest
 
     if absent := missing(*programs):
@@ -109,7 +109,7 @@ _handed_out: set[int] = set()
 
 
 def _our_ports() -> range:
-    """Below the range from which outgoing connections take theirs; of several workers of one run each has its own."""
+    """Below the ephemeral range; each worker of one run has its own range."""
     first, last, most = 10_000, 30_000, 8
     if worker := os.environ.get("PYTEST_XDIST_WORKER", ""):
         share = (last - first) // most
@@ -119,7 +119,7 @@ def _our_ports() -> range:
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on. None is handed out twice: who asked first may not listen yet."""
+    """A free loopback port. No port is returned twice: its first user may not listen yet."""
     for _ in range(1000):
         port = random.choice(_our_ports())
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -132,7 +132,7 @@ def free_port() -> int:
 
 # --- one process ------------------------------------------------------------------------------------------------------
 class Process:
-    """A server of ours: started, awaited until ready, ended by its own pid, and never outliving the tests."""
+    """A test server: started, awaited until ready, ended by its PID, and never outliving the tests."""
 
     def __init__(self, argv: Sequence[str], log: Path, popen: subprocess.Popen[bytes]) -> None:
         self.argv = argv
@@ -203,7 +203,7 @@ class Process:
         return "\n".join([f"--- end of {self.log}", *text])
 
     async def end(self, number: signal.Signals, within: float = 10.0) -> int:
-        """Send the signal and wait; what does not go within the time is killed. The exit code."""
+        """Sends the signal and waits; kills the process after the timeout. Returns the exit code."""
         if self.running:
             self._popen.send_signal(number)
         try:
@@ -233,7 +233,7 @@ async def _answers(url: str) -> bool:
 
 
 async def _call(method: str, url: str, **more: Any) -> Any:
-    """The JSON of the answer (None where there is none); anything but 200 is an error that shows the answer."""
+    """The JSON of the answer (None if empty); any status but 200 raises an error with the answer."""
     timeout = aiohttp.ClientTimeout(total=10)
     async with (
         aiohttp.ClientSession(timeout=timeout) as session,
@@ -248,7 +248,7 @@ async def _call(method: str, url: str, **more: Any) -> Any:
 async def until(
     ask: Callable[[], Awaitable[Thing]], holds: Callable[[Thing], bool] = bool, within: float = READY_WITHIN
 ) -> Thing:
-    """Ask again and again; the first answer that holds. TimeoutError shows the last one."""
+    """Polls until an answer satisfies the condition, and returns it. TimeoutError shows the last one."""
     end = clock.monotonic() + within
     while not holds(answer := await ask()):
         if clock.monotonic() > end:
@@ -281,7 +281,7 @@ class Prometheus:
         await _call("POST", f"{self.url}/-/reload")
 
     async def until(self, expr: str, within: float = READY_WITHIN) -> list[dict[str, Any]]:
-        """Wait until the query returns something."""
+        """Waits until the query returns a result."""
         return await until(lambda: self.query(expr), within=within)
 
     async def alerts(self) -> list[dict[str, Any]]:
@@ -295,13 +295,13 @@ class Prometheus:
         return targets
 
     async def targets_up(self, n: int, within: float = READY_WITHIN) -> list[dict[str, Any]]:
-        """Wait until exactly so many targets are known and all of them were scraped well."""
+        """Waits until exactly that many targets are known and all of them were scraped successfully."""
         return await until(
             self.targets, lambda all_: len(all_) == n and all(each["health"] == "up" for each in all_), within
         )
 
     async def alertmanagers(self, n: int = 1, within: float = READY_WITHIN) -> list[dict[str, Any]]:
-        """Wait until alerts have somewhere to go: a fresh Prometheus needs several seconds to know its Alertmanager."""
+        """Waits until an Alertmanager is known: a new Prometheus needs several seconds to discover it."""
 
         async def known() -> list[dict[str, Any]]:
             answer = await _call("GET", f"{self.url}/api/v1/alertmanagers")
@@ -320,7 +320,7 @@ async def prometheus(
     flags: Sequence[str] = (),
     port: int | None = None,
 ) -> AsyncIterator[Prometheus]:
-    """`rules` are written beside the configuration by their names, and loaded even if it has no `rule_files`."""
+    """`rules` are written to files by name, and loaded even if the configuration has no `rule_files`."""
     directory = Path(directory)
     for name, text in (rules or {}).items():
         (directory / name).write_text(text)
@@ -338,7 +338,7 @@ async def prometheus(
             f"--web.listen-address=127.0.0.1:{port}",
             f"--web.external-url={url}",
             "--web.enable-lifecycle",
-            # The default of 1 m would hold back for a minute what fired before the Alertmanager was known.
+            # The default of 1m would delay alerts that fired before the Alertmanager was known.
             "--rules.alert.resend-delay=1s",
             *flags,
         ],
@@ -371,7 +371,7 @@ class Alertmanager:
     async def silence(
         self, matchers: Mapping[str, str], *, author: str = "tests", comment: str = "", seconds: float = 600
     ) -> str:
-        """The id of a silence that holds for alerts with exactly these labels."""
+        """The ID of a silence for alerts with exactly these labels."""
         silence = {
             "matchers": [
                 {"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in matchers.items()
@@ -389,7 +389,7 @@ class Alertmanager:
     async def alerts(
         self, *, active: bool = True, silenced: bool = True, inhibited: bool = True, **labels: str
     ) -> list[dict[str, Any]]:
-        """The alerts with these labels, whatever their state unless told otherwise."""
+        """The alerts with these labels, in any state unless limited."""
         answer: list[dict[str, Any]] = await _call(
             "GET",
             f"{self.url}/api/v2/alerts",
@@ -411,7 +411,7 @@ def _time(seconds_from_now: float) -> str:
 async def alertmanager(
     directory: str | Path, config: str, *, port: int | None = None, flags: Sequence[str] = ()
 ) -> AsyncIterator[Alertmanager]:
-    """A port of one's own lets a test start it again where Prometheus and the responder look for it."""
+    """With a fixed port, a test can restart it at the address that Prometheus and the responder use."""
     directory = Path(directory)
     file = directory / "alertmanager.yml"
     file.write_text(config)
@@ -441,7 +441,7 @@ STOPS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIG
 
 
 class Postgres:
-    """A PostgreSQL cluster of its own, that can be stopped as by a crash and started again on the same port."""
+    """A private PostgreSQL cluster that can crash and restart on the same port."""
 
     def __init__(
         self,
@@ -491,12 +491,12 @@ class Postgres:
         )
 
     async def stop(self, mode: str = "immediate") -> None:
-        """`immediate` is as good as a crash: what was not committed is gone, the next start recovers."""
+        """`immediate` is equivalent to a crash: uncommitted data is lost, and the next start recovers."""
         if self.process:
             await self.process.end(STOPS[mode])
 
     async def database(self, name: str, *, like: str = "template1") -> str:
-        """The DSN of a fresh database: an empty one, or a copy of another one that nobody uses."""
+        """The DSN of a new database: an empty one, or a copy of another one that is not in use."""
         connection = await asyncpg.connect(self.dsn)
         try:
             await connection.execute(f"CREATE DATABASE {_quoted(name)} TEMPLATE {_quoted(like)}")
@@ -516,7 +516,7 @@ def _quoted(name: str) -> str:
 
 
 _initialized: list[Path] = []
-"""A cluster to copy, which is several times faster than to make each one anew."""
+"""A template cluster: copying it is several times faster than creating one."""
 
 
 async def _initialize(data: Path, user: str | None) -> None:
@@ -536,7 +536,7 @@ async def _initialize(data: Path, user: str | None) -> None:
 async def postgres(
     directory: str | Path, *, durable: bool = True, inside: Namespace | None = None
 ) -> AsyncIterator[Postgres]:
-    """As root it runs as `postgres`, who may not enter what pytest makes: the data lies in `/tmp` then, and goes.
+    """As root it runs as `postgres`, who cannot enter pytest's directories: the data is then in `/tmp`, and is removed.
 
     `durable=False` is several times faster, for tests in which PostgreSQL never crashes. `inside` a network namespace
     it listens on the addresses of that one.
@@ -575,7 +575,7 @@ async def _run(*argv: str, cwd: Path | None = None) -> str:
 
 # --- Redis ------------------------------------------------------------------------------------------------------------
 class Redis:
-    """A Redis that keeps nothing: what was in it is gone when it stops."""
+    """A Redis without persistence: its data is lost when it stops."""
 
     def __init__(self, directory: Path, port: int) -> None:
         self.url = f"redis://127.0.0.1:{port}/0"

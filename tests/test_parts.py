@@ -139,7 +139,7 @@ def commands() -> list[str]:
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:  # it ended while we looked
+        except OSError:  # it ended meanwhile
             continue
     return found
 

@@ -1,4 +1,4 @@
-"""A stage for each test, and the certainty that nothing of it is still running afterwards."""
+"""A stage for each test, which leaves no process running."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SetUp = Callable[..., Awaitable[Installation]]
 
 @pytest.fixture
 async def stage_with(tmp_path: Path) -> AsyncIterator[SetUp]:
-    """Hands out the stage; called once a test, with what is special about it."""
+    """Creates the stage; called once per test, with its settings."""
     stages: list[Installation] = []
     try:
         async with contextlib.AsyncExitStack() as leaving:
@@ -40,12 +40,12 @@ async def stage_with(tmp_path: Path) -> AsyncIterator[SetUp]:
 
 @pytest.fixture
 async def stage(stage_with: SetUp) -> Installation:
-    """The plain one: SQLite, one Alertmanager."""
+    """The default stage: SQLite, one Alertmanager."""
     return await stage_with()
 
 
 def _left_behind(directory: Path, within: float = 15.0) -> list[psutil.Process]:
-    """Everything with the directory on its command line. The restart of a killed responder may need a moment to end."""
+    """Processes with the directory on their command line. The restart of a killed responder may take a moment."""
     end = time.monotonic() + within
     while (left := _naming(str(directory))) and time.monotonic() < end:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A play is told in order, one line an act: when, what is done, and what must then be seen.
+"""A scenario is a list of lines: the time, an action, and what must be observed then.
 
 In the manner of Alertmanager's acceptance tests:
 
@@ -30,13 +30,13 @@ from tests.acceptance.sights import Expectation
 from tests.acceptance.stage import BAD, Installation
 
 Do = Callable[[Installation], Awaitable[str | None]]
-"""Does something to the stage; returns what is worth telling of it."""
+"""Acts on the stage; returns text for the history."""
 
 
-# --- when -------------------------------------------------------------------------------------------------------------
+# --- time -------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Moment:
-    """Not before `second`, and `pause` after the line above."""
+    """Not before `second`, and at least `pause` after the previous line."""
 
     second: float = 0.0
     pause: float = 0.0
@@ -55,7 +55,7 @@ def at(second: float) -> Moment:
 
 
 def after(pause: float) -> Moment:
-    """So many seconds after the line above."""
+    """That many seconds after the previous line."""
     return Moment(pause=pause)
 
 
@@ -64,16 +64,16 @@ def between(start: float, end: float) -> Span:
 
 
 at_once = Moment()
-"""As soon as the line above has been done."""
+"""As soon as the previous line is done."""
 
 soon = between(0, 60)
-"""Within the minute: the machine is shared, and how quick it is is measured elsewhere."""
+"""Within a minute: the machine is shared, and speed is measured elsewhere."""
 
 
-# --- what is done -----------------------------------------------------------------------------------------------------
+# --- actions ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Act:
-    """One line of a play."""
+    """One line of a scenario."""
 
     title: str
     moment: Moment
@@ -93,7 +93,7 @@ def alert(name: str = "ShopBroken", **labels: str) -> Alert:
 
 
 def deploy(moment: Moment, version: str = BAD, *, healthy: bool = False) -> Act:
-    """A pipeline puts a release into place: it tells of it, switches the link and restarts the service."""
+    """A pipeline deploys a release: it reports it, switches the link and restarts the service."""
 
     async def do(stage: Installation) -> None:
         stage.shop.release(version, healthy=healthy)
@@ -104,7 +104,7 @@ def deploy(moment: Moment, version: str = BAD, *, healthy: bool = False) -> Act:
 
 
 def push(moment: Moment, pushed: Alert) -> Act:
-    """To every Alertmanager, with the same time."""
+    """Sends it to every Alertmanager, with the same time."""
     return Act("push", moment, lambda stage: stage.alert(dict(pushed.labels)))
 
 
@@ -113,7 +113,7 @@ def resolve(moment: Moment, pushed: Alert) -> Act:
 
 
 def silence(moment: Moment, what: Alert, *, by: str, comment: str) -> Act:
-    """In every Alertmanager, as `amtool silence add` does it."""
+    """Creates it in every Alertmanager, as `amtool silence add` does."""
 
     async def do(stage: Installation) -> None:
         for alertmanager in stage.alertmanagers:
@@ -132,7 +132,7 @@ def expire_silences(moment: Moment) -> Act:
 
 
 def post(moment: Moment, what: Alert, *, answers: set[int], times: int = 1, within: float = 60.0) -> Act:
-    """The body that Alertmanager has for the alert, straight to every replica, so many times at once."""
+    """Sends Alertmanager's body for the alert directly to every replica, that many times at once."""
 
     async def do(stage: Installation) -> str:
         body = await stage.body(dict(what.labels))
@@ -151,7 +151,7 @@ def post(moment: Moment, what: Alert, *, answers: set[int], times: int = 1, with
 
 
 def command(moment: Moment, *argv: str, code: int = 0) -> Act:
-    """The command line; `{id}` and `{plan}` are those of the newest rollback."""
+    """Runs a command; `{id}` and `{plan}` are those of the newest rollback."""
 
     async def do(stage: Installation) -> str:
         words = list(argv)
@@ -171,7 +171,7 @@ def start(moment: Moment, name: str = "a", *, wait: bool = True) -> Act:
 
 
 def kill(moment: Moment, name: str = "a") -> Act:
-    """As by the kernel or a power cut: nothing is said and nothing is cleaned up."""
+    """As by the kernel or a power cut: without warning or cleanup."""
 
     async def do(stage: Installation) -> None:
         await stage.responders[name].end(signals.SIGKILL)
@@ -180,7 +180,7 @@ def kill(moment: Moment, name: str = "a") -> Act:
 
 
 def terminate(moment: Moment, name: str = "a", *, within: float) -> Act:
-    """As systemd and Kubernetes do it; it must exit with 0 by then."""
+    """As systemd and Kubernetes do; it must exit with 0 in time."""
 
     async def do(stage: Installation) -> str:
         began = time.monotonic()
@@ -215,13 +215,13 @@ def postgres_starts(moment: Moment) -> Act:
 
 
 def do(moment: Moment, title: str, what: Do) -> Act:
-    """Anything else."""
+    """Any other action."""
     return Act(title, moment, what)
 
 
-# --- what must be seen ------------------------------------------------------------------------------------------------
+# --- observations -----------------------------------------------------------------------------------------------------
 _NOT_NOW = (aiohttp.ClientError, TimeoutError, OSError, KeyError, IndexError)
-"""What looking may meet while something is down: nothing was seen."""
+"""Errors of an observation while something is down: nothing was observed."""
 
 
 async def _look(stage: Installation, sight: Expectation) -> tuple[bool, str]:
@@ -232,10 +232,10 @@ async def _look(stage: Installation, sight: Expectation) -> tuple[bool, str]:
 
 
 def want(span: Span, *sights: Expectation) -> Act:
-    """All of it is seen at once within the span."""
+    """All observations are true at once within the span."""
 
     async def do(stage: Installation) -> str:
-        # Acts that took long must not eat up the time in which it may be seen: the length of the span counts from here.
+        # Slow actions must not use up the span: its length counts from here.
         return await _all_seen(stage, sights, until=time.monotonic() + span.end - span.start)
 
     return Act(f"want {', '.join(s.title for s in sights)}", at(span.start), do)
@@ -253,7 +253,7 @@ async def _all_seen(stage: Installation, sights: tuple[Expectation, ...], *, unt
 
 
 def throughout(span: Span, *sights: Expectation) -> Act:
-    """All of it holds at every look, from the start of the span to its end."""
+    """All observations are true at every check, from the start of the span to its end."""
 
     async def do(stage: Installation) -> None:
         until = time.monotonic() + span.end - span.start
@@ -266,9 +266,9 @@ def throughout(span: Span, *sights: Expectation) -> Act:
     return Act(f"throughout {', '.join(s.title for s in sights)}", at(span.start), do)
 
 
-# --- the play ---------------------------------------------------------------------------------------------------------
+# --- the scenario -----------------------------------------------------------------------------------------------------
 async def play(stage: Installation, *acts: Act) -> None:
-    """Does one act after another. Raises AssertionError with the history so far if an expectation fails."""
+    """Runs the lines in order. Raises AssertionError with the history so far if an expectation fails."""
     began, history = time.monotonic(), []
     for act in acts:
         now = time.monotonic() - began
@@ -280,7 +280,7 @@ async def play(stage: Installation, *acts: Act) -> None:
             history.append(_line(started, act.title, f"✗ {e}"))
             raise AssertionError("\n".join(["", *history, *await _epilogue(stage)])) from e
         history.append(_line(started, act.title, result or ""))
-    print("\n".join(history))  # shown by pytest where the test fails later on
+    print("\n".join(history))  # pytest shows it if the test fails later
 
 
 def _line(second: float, title: str, found: str) -> str:
@@ -288,7 +288,7 @@ def _line(second: float, title: str, found: str) -> str:
 
 
 async def _epilogue(stage: Installation) -> list[str]:
-    """Where to look: what was on record, and the end of every log."""
+    """Diagnostics: what is recorded, and the end of every log."""
     lines = [f"shop was started as {stage.shop.versions()}"]
     with contextlib.suppress(Exception):
         for execution in await stage.executions():

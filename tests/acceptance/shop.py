@@ -1,4 +1,4 @@
-"""The service behind: it answers as the release that `current` pointed to when it was started, and as no other.
+"""The service: it answers as the release that `current` pointed to at its start.
 
     shop.py keep --root DIR --port N    keeps it running until SIGTERM
     shop.py restart --root DIR          returns once the release that `current` points to answers
@@ -43,7 +43,7 @@ def answer(port: int) -> None:
             pass
 
     def follow() -> None:
-        sys.stdin.buffer.read()  # ends when whoever keeps us has ended, however that came
+        sys.stdin.buffer.read()  # ends when the supervisor has ended, for any reason
         os._exit(0)
 
     threading.Thread(target=follow, daemon=True).start()
@@ -57,7 +57,7 @@ def answer(port: int) -> None:
 
 
 def keep(port: int) -> None:
-    """Starts it again whenever it has ended."""
+    """Restarts it whenever it has ended."""
     Path(PORT).write_text(str(port))
     child: list[subprocess.Popen[bytes]] = []
 
@@ -75,7 +75,7 @@ def keep(port: int) -> None:
 
 
 def runs(port: int) -> str:
-    """The version that answers; empty where none does."""
+    """The version that answers; empty if none does."""
     with contextlib.suppress(OSError, IndexError), socket.create_connection(("127.0.0.1", port), 2) as asking:
         asking.settimeout(2)
         asking.sendall(b"GET /health HTTP/1.0\r\n\r\n")
@@ -85,7 +85,7 @@ def runs(port: int) -> str:
 
 
 def restart() -> int:
-    """Ends what runs, and waits for what follows. Two of these at once do no harm to each other."""
+    """Ends the running release, and waits for the next one. Two concurrent calls are harmless."""
     with contextlib.suppress(OSError, ValueError):
         time.sleep(float(Path(SLOWLY).read_text()))
     port, end = int(Path(PORT).read_text()), time.monotonic() + 20

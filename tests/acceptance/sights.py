@@ -1,4 +1,4 @@
-"""What can be seen from outside: over HTTP, on the service, in the logs; never in the database."""
+"""Observations from outside: over HTTP, on the service, in the logs; never in the database."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.acceptance.stage import Installation, ResponderProcess
 
 @dataclass(frozen=True)
 class Expectation:
-    """Whether it is so, and what was seen."""
+    """Whether it is true, and the observed value."""
 
     title: str
     look: Callable[[Installation], Awaitable[tuple[bool, str]]]
 
 
 def answers(version: str) -> Expectation:
-    """The service itself says which release it is."""
+    """The service itself reports its release."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
         running = await stage.shop.version()
@@ -30,7 +30,7 @@ def answers(version: str) -> Expectation:
 
 
 def started_as(*versions: str) -> Expectation:
-    """Every release that it ever was, in order: an act done twice would show here."""
+    """Every release that it ever ran, in order: a repeated change would show here."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
         seen = stage.shop.versions()
@@ -40,7 +40,7 @@ def started_as(*versions: str) -> Expectation:
 
 
 def outcome(wanted: str, *, rollbacks: int = 1) -> Expectation:
-    """The newest rollback is closed with this outcome, and there are so many in all."""
+    """The newest rollback is closed with this outcome, and this is the total number."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
         found = await stage.executions()
@@ -81,7 +81,7 @@ def _under_way(title: str) -> Callable[[Installation], Awaitable[tuple[bool, str
 
 
 def verifying() -> Expectation:
-    """Everything was set back, and it is being watched whether the service recovers."""
+    """All changes are made, and the verification is in progress."""
     return Expectation("verifying", _under_way("is healthy"))
 
 
@@ -91,7 +91,7 @@ def moving() -> Expectation:
 
 
 def resumed(times: int) -> Expectation:
-    """It was taken over so often, by itself after a crash or by another replica."""
+    """It was resumed that often, by the same replica after a crash or by another one."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
         seen = (await stage.executions())[0]["resumptions"]
@@ -101,7 +101,7 @@ def resumed(times: int) -> Expectation:
 
 
 def whole() -> Expectation:
-    """The newest history has no gap and nothing twice: steps begin in order, and it is closed exactly once."""
+    """The newest history has no gaps or repetitions: steps start in order, and it is closed exactly once."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
         events = (await stage.executions())[0]["events"]
@@ -138,7 +138,7 @@ def rollback_is_the_newest_deployment(version: str) -> Expectation:
 
 
 def refused(guard: str, *words: str) -> Expectation:
-    """A decision on record, with its guard, and all these words in its reason."""
+    """A recorded decision with this guard, and all these words in its reason."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
         found = (await stage.responder.get("/api/v1/decisions")).body["decisions"]

@@ -1,4 +1,4 @@
-"""Real parts, and only real ones: Alertmanagers in front, `responder serve` in the middle, a service behind."""
+"""Real processes only: Alertmanagers, `responder serve`, and a service."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ groups:
 
 @dataclass(frozen=True)
 class HttpResult:
-    """What a responder answered."""
+    """The answer of a responder."""
 
     status: int
     body: Any
@@ -48,7 +48,7 @@ class HttpResult:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command left behind."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -56,7 +56,7 @@ class CommandResult:
 
 
 class ShopProcess:
-    """The service: a directory of releases, the link to one of them, and whoever keeps that one running."""
+    """The service: a directory of releases, the link to one of them, and its supervisor."""
 
     def __init__(self, directory: Path) -> None:
         self.root = directory / "shop"
@@ -82,7 +82,7 @@ class ShopProcess:
         self._process = await parts.Process.start(argv, log=self.log, ready=f"{self.url}/health")
 
     async def switch(self, version: str) -> None:
-        """As a deployment does it: the link, then the restart."""
+        """Deploys a release: the link, then the restart."""
         new = self.root / "current.new"
         new.symlink_to(f"releases/{version}")
         new.replace(self.root / "current")
@@ -92,7 +92,7 @@ class ShopProcess:
         return await asyncio.to_thread(shop.runs, self.port)
 
     def versions(self) -> list[str]:
-        """Every version that it was started as; a second start of the same is no change."""
+        """Every version that was started; repeated starts of one version count once."""
         starts = (self.root / shop.STARTS).read_text().split()
         return [version for version, _ in itertools.groupby(starts)]
 
@@ -102,7 +102,7 @@ class ShopProcess:
 
 
 class ResponderProcess:
-    """One replica. Its log is kept over all its boots."""
+    """One replica. Its log spans all its starts."""
 
     def __init__(self, directory: Path, name: str, config: Mapping[str, Any]) -> None:
         self.name = name
@@ -118,7 +118,7 @@ class ResponderProcess:
         self.file.write_text(yaml.safe_dump(dict(config), sort_keys=False))
 
     async def start(self, *, wait: bool = True) -> None:
-        """Without waiting it may be killed while it starts."""
+        """Without waiting, it may be killed during its start."""
 
         async def at_once() -> bool:
             return True
@@ -156,7 +156,7 @@ class ResponderProcess:
         return await self._ask("POST", path, json=body)
 
     async def _ask(self, method: str, path: str, **how: Any) -> HttpResult:
-        # A connection of its own: one that was kept would be found closed after a kill.
+        # A new connection: a kept one would be closed after a kill.
         timeout = aiohttp.ClientTimeout(total=30)
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
@@ -166,7 +166,7 @@ class ResponderProcess:
             return HttpResult(answer.status, json.loads(text) if text.startswith(("{", "[")) else text)
 
     async def command(self, *argv: str) -> CommandResult:
-        """The command line, as an engineer types it on this host."""
+        """Runs a command as an engineer does on this host."""
         return await _run(*RESPONDER, *argv, "--config", str(self.file), cwd=REPOSITORY)
 
     def log_lines(self) -> list[dict[str, Any]]:
@@ -175,7 +175,7 @@ class ResponderProcess:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def complaints(self) -> list[str]:
-        """What no log may ever show: a bug that was caught somewhere, or was not."""
+        """Log lines that must never occur: bugs, caught or not."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return [line for line in text.splitlines() if "Traceback" in line or "never awaited" in line]
 
@@ -190,7 +190,7 @@ async def _run(*argv: str, cwd: Path | None = None) -> CommandResult:
 
 @dataclass
 class Installation:
-    """All parts of one play."""
+    """All processes of one scenario."""
 
     directory: Path
     shop: ShopProcess
@@ -202,7 +202,7 @@ class Installation:
 
     @property
     def responder(self) -> ResponderProcess:
-        """Any one that runs; the first where none does."""
+        """A running replica; the first one if none runs."""
         return next((r for r in self.responders.values() if r.running), next(iter(self.responders.values())))
 
     async def executions(self) -> list[dict[str, Any]]:
@@ -211,7 +211,7 @@ class Installation:
         return [(await self.responder.get(f"/api/v1/executions/{row['id']}")).body for row in found]
 
     def owner(self, execution: str) -> str:
-        """The replica that carries it out: the last one that told of a step of it."""
+        """The replica that executes it: the last one that logged one of its steps."""
         lines = [
             (line["at"], name)
             for name, responder in self.responders.items()
@@ -230,7 +230,7 @@ class Installation:
             raise RuntimeError(f"{version} could not be told: {answer}")
 
     async def alert(self, labels: Mapping[str, str], *, over: bool = False) -> None:
-        """To every Alertmanager with the same time, as Prometheus does it."""
+        """Sends alerts to every Alertmanager with the same time, as Prometheus does."""
         now = datetime.now(UTC)
         since = self.starts_at.setdefault(frozenset(labels.items()), now)
         alert = {"labels": dict(labels), "startsAt": since.isoformat(), "annotations": {"summary": "it is broken"}}
@@ -243,7 +243,7 @@ class Installation:
                     answer.raise_for_status()
 
     async def body(self, labels: Mapping[str, str]) -> dict[str, Any]:
-        """What the Alertmanager would send for these, silenced or not: a replayed or late body."""
+        """The body that Alertmanager would send for these, silenced or not: replayed or late."""
         found = await parts.until(lambda: self.alertmanagers[0].alerts(**labels))
         fields = ("labels", "annotations", "startsAt", "generatorURL", "fingerprint")
         never = "0001-01-01T00:00:00Z"
@@ -253,7 +253,7 @@ class Installation:
 
 def _alertmanager_config(responders: Mapping[str, ResponderProcess]) -> str:
     hooks = [{"url": f"{r.url}/api/v1/alerts", "send_resolved": True} for r in responders.values()]
-    # Each alert by itself, at once, and again every second: what must happen once is asked for many times.
+    # Each alert by itself, at once, and again every second, to test that repetitions have no effect.
     route = {
         "receiver": "responder",
         "group_by": ["..."],
@@ -287,7 +287,7 @@ async def set_up(
     verify_within: str = "20s",
     **policy: Any,
 ) -> AsyncIterator[Installation]:
-    """A stage on which release 1 runs and is known good. Whatever was started on it is gone when this is left."""
+    """A stage on which release 1 runs and is known good. On exit, all its processes are gone."""
     parts.need("prometheus-alertmanager", "prometheus", *(["postgres"] if postgres else []))
     async with contextlib.AsyncExitStack() as leaving:
         server = await leaving.enter_async_context(parts.postgres(directory)) if postgres else None
@@ -337,7 +337,7 @@ async def set_up(
         leaving.push_async_callback(_end_all, responders)
         for responder in responders.values():
             await responder.start()
-        # Where nothing is scraped it still answers that it knows nothing of the past, without which nothing is begun.
+        # Without scrapes it still answers that it has no past data, which a rollback requires.
         watched = _prometheus_config(behind.port, senders) if prometheus else "{}"
         rules = {"shop.rules": RULES} if prometheus else {}
         stage.prometheus = await leaving.enter_async_context(
@@ -350,4 +350,4 @@ async def set_up(
 async def _end_all(responders: Mapping[str, ResponderProcess]) -> None:
     for responder in responders.values():
         if responder.running:
-            await responder.end(signal.SIGKILL)  # it also ends what is paused
+            await responder.end(signal.SIGKILL)  # it also ends paused processes

@@ -1,4 +1,4 @@
-"""`responder serve` that strikes itself right after a chosen statement of the journal in PostgreSQL.
+"""`responder serve` that stops itself right after a chosen statement of the journal in PostgreSQL.
 
 STRIKE_AFTER is a pattern, STRIKE_AT says which of the statements that match it (from 1), and ARMED names a file: as
 long as it does not exist, no statement counts. STRIKE is what happens then, in JSON: the name of a signal to itself, or
@@ -27,7 +27,7 @@ _seen = 0
 
 
 async def ask(call: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:
-    """As the one of the journal; it strikes once the statement has had its effect, before anything else runs."""
+    """As in the journal, but stops itself after the effect of the statement, before anything else runs."""
     global _seen
     answer = await _ask(call, *args, **more)
     statement = " ".join(str(arg).split("\n")[0][:100] for arg in args[:2] if isinstance(arg, str)) or call.__name__

@@ -45,26 +45,26 @@ from tests.acceptance.sights import (
 from tests.acceptance.stage import BAD, GOOD, Installation
 
 ROUNDS, KILLS = 5, 4
-"""Twenty kills in all; a rollback that was resumed more than five times is given up, which has a test of its own."""
+"""Twenty kills in total; a rollback that was resumed more than five times is given up, which has its own test."""
 
 
 @pytest.fixture
 def chance() -> random.Random:
-    """ACCEPTANCE_SEED repeats a run; the seed is shown where the test fails."""
+    """ACCEPTANCE_SEED repeats a run; a failed test shows its seed."""
     seed = int(os.environ.get("ACCEPTANCE_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"ACCEPTANCE_SEED={seed}")
     return random.Random(seed)
 
 
 async def test_killed_twenty_times_at_random_moments(stage_with: SetUp, chance: random.Random) -> None:
-    # The same policy acts again and again here, each time on another release.
+    # The same policy acts repeatedly here, each time on another release.
     stage = await stage_with(cooldown="0s")
     history = [GOOD]
     for n in range(1, ROUNDS + 1):
         bad, what = f"{BAD}.{n}", alert(round=str(n))
         history += [bad, GOOD]
         moments = [chance.uniform(0, 0.5), *(chance.uniform(0, 2) for _ in range(KILLS - 1))]
-        # Each is started without waiting, so that some of the kills come while it starts.
+        # Each is started without waiting, so that some kills occur during the start.
         kills = [act for moment in moments for act in (kill(after(moment)), start(at_once, wait=False))]
         await play(
             stage,
@@ -79,7 +79,7 @@ async def test_killed_twenty_times_at_random_moments(stage_with: SetUp, chance: 
 
 
 async def test_repeated_kills_page_a_human(stage_with: SetUp) -> None:
-    """What keeps killing its worker is parked, and says so; the service stays where it is."""
+    """A rollback that keeps killing its worker becomes stuck and says so; the service is unchanged."""
     deaths = [act for n in range(6) for act in (want(soon, verifying(), resumed(n)), kill(at_once), start(at_once))]
     await play(
         await stage_with(verify_for="5s"),
@@ -111,7 +111,7 @@ async def test_another_replica_resumes_after_a_kill(stage_with: SetUp, chance: r
 
 
 def _owner_dies(moment: float) -> Act:
-    """Whoever carries it out by then; where it is over by then or nobody has it yet, replica a."""
+    """The replica that executes it now; replica a if it is closed or not yet claimed."""
 
     async def dies(stage: Installation) -> str:
         found = [execution for execution in await stage.executions() if execution["state"] != "closed"]
@@ -133,7 +133,7 @@ async def _start_the_dead(stage: Installation) -> None:
 
 @pytest.mark.parametrize("under_way", [moving(), verifying()], ids=["moving", "verifying"])
 async def test_paused_for_longer_than_its_lease(stage_with: SetUp, under_way) -> None:  # type: ignore[no-untyped-def]
-    """The other replica finishes; the one that wakes up writes nothing more, neither outside nor on record."""
+    """The other replica finishes; the resumed one writes nothing more, neither outside nor to the journal."""
     stage = await stage_with(postgres=True, replicas=2, verify_for="3s")
     stage.shop.restart_takes(1.0)
     paused, ended = [], []
@@ -142,7 +142,7 @@ async def test_paused_for_longer_than_its_lease(stage_with: SetUp, under_way) ->
         owner = stage.owner((await stage.executions())[0]["id"])
         stage.responders[owner].signal(signals.SIGSTOP)
         paused.append(owner)
-        # From now on only the other one is asked.
+        # From now on, only the other one is queried.
         stage.responders = {name: stage.responders[name] for name in sorted(stage.responders, key=lambda n: n == owner)}
         return owner
 
@@ -177,7 +177,7 @@ async def test_paused_for_longer_than_its_lease(stage_with: SetUp, under_way) ->
 
 async def test_terminated_during_verification(stage_with: SetUp) -> None:
     await play(
-        # Longer than the grace that it gives what is under way.
+        # Longer than the grace period for running rollbacks.
         await stage_with(verify_for="7s", verify_within="40s"),
         deploy(at(0)),
         push(at_once, alert()),
@@ -202,7 +202,7 @@ async def test_terminated_while_restarting_the_service(stage: Installation) -> N
 
 
 async def test_killed_while_the_service_restarts(stage: Installation) -> None:
-    """The link is switched and the restart not over: the service must not be left on the bad release unnoticed."""
+    """The link is switched but the restart not complete: the service must not stay on the bad release unnoticed."""
     stage.shop.restart_takes(1.0)
     await play(
         stage,
@@ -211,6 +211,6 @@ async def test_killed_while_the_service_restarts(stage: Installation) -> None:
         want(soon, moving()),
         kill(after(0.3)),
         start(at_once),
-        signal(at_once, signals.SIGHUP),  # a reload in the midst of it changes nothing
+        signal(at_once, signals.SIGHUP),  # a reload during the rollback changes nothing
         want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), resumed(1), whole()),
     )

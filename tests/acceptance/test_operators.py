@@ -51,7 +51,7 @@ async def test_the_kill_switch(stage: Installation) -> None:
         post(at_once, alert(), answers={202}),
         throughout(between(0, 1.5), no_rollback()),
         command(at_once, "close", "--all", "--reason", "we have moved"),
-        # Alertmanager sends it again.
+        # Alertmanager repeats it.
         want(soon, outcome("succeeded"), answers(GOOD), metric("responder_armed", 1)),
         command(at_once, "status"),
         command(at_once, "close", "--all", "--reason", "twice", code=1),
@@ -66,7 +66,7 @@ async def test_a_running_rollback_is_stopped_and_reverted(stage_with: SetUp) -> 
         want(soon, verifying(), answers(GOOD)),
         command(at_once, "stop", "{id}", "--reason", "it is the network"),
         want(soon, outcome("cancelled"), answers(BAD), started_as(GOOD, BAD, GOOD, BAD)),
-        # It is still sent every second, and was decided once.
+        # It is still repeated every second, but was decided once.
         throughout(between(0, 2.5), outcome("cancelled"), started_as(GOOD, BAD, GOOD, BAD)),
         want(soon, marked(GOOD, "good"), refused("duplicate_alert")),
         command(at_once, "stop", "{id}", code=1),
@@ -163,7 +163,7 @@ async def test_an_invalid_file_keeps_the_running_configuration(stage: Installati
         want(soon, metric(RELOADED, 0)),
         _policies("shop-broken"),
         _reload(400, "policies[0].coldown", "did you mean cooldown?", "limits.lease"),
-        # It says so beforehand as well, with every mistake.
+        # `check` also reports it beforehand, with every mistake.
         command(at_once, "check", code=2),
         _write(policies=[quiet]),
         signal(at_once, signals.SIGHUP),
@@ -183,7 +183,7 @@ async def test_an_invalid_file_keeps_the_running_configuration(stage: Installati
 
 
 async def test_a_reload_during_a_rollback(stage_with: SetUp) -> None:
-    """The plan was decided and written down: a new file does not change what is under way."""
+    """The plan is in the journal: a new configuration does not change a running rollback."""
     stage = await stage_with(verify_for="3s")
     await play(
         stage,

@@ -39,7 +39,7 @@ RAN = {
 
 
 def steps(pipeline: str) -> list[tuple[str, dict[str, str]]]:
-    """The commands of a pipeline in their order, each with the variables that it is given."""
+    """The commands of a pipeline in order, each with its variables."""
     if pipeline == "github":
         run_steps = [step for step in GITHUB["jobs"]["deploy"]["steps"] if "run" in step]
         return [(step["run"], step.get("env", {})) for step in run_steps]
@@ -121,7 +121,7 @@ async def test_a_pipeline_deploys_and_reports(runner: Runner, pipeline: str, fir
     assert ran.returncode == 0, ran.stderr
     assert (runner.directory / "deployed").read_text() == "backend 2.1\n"
     assert runner.reported() == [(first, "2.1", "backend-pipeline")]
-    assert runner.run(pipeline).returncode == 0  # the same attempt, as when the request is sent twice
+    assert runner.run(pipeline).returncode == 0  # the same attempt, as if the request were sent twice
     assert len(runner.reported()) == 1
     assert runner.run(pipeline, **again).returncode == 0
     assert len(runner.reported()) == 2

@@ -27,12 +27,12 @@ from tests.acceptance.stage import REPOSITORY, CommandResult, ShopProcess
 
 RULES = REPOSITORY / "alert_rules"
 README = (REPOSITORY / "README.md").read_text()
-ID = "20261123-231500-4f2a9c1b"  # as README shows one
+ID = "20261123-231500-4f2a9c1b"  # as in README
 TOKENS = ("alertmanager", "prometheus", "alice")
 
 
 def block(heading: str, language: str = "", number: int = 0) -> str:
-    """The code block of that language below a heading."""
+    """The code block in that language below a heading."""
     section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.M | re.S)
     return [text for tagged, text in blocks if tagged == language][number]
@@ -52,7 +52,7 @@ def replaced(text: str, replacements: Mapping[str, str]) -> str:
 
 
 class Backend(ShopProcess):
-    """The service of README: 1.0, then 1.1, of which some requests fail; and the series of its checks."""
+    """The service of README: 1.0, then 1.1 with some failing requests; and the series of its checks."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -77,7 +77,7 @@ class Backend(ShopProcess):
 
 
 class Readme:
-    """Everything that README asks for, up and running."""
+    """All processes that README requires."""
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.backend = directory, Backend(directory)
@@ -141,7 +141,7 @@ class Readme:
         return replaced(text, replacements)
 
     def _scraping(self) -> str:
-        """The shipped configuration of Prometheus; the page of the service takes the place of the exporter."""
+        """The shipped configuration of Prometheus; the service's own metrics replace the exporter."""
         configuration = yaml.safe_load(self._here((RULES / "prometheus.example.yml").read_text()))
         configuration["global"] = {
             "scrape_interval": "500ms",
@@ -165,7 +165,7 @@ class Readme:
         leaving.push_async_callback(process.terminate)
 
     async def run(self, line: str, *, execution: str = "", leave_at: str = "") -> CommandResult:
-        """One line of README, in a shell. `leave_at`: it goes on for ever; Ctrl-C once it has printed that."""
+        """Runs one line of README in a shell. `leave_at`: sends Ctrl-C once it has printed that."""
         line = self._here(line).replace(ID, execution)
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
@@ -207,7 +207,7 @@ async def readme(tmp_path: Path) -> AsyncIterator[tuple[Readme, contextlib.Async
 
 
 def the_line(*words: str) -> str:
-    """The line of the block "On call" that has these words."""
+    """The line of the block "On call" with these words."""
     (found,) = [line for line in ON_CALL if all(word in line for word in words)]
     return found
 
@@ -239,7 +239,7 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
     assert "current release of" in plan.out
     assert await setup.executions() == []
 
-    # The rules that ship offer HighErrorRate; the policy of README takes it, and only says what it would do.
+    # The shipped rules offer HighErrorRate; the policy of README matches it in observe mode.
     setup.backend.failing_since = time.monotonic()
     offered = await parts.until(
         setup.decisions, lambda all_: any(decision["policy"] == "after-deploy" for decision in all_), within=60

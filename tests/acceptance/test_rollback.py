@@ -38,7 +38,7 @@ from tests.acceptance.stage import BAD, GOOD, Installation
 async def test_from_a_rule_to_the_last_good_release(stage_with: SetUp) -> None:
     stage = await stage_with(prometheus=True)
     assert stage.prometheus is not None
-    # A fresh Prometheus does not know for some seconds where to send its alerts.
+    # A new Prometheus needs some seconds to discover its Alertmanager.
     await stage.prometheus.alertmanagers(1, within=60)
     await play(
         stage,
@@ -46,7 +46,7 @@ async def test_from_a_rule_to_the_last_good_release(stage_with: SetUp) -> None:
         want(between(0, 90), outcome("succeeded"), answers(GOOD)),
         want(soon, marked(BAD, "bad"), marked(GOOD, "good"), rollback_is_the_newest_deployment(GOOD), whole()),
         want(soon, metric("responder_executions_total", 1, service="shop", outcome="succeeded")),
-        # The rule keeps silent from now on, and nothing more happens.
+        # The rule no longer fires, and nothing more happens.
         throughout(between(0, 2), outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
     )
 
@@ -57,7 +57,7 @@ async def test_a_silence_stops_the_rollback_and_its_end_allows_it(stage: Install
         deploy(at(0)),
         silence(at_once, alert(), by="alice", comment="the new cart goes live"),
         push(at_once, alert()),
-        # Alertmanager sends nothing of what is silenced; a body that comes nevertheless is late, replayed or forged.
+        # Alertmanager does not send silenced alerts; a body that still arrives is late, replayed or forged.
         throughout(between(0, 3), no_rollback()),
         post(at_once, alert(), answers={202}),
         want(soon, refused("still_firing", "alice", "the new cart goes live"), no_rollback(), started_as(GOOD, BAD)),
@@ -94,7 +94,7 @@ async def test_two_independent_alertmanagers(stage_with: SetUp) -> None:
         deploy(at(0)),
         push(at_once, alert()),
         want(soon, outcome("succeeded"), answers(GOOD)),
-        # Both send it again every second.
+        # Both repeat it every second.
         throughout(between(0, 4), outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
         want(soon, refused("duplicate_alert")),
     )

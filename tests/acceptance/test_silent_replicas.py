@@ -21,13 +21,13 @@ from tests.acceptance.stage import REPOSITORY, HttpResult, ResponderProcess
 from tests.namespaces import Namespace, namespace
 
 LEASE, MARGIN = 2.0, 5.0
-"""What was promised: a new trouble is rolled back by another replica within the lease plus 5 s."""
+"""The guarantee: another replica rolls back a new incident within the lease plus 5 s."""
 
 STATEMENTS = 300
 """More than one decision and one rollback take."""
 
 Strike = str | list[str]
-"""The name of a signal, or a command that cuts off the network."""
+"""The name of a signal, or a command that disconnects the network."""
 
 FROZEN_AFTER = {
     "the locks of a decision": ("pg_advisory_xact_lock.*/production", 1),
@@ -47,7 +47,7 @@ ANSWERS_LOST_AFTER = {"what a commit is sent after": ("NOTIFY", 1)}
 
 @dataclass
 class ReplicaPair:
-    """Two replicas on one PostgreSQL, and a service of its own for every trouble."""
+    """Two replicas on one PostgreSQL, and one service per incident."""
 
     directory: Path
     alertmanager: parts.Alertmanager
@@ -57,7 +57,7 @@ class ReplicaPair:
     troubles: int = 0
 
     async def trouble(self) -> tuple[str, dict[str, Any]]:
-        """A new service whose version 2 is bad, and the body that tells of it."""
+        """A new service whose version 2 is bad, and the body of its alert."""
         service, self.troubles = f"s{self.troubles}", self.troubles + 1
         for version, status in (("1", "good"), ("2", None)):
             payload = {"service": service, "version": version, "status": status}
@@ -90,7 +90,7 @@ class ReplicaPair:
         return events
 
     async def _post(self, path: str, body: dict[str, Any], status: int) -> HttpResult:
-        """As clients do it, again where the replica says that it cannot now."""
+        """Sends as clients do, and retries on 503."""
         return await parts.until(
             lambda: self.healthy.post(path, body), lambda answer: answer.status == status, within=60
         )
@@ -108,7 +108,7 @@ class ReplicaPair:
         return outcomes == ["succeeded"]
 
     async def start_struck(self, strike: Strike, after: str, at: int) -> None:
-        """Starts the replica that will be struck; not before it is armed."""
+        """Starts the replica that will stop; returns once it is armed."""
         self._armed.unlink(missing_ok=True)
         self._mark.unlink(missing_ok=True)
         env = {
@@ -131,7 +131,7 @@ class ReplicaPair:
         return self.directory / "struck"
 
     async def drill(self, strike: Strike, after: str, at: int, *, surely: bool = False) -> str:
-        """The statement after which it was struck, empty where it came to no such statement.
+        """The statement after which it stopped; empty if it did not reach that statement.
 
         Fails where the other replica then needed too long for a new trouble. `surely`: it comes to that statement
         sooner or later, so this waits for it.
@@ -143,12 +143,12 @@ class ReplicaPair:
         hanging = asyncio.create_task(self.struck.post("/api/v1/alerts", first_body))
         try:
             statement = await self._struck(first, surely)
-            # The other one first meets a trouble of its own, then what the struck one has in its hands.
+            # The other one first handles its own incident, then the one that the stopped replica holds.
             took = [await self.rolled_back(second, second_body), await self.rolled_back(first, first_body)]
             how = strike if isinstance(strike, str) else strike[-1]
             where = f"{how} after {statement or 'no statement'}: {took[0]:.1f} and {took[1]:.1f} s"
             print(f"{where}, usually {usual:.1f} s", flush=True)
-            # Compared with what the same replica needed undisturbed: how busy the machine is delays both.
+            # Relative to the time of the same replica without a fault: a busy machine delays both.
             assert max(took) <= usual + LEASE + MARGIN, where
             if self.network and statement:
                 await self._comes_back(first, second)
@@ -168,7 +168,7 @@ class ReplicaPair:
         return self._mark.read_text()
 
     async def _comes_back(self, *services: str) -> None:
-        """Once it hears from PostgreSQL again the replica that was cut off is ready, and has nothing to add."""
+        """After PostgreSQL is reachable again, the disconnected replica is ready, and adds no events."""
         assert self.network
         await parts.until(self.struck.ready, lambda is_ready: not is_ready)
         before = [await self.events(service) for service in services]
@@ -178,7 +178,7 @@ class ReplicaPair:
         assert {self.version(service) for service in services} == {"1"}
 
     def version(self, service: str) -> str:
-        """The one that the link of the service leads to."""
+        """The version that the link of the service points to."""
         return (self.directory / service / "current").resolve().name
 
 
@@ -210,7 +210,7 @@ async def pair_of(directory: Path, services: int, network: Namespace | None = No
             ],
         }  # fmt: skip
         healthy = ResponderProcess(directory, "healthy", config)
-        # Each comes by an address of its own, so that one can be cut off alone.
+        # Each uses its own address, so that one can be disconnected alone.
         other = state.replace(network.addresses[0], network.addresses[1]) if network else state
         struck = ResponderProcess(directory, "struck", {**config, "state": other})
         for responder in (struck, healthy):
@@ -227,7 +227,7 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 @pytest.fixture
 async def parted(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ReplicaPair]:
-    """A pair of which one can be cut off from PostgreSQL."""
+    """Two replicas, one of which can be disconnected from PostgreSQL."""
     async with (
         namespace(tmp_path) as network,
         pair_of(tmp_path, getattr(request, "param", 3 * len(FROZEN_AFTER)), network) as made,
@@ -251,7 +251,7 @@ def _service(directory: Path, name: str, site: str) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def _health(directory: Path) -> AsyncIterator[str]:
-    """Each service is healthy while its link leads to version 1."""
+    """Each service is healthy while its link points to version 1."""
 
     async def answer(request: web.Request) -> web.Response:
         link = directory / request.match_info["service"] / "current"
@@ -316,7 +316,7 @@ async def test_a_network_outage_at_any_statement_delays_the_other_by_no_more_tha
 
 
 async def _sweep(pair: ReplicaPair, strike: Strike) -> None:
-    """At one statement after the other, until it rolls back without coming to so many."""
+    """Stops it at each statement in turn, until a rollback completes before reaching that many."""
     for at in range(1, STATEMENTS + 1):
         if not await pair.drill(strike, "", at):
             return

@@ -80,7 +80,7 @@ async def test_postgres_crashes_and_restarts_at_once(stage_with: SetUp) -> None:
 
 async def test_it_starts_without_postgres_and_acts_once_postgres_is_up(stage_with: SetUp) -> None:
     async def unused(stage: Installation) -> None:
-        """A database in which not even the tables are made yet."""
+        """A database without tables."""
         assert stage.postgres
         responder = stage.responder
         responder.write({**responder.config, "state": await stage.postgres.database("unused")})
@@ -119,7 +119,7 @@ async def test_alertmanager_gets_503_while_the_journal_is_unavailable(stage_with
         want(soon, ready("a", 503)),
         post(at_once, alert(), answers={503}, within=15),
         expire_silences(at_once),
-        # Alertmanager's own request, and one more because of the answer.
+        # Alertmanager's own request, and one retry after the answer.
         want(soon, metric("responder_webhooks_total", 3, at_least=True, outcome="unavailable")),
         want(soon, metric("responder_journal_up", 0), answers(BAD)),
         postgres_starts(at_once),

@@ -23,7 +23,7 @@ HALF = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n"
 
 
 class Server:
-    """What listens, why it ended connections, and requests that it answers only when told to."""
+    """A listener, the causes of ended connections, and requests that it answers only on command."""
 
     def __init__(self, port: int, trusted: ssl.SSLContext | None) -> None:
         self.port, self.trusted = port, trusted
@@ -45,7 +45,7 @@ class Server:
             return it.status, await it.text()
 
     async def has(self, **ended: int) -> None:
-        """Returns once it has ended that many connections for these causes."""
+        """Waits until it has ended that many connections for these causes."""
         while self.ended != ended:
             await asyncio.sleep(0.01)
 
@@ -230,7 +230,7 @@ async def test_a_request_that_arrives_with_the_end_of_the_handshake(serve: Serve
             writer.write(sent.read())
             received.write(await reader.read(65536))
     client.write(HALF + b"\r\n")
-    writer.write(sent.read())  # in one piece: the last of the handshake, and the request
+    writer.write(sent.read())  # in one segment: the end of the handshake, and the request
     answer = b""
     while b"\r\n\r\nok" not in answer:
         try:
@@ -244,7 +244,7 @@ async def test_a_request_that_arrives_with_the_end_of_the_handshake(serve: Serve
 async def test_pending_handshakes_do_not_delay_the_shutdown(serve: Serve) -> None:
     server = await serve(tls=True)
     reader, writer = await connect(server.port)
-    assert await server.get() == (200, "ok")  # so that the one before is accepted
+    assert await server.get() == (200, "ok")  # so that the earlier one is accepted
     await server.stop()
     await closed(reader)
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -31,7 +31,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def fields_below(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[tuple[str, FieldInfo]]:
-    """Every field that a configuration can have, also those of the members of unions."""
+    """Every field of the configuration, including those of union members."""
     seen.add(model)
     for name, field in model.model_fields.items():
         yield f"{model.__name__}.{name}", field
@@ -109,7 +109,7 @@ def test_irregular_files_are_left_to_their_reader(tmp_path: Path) -> None:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """One that every user of the host can enter; pytest's own are private."""
+    """A directory that every user of the host can enter; pytest's own are private."""
     directory = Path(tempfile.mkdtemp(dir="/tmp"))
     directory.chmod(0o755)
     yield directory

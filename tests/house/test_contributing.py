@@ -52,11 +52,11 @@ def perform(tree: Path, verb: str, path: str, where: str, name: str, text: str) 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """What the examples touch, and what it takes to check and test it."""
+    """A copy of the files that the examples change, check and test."""
     for name in ("responder", "exporters", "foundation", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    if (ROOT / ".mypy_cache").exists():  # of `make lint`: without it mypy reads everything again
+    if (ROOT / ".mypy_cache").exists():  # from `make lint`: without it, mypy analyzes everything again
         shutil.copytree(ROOT / ".mypy_cache", tmp_path / ".mypy_cache")
     return tmp_path
 
@@ -81,7 +81,7 @@ def test_an_example_works_as_written(heading: str, tree: Path) -> None:
 
 
 def test_a_missing_part_is_named(tree: Path) -> None:
-    """The channel without its case in the contract."""
+    """The channel without its entry in the contract tests."""
     for step in steps("Add a notification channel"):
         if not step[1].startswith("tests"):
             perform(tree, *step)

@@ -36,7 +36,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "exporters": exporters_parser,
 }
 SECRET = "0123456789abcdef0123456789abcdef"
-NOT_DESCRIBED = {"Policy.name"}  # to be emptied: whoever adds a field describes it
+NOT_DESCRIBED = {"Policy.name"}  # must become empty: every new field has a description
 
 
 def _name(page: Path) -> str:
@@ -68,13 +68,13 @@ RUN_BY = {
 
 
 def _commands(page: Path) -> Iterator[list[str]]:
-    """Every command line of ours: whole lines in code blocks, and what stands in backticks with more than its name."""
+    """Every documented command: lines in code blocks, and text in backticks with arguments."""
     lines = [line for _, text in _blocks(page) for line in text.replace("\\\n", " ").splitlines()]
     spans = re.findall(r"`((?:responder|exporters) [^`]+ [^`]+)`", _outside_of_blocks(page))
     for line in (*lines, *spans):
         try:
             words = shlex.split(line.strip().removeprefix("$ "), comments=True)
-        except ValueError:  # not a command: prose, or a part of a drawing
+        except ValueError:  # not a command: prose, or part of a diagram
             continue
         if len(words) > 1 and words[0] in PARSERS and re.fullmatch("[a-z]+", words[1]):
             ends = (i for i, word in enumerate(words) if word in ("|", "||", "&&", ";", ">", ">>", "2>", "&"))
@@ -86,7 +86,7 @@ COMMANDS = [(page, words) for page in TOLD for words in _commands(page)]
 
 def _environment(text: str) -> dict[str, str]:
     names = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text))
-    return {name: f"{SECRET}{n}" for n, name in enumerate(names)}  # no two tokens may be the same
+    return {name: f"{SECRET}{n}" for n, name in enumerate(names)}  # tokens must differ
 
 
 def _loaded(text: str, tmp_path: Path) -> Any:
@@ -158,7 +158,7 @@ def test_examples_load(file: Path, tmp_path: Path) -> None:
 
 
 def test_the_example_shows_every_key() -> None:
-    """Of each model that the configuration is made of, as keys or in comments."""
+    """Every key of the configuration models, as a key or in a comment."""
     text = (ROOT / "examples" / "responder.yml").read_text()
     shown = set(re.findall(r"(\w+):", text))
     rows = re.findall(r"^\| `([\w.\[\]]+)` \|", generate.configuration(), flags=re.MULTILINE)
@@ -239,7 +239,7 @@ def test_documented_views_have_their_columns() -> None:
 
 def test_documented_routes_exist() -> None:
     own_pages = (page for page in Handlers.__subclasses__() if page.__module__.startswith("responder."))
-    handlers = (object.__new__(page) for page in own_pages)  # no address depends on what a page works with
+    handlers = (object.__new__(page) for page in own_pages)  # no URL depends on the dependencies of a page
     registered = {f"{route.method} {route.path}" for page in handlers for route in page.routes()}
     text = (ROOT / "docs" / "reference" / "http.md").read_text()
     assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", text, flags=re.MULTILINE)) == registered
@@ -254,7 +254,7 @@ def test_documented_guards_exist() -> None:
     for page in TOLD:
         listed = re.findall(r"\bguards? ((?:`\w+`(?:, | and )?)+)", _outside_of_blocks(page))
         named = {name for some in listed for name in re.findall(r"`(\w+)`", some)}
-        assert named <= {*names, "policy"}, _name(page)  # `policy` decides where no policy matches
+        assert named <= {*names, "policy"}, _name(page)  # `policy` stands for alerts that no policy matches
 
 
 def test_documented_policies_exist() -> None:

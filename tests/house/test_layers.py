@@ -39,7 +39,7 @@ def test_no_todo_and_no_swallowed_exception() -> None:
 
 
 def test_startup_imports_no_sdk() -> None:
-    """A responder that is started in a hurry does not import what it may never use."""
+    """A fast start imports nothing that may never be used."""
     heavy = [
         "asyncpg",
         "boto3",
@@ -59,7 +59,7 @@ def test_startup_imports_no_sdk() -> None:
 
 
 def test_a_client_command_imports_no_server_code() -> None:
-    """At 3 a.m. nobody waits for the clients of every backend to be loaded."""
+    """A command must not load the clients of every backend first."""
     script = "import sys, responder.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     heavy = {

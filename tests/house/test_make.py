@@ -13,7 +13,7 @@ NOISE = "WARNING: Location 'https://packages.example/extra' is ignored"
 
 
 def installed(venv: Path, code: int) -> subprocess.CompletedProcess[str]:
-    """scripts/make-venv.sh with an environment whose pip warns, and ends with this code."""
+    """scripts/make-venv.sh with a pip that prints warnings and exits with this code."""
     python = venv / "bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\necho "{NOISE}"\necho "{NOISE}" >&2\nexit {code}\n')
@@ -42,7 +42,7 @@ def test_the_output_of_a_failed_pip(tmp_path: Path, code: int) -> None:
 
 
 def test_only_one_fixture_is_the_postgres_of_a_session() -> None:
-    """Another one starts another server, without the database that journals are copied from."""
+    """Another conftest would start another server, without the template database of journals."""
     starting = [
         str(file.relative_to(ROOT))
         for file in (ROOT / "tests").rglob("*.py")

@@ -23,20 +23,20 @@ NAMES = {
     *("carry_out", "go_round", "look_after", "stirred", "turn_back", "turning_back", "single_flight", "good_after"),
     *("House", "Office", "Bench", "Drill"),
 }
-"""Identifiers that had a private meaning. Each has the field's own word now: docs/concepts.md."""
+"""Banned identifiers. Use the words of docs/concepts.md."""
 
 PARTS = {
     *("told", "said", "whose", "asked", "lever", "levers", "reins", "mandate", "situation", "verdict", "verdicts"),
     *("judgement", "teller", "narrate", "shelf", "shelves", "census", "sealing", "stumbled", "colour", "colours"),
     *("brake", "compensated", "stories"),
 }
-"""Words that are no part of an identifier either, as in `told_of` and `_levers_of`."""
+"""Words that must not be part of an identifier either, such as in `told_of` and `_levers_of`."""
 
 TWICE = {
     "StepFailed",  # the exception, and the event that records it: docs/decisions/0038
-    "StopSignal", "Record",  # the ports of the executor, and what implements them
+    "StopSignal", "Record",  # the ports of the executor, and their implementations
 }  # fmt: skip
-"""Class names with two homes."""
+"""Class names that may exist twice."""
 
 FILES = [file for tree in TREES for file in sorted((ROOT / tree).rglob("*.py"))]
 

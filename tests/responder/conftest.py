@@ -1,4 +1,4 @@
-"""What the tests of the responder share: a real journal in a file, and the servers outside."""
+"""Shared fixtures of the responder's tests: a real journal in a file, and external servers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def prometheus() -> AsyncIterator[FakePrometheus]:
 
 @pytest.fixture
 async def connections(alertmanager: FakeAlertmanager, prometheus: FakePrometheus) -> AsyncIterator[Connections]:
-    """Connections to the two, with deadlines that a test can wait for."""
+    """Connections to both, with short deadlines."""
     made = Connections(
         {
             Alertmanager: AlertmanagerSettings(urls=(alertmanager.url,), timeout=3.0),
@@ -67,7 +67,7 @@ def whole_engine() -> Iterator[Engine]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

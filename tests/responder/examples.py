@@ -1,4 +1,4 @@
-"""One example of each thing that the responder speaks of, valid as it is; a test names only what matters to it."""
+"""One valid example of each model; a test sets only the fields that matter to it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def alert(labels: dict[str, str] | None = None, **other: Any) -> Alert:
 
 
 def sent_alert(labels: dict[str, str] | None = None, **other: Any) -> dict[str, Any]:
-    """The same as Alertmanager writes it into a body, begun ten seconds ago by the real clock."""
+    """The alert as in a webhook body of Alertmanager, started ten seconds ago by the real clock."""
     labels = LABELS if labels is None else labels
     return {
         "status": "firing",
@@ -117,7 +117,7 @@ def incident(**other: Any) -> Incident:
 
 
 def by_hand(**other: Any) -> Incident:
-    """A rollback that a person asks for."""
+    """A rollback requested by a person."""
     return incident(**{"alerts": (), "forced": True, "requested_by": "alice", "reason": "errors after 2.1", **other})
 
 
@@ -137,7 +137,7 @@ def deployment(**other: Any) -> Deployment:
 
 
 def past(**other: Any) -> Past:
-    """A rollback that ended well an hour ago."""
+    """A rollback that succeeded an hour ago."""
     fields = {
         "id": "20261123-210000-0000aaaa",
         "policy": "backend-down",
@@ -161,7 +161,7 @@ FIRES = LiveState(
 
 
 def make_facts(**other: Any) -> Facts:
-    """Everything speaks for acting."""
+    """All guards allow a rollback."""
     fields = {
         "service": service(),
         "running": deployment(),
@@ -187,7 +187,7 @@ def gate(**other: Any) -> Gate:
 
 
 def plan(*steps: Change | Gate) -> Plan:
-    """One move and the verification, or the steps that are given."""
+    """One change and the verification, or the given steps."""
     steps = steps or (change(), gate(otherwise="freeze"))
     return Plan(parts=(ServicePlan(version=version_change(), steps=len(steps) - 1),), steps=steps)
 

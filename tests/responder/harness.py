@@ -1,4 +1,4 @@
-"""A whole rollback without a journal: what the strategies do outside, seen from its first step to its outcome."""
+"""A complete rollback without a journal: what the strategies do, from the first step to the outcome."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Record:
 
 
 class StopSignal:
-    """Waits in real time, or lets the test's own go by."""
+    """Waits in real time, or in the test's own time."""
 
     def __init__(self, wait: Callable[[float], None] | None = None) -> None:
         self._wait, self.time = wait, 0.0
@@ -63,7 +63,7 @@ class StopSignal:
 
 
 class Rollback:
-    """One service on its way from one version to another."""
+    """The change of one service from one version to another."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Rollback:
         return [str(step) for step in (await self.plan()).steps]
 
     async def run(self, *, through: Callable[[Plan], Plan] = lambda plan: plan) -> Execution:
-        """To the end; `through` may change the plan beforehand, as to leave its verification out."""
+        """Runs it to the end; `through` may change the plan first, for example to omit its verification."""
 
         async def plan_for(execution: Execution) -> Plan:
             return through(await self.plan())

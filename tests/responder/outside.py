@@ -1,4 +1,4 @@
-"""Stand-ins for the servers outside, spoken to over real sockets: Alertmanager's API v2 and Prometheus' query API."""
+"""Fake servers on real sockets: Alertmanager's API v2 and Prometheus' query API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serving(**handlers: Handler) -> AsyncIterator[str]:
-    """A server on a free port whose routes are `/name`; gives its base URL."""
+    """A server on a free port with routes `/name`; yields its base URL."""
     app = web.Application()
     for name, handler in handlers.items():
         app.router.add_route("*", f"/{name}", handler)
@@ -27,7 +27,7 @@ async def serving(**handlers: Handler) -> AsyncIterator[str]:
 
 
 class FakeServer:
-    """A server whose answers a test sets; `requests` is what it received."""
+    """A server with scripted answers; `requests` lists what it received."""
 
     path = ""
 
@@ -74,7 +74,7 @@ class FakeServer:
 
 
 class FakeAlertmanager(FakeServer):
-    """Keeps alerts and silences, and answers `/api/v2/alerts` by its filters as the real one does."""
+    """Stores alerts and silences, and answers `/api/v2/alerts` with filters like the real one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class FakeAlertmanager(FakeServer):
 
 
 def many_series(count: int, points: int = 240) -> bytes:
-    """An answer of Prometheus with so many series over the last half hour."""
+    """An answer of Prometheus with that many series over the last half hour."""
     end = datetime.now(UTC).timestamp()
     values = [[end - 1800 * n / points, str(n)] for n in range(points, -1, -1)]
     result = [{"metric": {"__name__": "up", "instance": f"i-{n}"}, "values": values} for n in range(count)]

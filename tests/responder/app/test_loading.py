@@ -198,7 +198,7 @@ def test_written_settings_are_used() -> None:
         ),
         (put("strategy: immediate, ", ""), "r.yml:7 services[0].rollback: needs the key strategy"),
         (put("/srv/shop", "srv"), "r.yml:7 services[0].rollback.release.root: srv must be an absolute path"),
-        # Who may reach it.
+        # Listener and tokens.
         (
             HEAD + 'web: {listen: "0.0.0.0:9095"}\n',
             "r.yml:4 web.tokens: 0.0.0.0:9095 can be reached from other hosts: tokens are required",
@@ -275,12 +275,12 @@ def test_a_service_may_be_in_several_environments() -> None:
     ],
 )
 def test_an_invalid_list_of_services_is_reported_once(text: str) -> None:
-    """Two ways to write it are no reason to contradict oneself: `should be an object` and `should be an array`."""
+    """A field with two forms gets one mistake, not both `should be an object` and `should be an array`."""
     assert len(mistakes_in(text)) == 1
 
 
 def test_an_unknown_key_is_never_suggested_for_itself() -> None:
-    """`timeout` exists for another kind of check: `unknown key timeout; did you mean timeout?` helps nobody."""
+    """`timeout` exists for another kind of check: `unknown key timeout; did you mean timeout?` is no help."""
     (mistake,) = mistakes_in(put("at_least: 1", "at_least: 1, timeout: 5s"))
     assert mistake.startswith("r.yml:9 services[0].health_checks[0].timeout: unknown key")
     assert "did you mean timeout" not in mistake

@@ -1,4 +1,4 @@
-"""A command line that talks to the real routes."""
+"""A command line connected to the real routes."""
 
 from __future__ import annotations
 

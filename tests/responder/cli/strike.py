@@ -1,4 +1,4 @@
-"""Runs a command again and again, and sends it SIGINT each time at another place: a program for test_interrupt.
+"""Runs a command repeatedly, and sends it SIGINT at a different point each time: a program for test_interrupt.
 
 usage: strike.py PROGRAM WHERE FIRST STEP MOST ARGUMENT...
 
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 WITHIN = 60.0
-"""Seconds of patience with a busy machine; a command that hangs does so for longer."""
+"""Timeout in seconds, for a busy machine; a hanging command takes longer."""
 
 ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 reached = False
@@ -70,7 +70,7 @@ def at_await(nth: int) -> None:
                 sys.setprofile(None)
                 strike()
 
-    late = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))  # there are fewer places than that
+    late = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))  # there are fewer points than that
     late.daemon = True
     late.start()
     sys.setprofile(profile)
@@ -92,7 +92,7 @@ def asleep(nth: int) -> None:
 
 
 def hang(*_: Any, **__: Any) -> Any:
-    """A call that strikes, and does not come back."""
+    """A call that sends SIGINT and never returns."""
     strike()
     while True:
         time.sleep(600)
@@ -101,7 +101,7 @@ def hang(*_: Any, **__: Any) -> Any:
 def in_dns(_: int) -> None:
     import socket
 
-    socket.getaddrinfo = hang  # in a thread that nothing ends
+    socket.getaddrinfo = hang  # in a thread that never ends
 
 
 def in_a_call_that_swallows(_: int) -> None:
@@ -144,7 +144,7 @@ def in_a_full_pipe(_: int) -> None:
     os.set_inheritable(reader, True)  # stays open
     os.dup2(writer, 1)
     os.dup2(writer, 2)
-    threading.Timer(0.5, strike).start()  # by then it is full
+    threading.Timer(0.5, strike).start()  # now it is full
 
 
 PLACES: dict[str, Callable[[int], None]] = {
@@ -165,7 +165,7 @@ def child(program: str, where: str, nth: int, arguments: list[str], stderr: int)
     os.dup2(stderr, 2)
     sys.argv = [program, *arguments]
     entry = importlib.import_module(f"{program}.__main__")
-    entry.interrupt.install()  # what precedes it is the start of the interpreter
+    entry.interrupt.install()  # earlier calls are the start of the interpreter
     PLACES[where](nth)
     raise SystemExit(entry.main())
 
@@ -194,7 +194,7 @@ def run(program: str, where: str, nth: int, arguments: list[str]) -> dict[str, A
 
 def main() -> None:
     program, where, first, step, most, *arguments = sys.argv[1:]
-    if where != "import":  # they are no part of it, and take the most time
+    if where != "import":  # not part of the command, and slow
         importlib.import_module(f"{program}.cli")
         if (program, arguments[0]) == ("responder", "check"):
             importlib.import_module("responder.cli.checking.check")

@@ -31,7 +31,7 @@ alertmanager: {{urls: ["{silent}"]}}
 async def strikes(
     program: str, where: str, *argv: str, first: int = 1, step: int = 1, most: int = 1, **environment: str
 ) -> list[dict[str, Any]]:
-    """What came of a command at each place; all of them ended by themselves, and quietly."""
+    """The result of a command at each point; all ended by themselves without a traceback."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(STRIKE), program, where, *map(str, (first, step, most)), *argv,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "TERM": "xterm", **environment},
@@ -49,7 +49,7 @@ async def strikes(
         assert "Exception" not in answer["err"], answer
     reached = [answer for answer in answers if answer["reached"]]
     assert reached
-    # The last place of all is in the interpreter's own end: the command may have ended with its own exit code.
+    # The last point is in the interpreter's shutdown: the command may have ended with its own exit code.
     own = {answer["code"] for answer in answers if not answer["reached"]}
     for answer in reached:
         assert answer["code"] == interrupt.EXIT_CODE or (answer is reached[-1] and answer["code"] in own), answer
@@ -99,12 +99,12 @@ async def test_at_an_await_of_watch(responder: ResponderServer, step: int, termi
         "responder", "await", "watch", "r1", "--url", url_of(responder), first=3, step=step, most=110, **terminal
     )
     for answer in answers:
-        assert answer["err"] == LAST_WORDS or answer["n"] < 20  # the first ones come before it knows what it watches
+        assert answer["err"] == LAST_WORDS or answer["n"] < 20  # the first ones arrive before it knows the execution
     assert len(answers) > 5
 
 
 async def test_just_before_the_event_loop_sleeps(responder: ResponderServer) -> None:
-    """asyncio's own handler loses this one until something else wakes the loop: the stream's next heartbeat."""
+    """asyncio's own handler delays this signal until something else wakes the loop, such as the next heartbeat."""
     await begin(responder)
     (answer,) = await strikes("responder", "asleep", "watch", "r1", "--url", url_of(responder))
     assert answer["err"] == LAST_WORDS

@@ -75,7 +75,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command and returns all that it said; whatever it is, no stack trace."""
+    """Runs a command and returns its output, which must not contain a traceback."""
 
     def once(argv: tuple[str, ...]) -> int:
         try:
@@ -95,7 +95,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def ask(run: Run, responder: ResponderServer) -> Run:
-    """The same, of a responder that answers."""
+    """As `run`, with a running responder."""
 
     async def ask_it(command: str, *argv: str) -> CommandResult:
         return await run(command, "--url", str(responder.client.make_url("/")), *argv)
@@ -137,7 +137,7 @@ async def test_an_unknown_command_exits_2_and_is_reported_on_stderr(argv: tuple[
     assert err.startswith("usage: responder")
 
 
-# --- the way to the responder ---
+# --- connecting to the responder ---
 async def test_no_responder_listens(run: Run, free_port: int) -> None:
     code, out, err = await run("status", "--url", f"http://127.0.0.1:{free_port}")
     assert (code, out) == (2, "")
@@ -200,7 +200,7 @@ async def test_an_execution_id_is_never_wrapped(
     monkeypatch.setenv("COLUMNS", "80")
     for command in ("history", "status"):
         assert long in (await ask(command)).out
-    monkeypatch.delenv("COLUMNS")  # it is not a terminal: nobody has to fold anything
+    monkeypatch.delenv("COLUMNS")  # not a terminal: no wrapping
     assert "why " * 100 in (await ask("history")).out
 
 
@@ -255,7 +255,7 @@ async def test_an_unusable_token_file(
     assert (code in (1, 2), out, len(err.splitlines())) == (True, "", 1)
 
 
-# --- what they say ---
+# --- output ---
 async def test_status(ask: Run, responder: ResponderServer) -> None:
     await responder.good_then_new()
     code, out, _ = await ask("status")

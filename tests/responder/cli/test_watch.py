@@ -119,7 +119,7 @@ async def test_an_unknown_id_exits_1_and_no_responder_exits_2(ask: Run, run: Run
 
 
 async def test_in_a_terminal_it_is_drawn(responder: ResponderServer) -> None:
-    """A whole process, and what it drew: the steps, the bar and the end."""
+    """A complete process and its output: the steps, the progress bar and the end."""
     await responder.good_then_new()
     await begin(responder)
     async with watching(responder, "FORCE_COLOR") as process:
@@ -160,7 +160,7 @@ async def watching(responder: ResponderServer, *forced: str) -> AsyncIterator[as
             await process.wait()
 
 
-# --- the line ---
+# --- the connection ---
 EVENTS = [
     {"seq": n, "type": kind, "state": state, "at": "2026-11-23T22:00:00+00:00"}
     for n, (kind, state) in enumerate([("accepted", "accepted"), ("planned", "running"), ("closed", "closed")])
@@ -170,7 +170,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @contextlib.asynccontextmanager
 async def scripted_responder(stream: Answer, known: int = 1) -> AsyncIterator[tuple[ResponderClient, list[str]]]:
-    """One whose stream behaves as the test wants; polled, it knows one more event each time."""
+    """A responder with a scripted stream; each poll returns one more event."""
     requests: list[str] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -194,7 +194,7 @@ async def streamed(request: web.Request, events: list[dict[str, Any]], text: str
     await response.prepare(request)
     for event in events:
         text += f"id: {event['seq']}\nevent: {event['type']}\ndata: {json.dumps(event)}\n\n"
-    for n in range(0, len(text), 7):  # in pieces, as a network has them
+    for n in range(0, len(text), 7):  # in pieces, as from a network
         await response.write(text[n : n + 7].encode())
     return response
 

@@ -55,7 +55,7 @@ async def rolled_back(journal: Database, execution_id: str, outcome: Outcome, *,
     await journal.transaction(rollbacks.append, execution, events, None)
 
 
-# --- what the journal knows ---
+# --- facts from the journal ---
 async def test_a_new_service_has_no_facts(journal: Database) -> None:
     assert await known(journal) == Facts(service=service())
 
@@ -165,7 +165,7 @@ async def report_requirement(journal: Database, version: str, hours_ago: float, 
 
 @pytest.mark.parametrize("configured", [False, True])
 async def test_an_outdated_app_has_its_own_requirements(journal: Database, configured: bool) -> None:
-    """The site is at 2.2, which works with anything; the app in the store is at 2.0 still, and does not."""
+    """The site is at 2.2, which works with everything; the app in the store is still at 2.0, which does not."""
     needs = "" if configured else ">=2.1"
     await report_requirement(journal, "2.0", 9, needs, "ios")
     await report_requirement(journal, "2.2", 8, ">=1", "web")
@@ -175,7 +175,7 @@ async def test_an_outdated_app_has_its_own_requirements(journal: Database, confi
     by = policy_set(services=(service(), frontend))
     incompatible = "frontend 2.0 on ios works with backend >=2.1, and backend would be 2.0"
     assert (await known(journal, by=by)).incompatible == (incompatible,)
-    # What is known to be bad is blocked: nobody waits for those who have it still.
+    # A bad version is blocked, so its remaining users do not count.
     await journal.transaction(registry.mark, "frontend", "production", "2.0", "bad", "x", NOW)
     assert (await known(journal, by=by)).incompatible == ()
 
@@ -204,7 +204,7 @@ async def test_an_outdated_app_has_its_own_requirements(journal: Database, confi
 async def test_a_reported_requirement_replaces_the_configured_one_for_that_service(
     journal: Database, ranges: dict[str, str], incompatible: tuple[str, ...]
 ) -> None:
-    """And what is configured for all others: who adds one range does not take the others away."""
+    """The configured requirements still apply to all other services."""
     for name, version in (("auth", "0.9"), ("search", "2"), ("kiosk", "0.1")):
         await journal.transaction(registry.record, deployment(id=name, service=name, version=version))
     await deploy(journal, "2.0", 3600, "good")
@@ -227,7 +227,7 @@ async def test_compatibility_is_checked_for_the_named_version(
     version: str,
     needs: dict[str, str],
 ) -> None:
-    """Not beside 2.0, to which the backend would go by itself."""
+    """Not against 2.0, the automatic target of the backend."""
     for name, good in (("backend", ("1.9", "2.0")), ("frontend", ("2.0",))):
         for hours, released in enumerate((*good, "2.1")):
             deployed = deployment(id=f"{name}-{released}", service=name, version=released, at=ago(3600 * (9 - hours)))

@@ -23,7 +23,7 @@ def covers(when: str, **interval: Any) -> bool:
     [
         ({"weekdays": ["saturday", "sunday"]}, "2026-11-28 12:00", "2026-11-27 12:00"),
         ({"weekdays": ["monday:friday"]}, "2026-11-27 12:00", "2026-11-28 12:00"),
-        ({"weekdays": ["saturday:monday"]}, "2026-11-30 12:00", "2026-12-01 12:00"),  # round the end of the week
+        ({"weekdays": ["saturday:monday"]}, "2026-11-30 12:00", "2026-12-01 12:00"),  # across the end of the week
         ({"days_of_month": ["24:26"]}, "2026-12-24 00:00", "2026-12-27 00:00"),
         ({"days_of_month": [-1]}, "2026-02-28 12:00", "2026-02-27 12:00"),
         ({"days_of_month": ["-3:-1"]}, "2028-02-27 12:00", "2028-02-26 12:00"),
@@ -33,10 +33,10 @@ def covers(when: str, **interval: Any) -> bool:
         ({"years": [2026, "2028:2030"]}, "2029-06-01 00:00", "2027-06-01 00:00"),
         ({"times": [{"start_time": "22:00", "end_time": "24:00"}]}, "2026-11-27 23:59", "2026-11-28 00:00"),
         ({"times": [{"start_time": "09:00", "end_time": "17:00"}]}, "2026-11-27 09:00", "2026-11-27 17:00"),
-        # In Zurich it is Saturday already, and Friday still in New York.
+        # In Zurich it is already Saturday, in New York still Friday.
         ({"weekdays": ["saturday"], "location": "Europe/Zurich"}, "2026-11-27 23:00", "2026-11-27 22:59"),
         ({"weekdays": ["friday"], "location": "America/New_York"}, "2026-11-28 04:59", "2026-11-28 05:00"),
-        # Summer time: nine o'clock in Zurich is seven in July and eight in December.
+        # Daylight saving time: 09:00 in Zurich is 07:00 UTC in July and 08:00 UTC in December.
         (
             {"times": [{"start_time": "09:00", "end_time": "10:00"}], "location": "Europe/Zurich"},
             "2026-07-01 07:30",

@@ -110,7 +110,7 @@ def test_without_policies_there_are_no_incidents() -> None:
     assert match_alerts([alert()], [], NOW, sender="am") == ([], [alert()])
 
 
-# --- the services that are configured ---
+# --- configured services ---
 TWO = (service(), service(environment="staging"), service("frontend"))
 
 
@@ -196,7 +196,7 @@ def test_the_title_says_what_happened(case: Incident, title: str) -> None:
     assert case.title == title
 
 
-# --- what may be written ---
+# --- valid policies ---
 def test_a_policy_only_observes_by_default() -> None:
     assert Policy(name="p", match=['a="b"'], roll_back=("backend",)).mode == "observe"
 

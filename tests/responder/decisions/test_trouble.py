@@ -44,7 +44,7 @@ def evaluated(at: float = CLOCK, **labels: str) -> Sample:
         ([evaluated(), now(service="frontend")], "gone", "no trouble is visible"),
         ([evaluated(), now(environment="staging")], "gone", "no trouble is visible"),
         ([evaluated(), now(alertname="Other")], "gone", "no trouble is visible"),
-        # As after a restart of Prometheus: found for five minutes, and evaluated anew since.
+        # As after a restart of Prometheus: still found for five minutes, but evaluated again since.
         ([now(CLOCK - 20), evaluated()], "gone", "no trouble is visible"),
         ([now(CLOCK - 91), evaluated(CLOCK - 91)], "unknown", "evaluated its rule 1m31s ago, longer than 1m30s"),
         ([now(CLOCK - 91)], "unknown", "evaluated its rule 1m31s ago"),

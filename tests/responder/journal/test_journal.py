@@ -106,7 +106,7 @@ async def test_an_alert_opens_one_rollback(journal: Database) -> None:
     await journal.transaction(rollbacks.append, first, [done], None)
     with pytest.raises(Conflict, match="opened a rollback"):
         await accept(journal, alerts=(alert(instance="new"), alert()))
-    # What was refused left nothing behind: neither the execution nor the other alert's episode.
+    # A denied submission leaves nothing behind: neither the execution nor the other alert's record.
     assert len(await journal.read(executions.find)) == 1
     await accept(journal, alerts=(alert(instance="new"),))
 
@@ -555,7 +555,7 @@ async def test_a_stopped_postgres_is_unavailable_and_recovers(tmp_path: Path) ->
                 except JournalUnavailable:
                     await asyncio.sleep(0.05)
         await accept(opened, "other")
-        async with asyncio.timeout(60):  # it listens again as well
+        async with asyncio.timeout(60):  # it also listens again
             while not await opened.changed(0.2):
                 await accept(opened, f"s{datetime.now(UTC).timestamp()}")
         await opened.close()
@@ -596,7 +596,7 @@ async def test_an_unusable_state_is_rejected(tmp_path: Path) -> None:
 
 
 async def test_every_subscription_is_notified(journal: Database) -> None:
-    """The worker and whoever else waits do not take a notification away from each other."""
+    """The worker and other waiters do not consume each other's notifications."""
     ears = [journal.listen() for _ in range(3)]
     while await journal.changed(0.05):
         pass
@@ -664,9 +664,9 @@ async def test_the_queries_of_a_report(journal: Database) -> None:
         assert sum(row["n"] for row in rows) == n
 
 
-# --- text from outside ---
+# --- external text ---
 async def test_text_that_no_database_stores_loses_only_its_invalid_characters(journal: Database) -> None:
-    """What logs, errors and comments of others hold is on record, whatever it is."""
+    """Logs, errors and comments are recorded, whatever text they contain."""
     fields = {"policy": "p", "service": "shop", "environment": "test", "result": "deny", "guard": "firing"}
     odd = RecordedDecision(
         id="d1",

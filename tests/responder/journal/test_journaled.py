@@ -12,13 +12,13 @@ FILE = Path(__file__).parent / "journaled.golden"
 
 
 def fields() -> set[str]:
-    """`Model.field` of all that can stand in an event."""
+    """`Model.field` for everything that an event can contain."""
     models = TypeAdapter(Event).json_schema()["$defs"]
     return {f"{name}.{field}" for name, model in models.items() for field in model.get("properties", ())}
 
 
 def test_no_field_is_removed() -> None:
-    """Run this file to note new ones down. Who wants to rename one reads the old name in a validator."""
+    """Run this file to record new fields. To rename a field, accept the old name in a validator."""
     known = set(FILE.read_text().split())
     assert known - fields() == set(), "older journals have these"
     assert fields() - known == set(), f"python {FILE.with_name(Path(__file__).name)}"

@@ -18,7 +18,7 @@ from tests.registries import seed
 ONE = {"service": "s7", "environment": "production", "platform": "android"}
 BIG = r"(recorded_deployments|versions|artifacts|marks|client_rule_changes|requirements)"
 
-# Every query that reads what grows with each deployment, as it is asked.
+# Every query on tables that grow with each deployment.
 ASKED: dict[str, dict[str, Any]] = {
     "deployment": {"id": "s7-3"},
     "platform_deployment": {"id": "s7-3"},
@@ -50,7 +50,7 @@ ASKED: dict[str, dict[str, Any]] = {
 }
 
 STOPS_SOON = ("deployments", "deployments_in", "has_dependents")
-"""After a hundred, or after the first."""
+"""Whether it runs after a hundred executions or after the first."""
 
 
 def plan_of(state: str, query: str, params: dict[str, Any]) -> str:
@@ -63,7 +63,7 @@ def plan_of(state: str, query: str, params: dict[str, Any]) -> str:
 
 
 async def postgres_plan_of(connection: Any, query: str, params: dict[str, Any]) -> str:
-    """The plan that has to do for all parameters: those that see them are no worse."""
+    """The generic plan for all parameters: a plan for specific ones is no worse."""
     sql, names = numbered(load_statements({"now": "now()", "later": "now()"})[query])
     await connection.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE asked AS {sql}")
     given = ", ".join(_literal(params[name]) for name in names)
@@ -84,11 +84,11 @@ def every_question() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def reads_all(plan: str) -> bool:
-    """Whether anything that grows is gone through without a condition that an index answers."""
+    """Whether a growing table is scanned without a condition that an index covers."""
     sqlite = re.search(r"^SCAN (?!running\b|r\b|version_counts\b)\w+", plan, flags=re.MULTILINE)
     postgres = re.search(rf"Seq Scan on {BIG}", plan)
     unbound = re.search(rf"Index (?:Only )?Scan.* on {BIG}.*\n(?!\s+Index Cond)", plan)
-    # An environment has as much in it as the whole: it is narrow only where a service, or an id, is asked for.
+    # An environment is as large as the table: only a service or an ID narrows the search.
     narrow = r"(?!.*\b(?:service|id)\b)"
     wide = re.search(rf"^SEARCH {narrow}|Scan.* on {BIG}.*\n\s+Index Cond: {narrow}", plan, flags=re.MULTILINE)
     return bool(sqlite or postgres or unbound or wide)

@@ -33,7 +33,7 @@ def _hierarchy() -> Iterator[Exception]:
             yield found("an error")
     for plain in (OSError, ConnectionResetError, BrokenPipeError, TimeoutError, EOFError, ssl.SSLError):
         yield plain("an error")
-    # What the driver raises by its own mistakes, when a connection is lost at an awkward moment.
+    # Internal errors of the driver if a connection is lost at an awkward moment.
     yield from (asyncio.InvalidStateError("an error"), AttributeError("an error"), RuntimeError("an error"))
 
 
@@ -236,7 +236,7 @@ async def test_a_replica_that_stalls_in_a_transaction_loses_its_locks(postgres_s
 
 
 async def test_a_replica_that_stalls_between_two_halves_of_a_statement_loses_its_locks(postgres_server: Any) -> None:
-    """PostgreSQL itself bounds nothing there: the driver has prepared, and what it prepared is never executed."""
+    """PostgreSQL has no timeout for this: the driver prepared a statement and never executes it."""
     dsn = await postgres_server.database("half")
     frozen, healthy = await open_journal(dsn, lease=LEASE), await open_journal(dsn, lease=LEASE)
     frozen._background.pop().cancel()  # type: ignore[attr-defined]  # a frozen replica ends no session

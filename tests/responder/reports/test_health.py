@@ -31,7 +31,7 @@ def under_way(state: str, **other: Any) -> Rollback:
 
 
 def service(**other: Any) -> ServiceFacts:
-    """Everything is well."""
+    """Everything is healthy."""
     fields = {
         "service": "backend", "environment": "production", "running": deployment(), "target": "2.0",
         "checks": (check(),), "modes": {"p": "auto"}, **other,
@@ -101,7 +101,7 @@ def test_without_services_the_status_is_unknown() -> None:
     assert make_report(ReportInputs(at=NOW, since=NOW)).status == "unknown"
 
 
-# what is so, what the warning says, where the recommendation leads to (nothing: there is none)
+# the fact, the text of the warning, the target of the recommendation (empty: none)
 NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({}, {"stopped": "stopped by alice: move"}, "automation is off: stopped by alice: move", "responder close --all"),
     ({}, {"disarmed": "silenced by bob"}, "automation is disarmed: silenced by bob", "arm-with-a-watchdog"),

@@ -1,4 +1,4 @@
-"""A gateway, a record, a stop signal and time that a test scripts, for the executor alone."""
+"""A scripted gateway, record, stop signal and clock, to test the executor alone."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class FakeRecord:
 
 
 class FakeGateway:
-    """Resources in a dictionary by their text, and checks whose results are scripted.
+    """Resources in a dictionary by their text, and checks with scripted results.
 
     `converging`: results of the next looks at convergence, then always True. `looks`: one character of FINDINGS per
     look at a check; the last one is repeated.
@@ -104,7 +104,7 @@ class FakeGateway:
 
 
 class FakeStopSignal:
-    """Asks to stop when `when` says so, and advances the time at each pause."""
+    """Requests a stop when `when` returns it, and advances the time at each pause."""
 
     def __init__(self, time: FakeTime) -> None:
         self._time = time
@@ -122,7 +122,7 @@ class FakeStopSignal:
 
 
 class FakePorts:
-    """All of it for one execution; `plans` are the next results of planning, the last one repeated."""
+    """All dependencies of one execution; `plans` are the next results of planning, the last one repeated."""
 
     def __init__(
         self, *plans: Plan | Exception, gateway: FakeGateway, evidence: EvidenceCollected | None = None

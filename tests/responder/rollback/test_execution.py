@@ -312,7 +312,7 @@ def test_seconds_between_two_moments() -> None:
     assert seconds_between(NOW, later(1.5)) == 1.5
 
 
-# --- any legal sequence ---
+# --- any valid sequence ---
 STEPS = st.lists(
     st.sampled_from(
         [
@@ -328,7 +328,7 @@ STEPS = st.lists(
 
 
 def legal(execution: Execution) -> list[Callable[[], Event]]:
-    """What may happen next, as carry_out, the worker and the API may write it."""
+    """The valid next events, as the executor, the worker and the API may write them."""
     match execution.state:
         case "awaiting_approval":
             return [lambda: APPROVED, stopped]

@@ -26,7 +26,7 @@ EVIDENCE = EvidenceCollected(at=NOW, note="3 files")
 
 
 def untouched(**script: Any) -> FakeGateway:
-    """Both resources as they are before the rollback."""
+    """Both resources in their state before the rollback."""
     return FakeGateway({A: "2.1", B: "blue"}, **script)
 
 
@@ -224,7 +224,7 @@ async def test_a_reverted_rollback_keeps_the_reason_of_its_failure() -> None:
 
 # --- stops ---
 def at_step(number: int | None, *, started: bool) -> Any:
-    """Asks to stop at that step: before it is started, or while it waits."""
+    """Requests a stop at that step: before it starts, or while it waits."""
 
     def when(execution: Execution) -> bool:
         return len(execution.taken) == number and (execution.current is not None) is started

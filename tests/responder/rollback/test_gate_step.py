@@ -39,8 +39,8 @@ async def wait(
         (AT_ONCE, "--+", 2),
         (GATE, "+", 3),
         (GATE, "-+", 4),
-        (gate(hold_for=3.0, within=10.0, every=2.0), "+", 4),  # the first look after `hold_for`
-        # A failed look restarts `hold_for`, and so does one without an answer.
+        (gate(hold_for=3.0, within=10.0, every=2.0), "+", 4),  # the first check after `hold_for`
+        # A failed check restarts `hold_for`, and so does one without an answer.
         (GATE, "++-+", 6),
         (GATE, "+++-+", 7),
         (GATE, "++?+", 6),
@@ -90,16 +90,16 @@ async def test_the_last_pause_ends_at_the_deadline() -> None:
 @pytest.mark.parametrize(
     ("elapsed", "looks", "seconds", "holds"),
     [
-        (4.0, "+", 3, True),  # `hold_for` begins anew
-        (4.0, "-", 6, False),  # and the deadline does not
-        (9.0, "+", 3, True),  # checks that hold may show it even past the deadline
-        (9.5, "+", 3.5, True),  # a look at the deadline, and the rest of `hold_for` after it
+        (4.0, "+", 3, True),  # `hold_for` restarts
+        (4.0, "-", 6, False),  # but the deadline does not
+        (9.0, "+", 3, True),  # checks that hold may complete `hold_for` past the deadline
+        (9.5, "+", 3.5, True),  # a check at the deadline, and the rest of `hold_for` after it
         (99.0, "+", 3, True),
         (99.0, "-", 0, False),
-        (99.0, "+-", 1, False),  # the first look that does not hold ends the wait then
+        (99.0, "+-", 1, False),  # then the first failing check ends the wait
         (99.0, "++-", 2, False),
         (99.0, "?", 0, False),
-        (-5.0, "-", 10, False),  # the clock of the worker before was ahead
+        (-5.0, "-", 10, False),  # the clock of the earlier worker was ahead
     ],
 )
 async def test_a_resumed_gate(elapsed: float, looks: str, seconds: float, holds: bool) -> None:

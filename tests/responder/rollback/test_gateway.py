@@ -18,7 +18,7 @@ from responder.transport.acting import acting
 
 
 class Switch:
-    """A client whose answers are a list: a value, or what is raised."""
+    """A client with scripted answers: a value or an exception."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers, self.written = list(answers), []  # type: ignore[var-annotated]
@@ -47,7 +47,7 @@ class SwitchResource(Resource[Switch, JsonValue]):
         return client.answer()  # type: ignore[no-any-return]
 
     async def write(self, client: Switch, value: JsonValue, *, expected: JsonValue) -> None:
-        acting.get()()  # as every client does right before it changes something
+        acting.get()()  # as every client does right before a change
         client.answer()
         client.written.append(value)
 
@@ -139,7 +139,7 @@ async def test_listeners_get_the_finding_of_every_check(free_port: int) -> None:
 
 
 class SlowSwitch(SwitchResource):
-    """Setting it may take an hour, reading it not."""
+    """Writing may take an hour, reading may not."""
 
     worth: float = 3600.0
 

@@ -64,7 +64,7 @@ async def test_it_lasts_as_long_as_the_rollback(real: parts.Alertmanager) -> Non
         return [a["labels"]["service"] for a in found if a["status"]["state"] == "suppressed"]
 
     assert await parts.until(muted) == ["backend"]
-    # Another process, which never made it, sees that the rollback is over.
+    # Another process, which did not create it, sees that the rollback is closed.
     other = connected(real.url)
     assert await update_silences([], frozenset(), with_collateral(), other, now) == [f"expired: {comment}"]
     await other.close()

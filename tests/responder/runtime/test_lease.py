@@ -71,7 +71,7 @@ async def test_the_guard_notices_a_pause_of_three_quarters_of_the_lease(journal:
 
 
 async def test_the_lease_counts_from_the_request_not_from_the_answer(journal: Database) -> None:  # noqa: F811
-    """The database counts from its own clock, somewhere between the two: the earlier one is safe."""
+    """The database counts from its own clock, at some time between the two: the earlier one is safe."""
     clock = Clock()
 
     class Slow(BrokenJournal):

@@ -45,7 +45,7 @@ CONTRACT = {
     "responder_target_info": {"service", "environment", "version"},
     "responder_versions": {"service", "environment", "status"},
 }
-"""Design, section 5, and what the dashboards ask for. None: labels may be added to those that are promised."""
+"""The documented series and those that the dashboards query. None: labels may be added to the documented ones."""
 
 
 def samples(*collectors: Any) -> list[Any]:
@@ -243,14 +243,14 @@ REFUSED = ("backend", "deny", "cooldown", True)
     ("decided", "paged"),
     [
         ([REFUSED], ["cooldown"]),
-        ([("backend", "deny", "cooldown", False)], []),  # the service is healthy, or nobody has to take over
+        ([("backend", "deny", "cooldown", False)], []),  # the service is healthy, or nobody needs to take over
         ([("backend", "ignore", "policy", False), REFUSED], ["cooldown"]),
         (
             [REFUSED, ("backend", "deny", "target_version", True)],
             ["target_version"],
-        ),  # one page a service: the newest refusal
+        ),  # one page per service: the newest denial
         ([REFUSED, ("backend", "deny", "firing", False)], ["cooldown"]),
-        ([REFUSED, ("backend", "allow", "mode", False)], []),  # a rollback was begun since
+        ([REFUSED, ("backend", "allow", "mode", False)], []),  # a rollback started since
         ([REFUSED, ("backend", "require_approval", "mode", False)], []),
         ([("backend", "allow", "mode", False), REFUSED], ["cooldown"]),
         ([REFUSED, ("frontend", "allow", "mode", False)], ["cooldown"]),

@@ -198,7 +198,7 @@ async def test_an_alert_since_its_deployment_prevents_it(
 async def test_an_alert_for_several_services_prevents_it_for_each(
     journal: Database, connections: Connections, named: str, earned: bool
 ) -> None:
-    """A policy that rolls them back together is on record with the first of them only."""
+    """The decision of a policy that rolls them back together is recorded with the first service only."""
     await deploy(journal)
     await judged(journal, 300, service="frontend", policy=named)
     both = policy(name="both", roll_back=("frontend", "backend"), together=True)

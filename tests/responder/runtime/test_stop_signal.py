@@ -25,7 +25,7 @@ WATCHDOG = {"alertname": "RollbackAutomationArmed"}
 
 
 class Setting:
-    """A rollback of `backend` whose trouble goes on, with the policies that a test may change."""
+    """A rollback of `backend` with ongoing trouble, and policies that a test may change."""
 
     def __init__(self, journal: Database, connections: Connections, stop_file: Path) -> None:
         self.journal, self.connections = journal, connections
@@ -147,7 +147,7 @@ async def test_a_silenced_watchdog_stops_only_automatic_rollbacks(
 async def test_a_resolved_alert_stops_it_only_before_the_first_change(
     setting: Setting, alertmanager: FakeAlertmanager, prometheus: FakePrometheus, begun: bool
 ) -> None:
-    """Half a rollback is worse than either end of it."""
+    """Half a rollback is worse than either version."""
     execution = await (setting.begun() if begun else setting.accepted())
     resolve(alertmanager, prometheus)
     assert bool(await setting.stopped(execution)) is not begun

@@ -25,7 +25,7 @@ Replicas = list[Database]
 
 @pytest.fixture
 async def replicas(postgres_server: Any) -> AsyncIterator[Replicas]:
-    """Three journals of one PostgreSQL, in which 2.1 was deployed ten minutes ago."""
+    """Three journals on one PostgreSQL, in which 2.1 was deployed ten minutes ago."""
     state = str(await postgres_server.database(f"waiting_{datetime.now(UTC):%H%M%S%f}"))
     opened = [await open_journal(state) for _ in range(3)]
     now = datetime.now(UTC)

@@ -34,7 +34,7 @@ from tests.responder.rollback.crash.stages import immediate
 
 
 class WorkerPool:
-    """Workers over one journal and one stage."""
+    """Workers with one journal and one set of services."""
 
     def __init__(self, drill: CrashDrill, directory: Path) -> None:
         self.drill, self.stop_file = drill, directory / "stop"
@@ -81,7 +81,7 @@ async def pool(journal: Database, tmp_path: Path) -> AsyncIterator[WorkerPool]: 
 
 
 def never_verified(pool: WorkerPool) -> None:
-    """The rollback stays in its last gate for as long as the test likes."""
+    """Keeps the rollback in its last gate until the test ends it."""
     pool.drill.health.sick = {"shop"}
 
 
@@ -97,7 +97,7 @@ async def test_it_claims_a_waiting_execution_and_completes_it(pool: WorkerPool) 
     await pool.drill.accept()
     pool.worker()
     await pool.until(in_the_gate)
-    # The policy by hand bakes for two minutes: stopping is the quick way out, and turns it back.
+    # The policy of manual rollbacks verifies for two minutes: a stop ends it at once with a revert.
     await pool.drill.journal.transaction(executions.request_stop, pool.drill.id, "alice", "enough")
     ended = await pool.until(over)
     assert ended.outcome == "cancelled"
@@ -140,7 +140,7 @@ async def test_an_accepted_execution_wakes_it_at_once(pool: WorkerPool) -> None:
     pool.worker(poll=600.0)
     await asyncio.sleep(0.1)
     await pool.drill.accept()
-    async with asyncio.timeout(60):  # far below the poll interval: a broadcast woke it
+    async with asyncio.timeout(60):  # far below the poll interval: a notification woke it
         await pool.until(in_the_gate)
 
 
@@ -166,7 +166,7 @@ async def test_another_worker_continues_after_the_first_is_gone(pool: WorkerPool
     await pool.drill.accept()
     first = pool.worker()
     await pool.until(in_the_gate)
-    await first.close(grace=0)  # in good order: its lease ends at once
+    await first.close(grace=0)  # clean shutdown: its lease ends at once
     pool.drill.health.sick = set()
     pool.worker()
     resumed = await pool.until(lambda x: x.steps_started == 3)
@@ -178,7 +178,7 @@ async def test_another_worker_continues_after_the_first_is_gone(pool: WorkerPool
 async def test_it_gives_up_after_max_resumptions(pool: WorkerPool) -> None:
     await pool.drill.accept()
     for _ in range(3):
-        await pool.drill.claim()  # takes it, and dies
+        await pool.drill.claim()  # claims it, and dies
 
     async def end_leases(tx: Any) -> None:
         await tx.all("end_all_leases")
@@ -244,7 +244,7 @@ async def test_a_bug_in_a_background_loop_is_counted_and_affects_no_rollback(
         while pool.on_error.count(loop) < 2:
             await asyncio.sleep(0.01)
     assert bool(worker.disarmed) is (loop == "watchdog"), "what nobody can tell is not called armed"
-    pool.watchdog = None  # or the rollback itself would ask for it
+    pool.watchdog = None  # otherwise the rollback itself would request it
     await pool.drill.accept()
     await pool.until(in_the_gate)
     assert set(pool.on_error) == {loop}
@@ -286,7 +286,7 @@ async def test_a_bug_while_claiming_ends_no_running_rollback_and_is_retried(
 
 
 async def test_an_unreadable_execution_does_not_block_others(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one of a newer version, on a journal that both share."""
+    """An execution of a newer version, on a shared journal."""
     newer = await pool.drill.journal.transaction(rollbacks.accept, "0-newer", accepted(service="other"))
     real = executions.load
 
@@ -321,7 +321,7 @@ async def test_a_bug_while_renewing_is_retried_until_the_lease_expires(
 async def test_a_worker_without_a_lease_because_of_a_bug_ends(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It could do nothing here, and would go on accepting."""
+    """It could not act, but would continue to accept."""
     monkeypatch.setattr(executions, "register", _Bug(ALWAYS))
     with pytest.raises(ZeroDivisionError):
         await Worker(pool.drill.journal, pool.policy_set, Connections).run()
@@ -360,7 +360,7 @@ async def test_a_journal_that_becomes_unavailable_and_recovers(
     broken.broken = False
     async with asyncio.timeout(60):
         await pool.until(lambda x: x.steps_started > 2 or x.state == "closed")
-    # The link was switched once, whatever the journal did meanwhile.
+    # The link was switched once, despite the failures of the journal.
     assert pool.drill.stage.outside() == pool.drill.stage.rolled_back
 
 
@@ -394,7 +394,7 @@ def _policy(**more: Any) -> Any:
 
 
 async def _accept_held(pool: WorkerPool) -> None:
-    """Accepted on the condition that somebody approves."""
+    """Accepted, but requires approval."""
     original = rollbacks.accept
 
     async def with_approval(tx: Any, execution_id: str, accepted: Any) -> Any:

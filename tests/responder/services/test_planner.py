@@ -20,7 +20,7 @@ from tests.responder.examples import NOW, accepted, version_change
 
 
 def service(directory: Path, name: str, *needs: str) -> Service:
-    """A service on which 2 runs, in a directory."""
+    """A service that runs version 2, in a directory."""
     root = directory / name
     if not root.exists():
         for version in "12":
@@ -105,7 +105,7 @@ async def test_a_plan_for_one_service_has_no_prefix(tmp_path: Path) -> None:
 
 
 def taken(plan: Plan, *steps: int) -> Execution:
-    """After so many of its steps, in which the numbers say."""
+    """The execution after the numbered steps."""
     execution = begin("x", accepted()).after(Planned(at=NOW, plan=plan))
     for step in steps:
         execution = execution.after(StepStarted(at=NOW, step=step, title=""))

@@ -95,7 +95,7 @@ async def test_one_pipeline_run_can_report_every_platform(journal: Database) -> 
 
 
 async def test_one_pipeline_run_can_report_every_service_and_environment(journal: Database) -> None:
-    """The id is that of the pipeline's run, which goes from staging to production, and releases two services."""
+    """The ID is that of the pipeline run, which goes from staging to production and releases two services."""
     scopes = ({"environment": "staging"}, {}, {"service": "backend"})
     for version, platform in (("3.0", ""), ("3.1", "web")):
         for hours, scope in enumerate(scopes):
@@ -165,7 +165,7 @@ async def test_every_reported_requirement_is_kept(journal: Database) -> None:
     await report(journal, deployment("3.0"))
     for hours, by, needs in (
         (1, "ci", {"backend": ">=2.1", "search": ">=1"}),
-        (2, "ci", {"backend": ">=2.1"}),  # a pipeline that tries again
+        (2, "ci", {"backend": ">=2.1"}),  # a pipeline that retries
         (3, "alice", {"backend": ">=2"}),
         (4, "bob", {"backend": ">=2.1"}),
     ):
@@ -193,7 +193,7 @@ def test_history_is_never_changed() -> None:
 
 
 async def test_several_services_are_locked_in_one_order() -> None:
-    """Else two of them wait for each other, and PostgreSQL ends one."""
+    """Otherwise two of them deadlock, and PostgreSQL aborts one."""
     places = [("shop", "test"), ("shop-admin", "test"), ("shop", "production"), ("shop", "test")]
     held: list[str] = []
 
@@ -209,7 +209,7 @@ async def test_several_services_are_locked_in_one_order() -> None:
 async def test_a_mark_during_the_promotion_is_not_overwritten(
     postgres_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last look and the mark are two statements: on PostgreSQL somebody may come after the one, and waits then."""
+    """The check and the mark are two statements: on PostgreSQL, a concurrent mark waits for the lock."""
     journal = await open_journal(await postgres_server.database("promotion"))
     await report(journal, deployment("3.0", hours=-1))
     known, looks, marks = registry.untroubled_since, list[None](), list[asyncio.Task[None]]()

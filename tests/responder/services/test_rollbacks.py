@@ -36,7 +36,7 @@ def failed(**fields: Any) -> StepFailed:
 
 
 def in_verification() -> Execution:
-    """All changes are made, and the last gate decides."""
+    """All changes are made; the last gate decides."""
     return after(
         Planned(at=NOW, plan=plan()),
         StepStarted(at=NOW, step=0, title="the change"),

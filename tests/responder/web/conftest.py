@@ -1,4 +1,4 @@
-"""The real routes over a real journal, with nobody who carries anything out unless a test asks for it."""
+"""The real routes over a real journal, without a worker unless a test starts one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SECRETS = {scope: f"token-with-scope-{scope}" for scope in ("alerts", "deploy", 
 
 @dataclass
 class ResponderServer:
-    """A responder that a test can talk to, and all that is around it."""
+    """A responder with its dependencies, and a client for tests."""
 
     client: TestClient[web.Request, web.Application]
     journal: Database
@@ -98,7 +98,7 @@ class ResponderServer:
         await self.deployed("2.1", 60)
 
     def still_fires(self) -> None:
-        """The alert of `accepted()`, so that nothing but an approval is missing."""
+        """The alert of `accepted()` fires, so that only an approval is missing."""
         firing = alert()
         self.alertmanager.fires(firing.labels, firing.fingerprint)
         self.prometheus.sees(firing.labels)
@@ -108,7 +108,7 @@ class ResponderServer:
         return await self.journal.transaction(rollbacks.append, execution, events, None)
 
     def break_journal(self) -> None:
-        """As a disk does that lost a page: statements fail from here on."""
+        """As with a damaged disk: statements fail from now on."""
         with sqlite3.connect(self.file) as connection:
             connection.execute("ALTER TABLE switches RENAME TO lost")
         connection.close()
@@ -186,7 +186,7 @@ async def make_responder(
 
 @pytest.fixture
 async def responder(make_responder: Callable[..., Any]) -> ResponderServer:
-    """Without tokens: whoever reaches it may do everything."""
+    """Without tokens: every client may do everything."""
     made: ResponderServer = await make_responder()
     return made
 

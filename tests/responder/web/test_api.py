@@ -32,13 +32,13 @@ NEW = {"service": "backend", "version": "2.1", "id": "ci-77"}
 
 
 async def counts(responder: ResponderServer) -> tuple[int, ...]:
-    """How much of everything there is."""
+    """The number of rows in each table."""
     names = ("deployments", "executions", "decisions")
     return tuple([len((await responder.get(f"/api/v1/{name}"))[1][name]) for name in names])
 
 
 async def begun(responder: ResponderServer, state: str) -> str:
-    """An execution in that state; its id."""
+    """Creates an execution in that state; returns its ID."""
     now = datetime.now(UTC)
     execution = await responder.journal.transaction(rollbacks.accept, "r1", accepted(at=now, received_at=now))
     events: list[Any] = {
@@ -76,7 +76,7 @@ async def test_a_deployment_reported_twice_is_recorded_once(responder: Responder
 
 
 async def test_the_first_report_stays(responder: ResponderServer) -> None:
-    """The answer to a repetition is what is on record, not what was said this time."""
+    """A repeated report gets the recorded values, not the new ones."""
     await responder.post("/api/v1/deployments", {**NEW, "at": "2026-11-23T20:00:00Z"})
     _, answer = await responder.post("/api/v1/deployments", {**NEW, "version": "9.9"})
     assert answer["deployment"]["version"] == "2.1"
@@ -162,7 +162,7 @@ async def test_an_invalid_deployment_is_rejected_with_its_path(
 
 @pytest.mark.parametrize("version", [".", "..", "a\u0000b", "\u202e", "a\u001b[2J"])
 async def test_an_invalid_version_name_is_rejected(responder: ResponderServer, version: str) -> None:
-    """It is going to be the name of a directory and a word on an engineer's terminal."""
+    """It becomes the name of a directory and is shown in terminals."""
     status, body = await responder.post("/api/v1/deployments", {**NEW, "version": version})
     assert (status, body.get("where")) == (400, "version")
 
@@ -493,7 +493,7 @@ async def test_decisions_are_newest_first_and_can_be_filtered(responder: Respond
     assert (await responder.get(f"/api/v1/decisions?since={later}"))[1]["decisions"] == []
 
 
-# --- everything ---
+# --- all automation ---
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

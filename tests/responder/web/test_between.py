@@ -42,7 +42,7 @@ _SOMEBODY_WAITS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_databa
 
 
 class DelayedCommit:
-    """Holds one who has just done something up, before it is committed, until somebody else has come."""
+    """Delays a transaction before its commit until another one has arrived."""
 
     def __init__(self, state: str) -> None:
         self._state, self._there, self._on = state, asyncio.Event(), asyncio.Event()
@@ -57,7 +57,7 @@ class DelayedCommit:
         return then_wait
 
     async def while_it_waits(self, first: Awaitable[Any], second: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
-        """What both came to. The second begins while the first is held up, and has to wait for it."""
+        """The results of both. The second starts while the first is delayed, and must wait for it."""
         running, waiting = asyncio.ensure_future(first), asyncio.ensure_future(self._there.wait())
         await asyncio.wait([running, waiting], return_when="FIRST_COMPLETED")
         assert waiting.done(), running.result()
@@ -131,7 +131,7 @@ async def test_no_report_falls_between_a_decision_and_its_rollback(
 async def test_the_next_decision_sees_all_consequences_of_a_rollback(
     responder: ResponderServer, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the version that ran before it together with that it is over: that would be rolled back once more."""
+    """Never the old running version together with the closed rollback: it would be rolled back again."""
     await responder.good_then_new()
     begun = await responder.journal.transaction(rollbacks.accept, "r1", accepted())
     at = ago(1, datetime.now(UTC))
@@ -152,7 +152,7 @@ async def test_the_next_decision_sees_all_consequences_of_a_rollback(
 async def test_two_bodies_with_a_common_service_do_not_wait_for_each_other(
     responder: ResponderServer, connections: Connections, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one has accepted its first and wants the second; the other has the second and wants to claim it."""
+    """One has accepted the first and needs the second; the other holds the second and wants to claim it."""
     by = policy_set(services=(service(), service("frontend")))
     for name in ("backend", "frontend"):
         for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 60, None)):

@@ -42,7 +42,7 @@ def settings(tmp_path: Path) -> ClientSettings:
 
 @pytest.fixture
 async def android_house(responder: ResponderServer, settings: ClientSettings) -> ResponderServer:
-    """2.0 was good on android, then came 2.1."""
+    """2.0 was good on android, and 2.1 followed."""
     responder.clients = settings
     for version, seconds, status in (("2.0", 900, "good"), ("2.1", 60, None)):
         await responder.deployed(version, seconds, status, platform="android")
@@ -55,7 +55,7 @@ async def ask(responder: ResponderServer, path: str = PATH, **headers: str) -> t
 
 
 async def read(responder: ResponderServer, path: str = PATH) -> dict[str, Any]:
-    """As an app does: with the published key, and nothing else believed."""
+    """Verifies as an app does: with the published key only."""
     [key] = json.loads((await ask(responder, "/api/v1/clients/keys"))[2])["keys"]
     _, _, body = await ask(responder, path)
     assert jwt.get_unverified_header(body)["kid"] == key["kid"]
@@ -259,7 +259,7 @@ async def test_the_example_of_the_documentation_enforces_the_document(android_ho
     assert await polled("1.9") == (False, False)
     assert rules.rules == first
     assert android_house.clients is not None
-    rules.rules["revision"] = 7  # what comes now is older than what is known
+    rules.rules["revision"] = 7  # an older document than the known one
     await change(android_house, unblock=["2.1"])
     assert await polled("2.1") == (False, False)
     rules.url = str(android_house.client.make_url("/api/v1/clients/nobody/android"))

@@ -41,7 +41,7 @@ async def begin(responder: ResponderServer, name: str = "r1", service: str = "ba
 
 
 class Reader:
-    """An EventSource, as a browser has one."""
+    """An EventSource like that of a browser."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
@@ -136,7 +136,7 @@ async def test_an_unknown_execution_has_no_stream(responder: ResponderServer) ->
 
 
 async def test_without_a_stream_the_current_events_are_returned(responder: ResponderServer) -> None:
-    """Where something between holds streams back."""
+    """If a proxy buffers streams."""
     await begin(responder)
     await responder.append("r1", Planned(at=now(), plan=plan()))
     status, body = await responder.get(ONE + "?after=0", headers={"Accept": "application/json"})
@@ -211,7 +211,7 @@ async def test_it_needs_scope_read_and_ends_with_the_token(guarded_responder: Re
         assert [event async for event in reader] == []
 
 
-# --- the feed itself, with its own limits ---
+# --- the broadcast with its limits ---
 @asynccontextmanager
 async def serving(
     journal: Database, worker: Any, **limits: Any
@@ -225,7 +225,7 @@ async def serving(
 
 
 class IdleWorker:
-    """A worker that carries nothing out."""
+    """A worker that executes nothing."""
 
     current: tuple[Any, ...] = ()
 
@@ -263,7 +263,7 @@ async def test_a_stream_continues_after_a_bug(journal: Database, monkeypatch: py
 
 
 async def test_a_slow_reader_is_dropped_and_others_are_served(journal: Database) -> None:
-    """It is not kept for it: what it has not read stays in the journal."""
+    """Events are not buffered: unread ones stay in the journal."""
     long = "x" * 12_000
     event = accepted(alerts=(), reason=long)
     await journal.transaction(rollbacks.accept, "r1", event)
@@ -347,7 +347,7 @@ async def test_an_unavailable_journal_ends_the_stream_and_is_reported_on_resume(
 
 
 async def test_a_replica_streams_events_of_another(postgres_server: Any) -> None:
-    """One carries out and notifies nobody of its steps; the other's readers hear of all of them."""
+    """One replica executes; readers of the other one receive all its events."""
     state = await postgres_server.database("events_on_two")
     writer, follower = await open_journal(state), await open_journal(state)
     event = accepted(alerts=(), at=now(), received_at=now())
@@ -377,7 +377,7 @@ async def test_a_replica_streams_events_of_another(postgres_server: Any) -> None
 
 
 async def test_many_watchers_do_not_slow_a_rollback(responder: ResponderServer) -> None:
-    """They take turns at the journal, and read only what is new."""
+    """They read from the journal one at a time, and only new events."""
     await begin(responder)
     reads = 0
     read = responder.journal.read

@@ -22,12 +22,12 @@ from tests.responder.web.conftest import ResponderServer
 
 
 def guard() -> None:
-    """The lease stands."""
+    """The lease is valid."""
 
 
 @pytest.fixture
 async def kept(responder: ResponderServer, connections: Connections, tmp_path: Path) -> str:
-    """A rollback whose evidence is there; returns its id."""
+    """Creates a rollback with evidence; returns its ID."""
     (tmp_path / "app.log").write_text("it said <b>this</b>\n")
     backend = service().model_copy(update={"logs": sources({"file": str(tmp_path / "app.log")})})
     settings = EvidenceSettings(base_directory=tmp_path / "evidence")

@@ -41,7 +41,7 @@ async def driver(tmp_path: Path) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def page() -> AsyncIterator[str]:
-    """A foreign page, with a link on it."""
+    """A foreign page with a link."""
 
     async def show(request: web.Request) -> web.Response:
         return web.Response(text="<!doctype html><title>evil</title><p>hello", content_type="text/html")
@@ -66,7 +66,7 @@ async def refused(responder: ResponderServer, cause: str) -> float:
 
 
 async def until_refused(responder: ResponderServer, cause: str, n: float) -> None:
-    """The request has arrived, and was refused: nothing below holds only because the browser was slow."""
+    """Waits until the request was denied, so that a slow browser hides nothing below."""
     async with asyncio.timeout(30):
         while await refused(responder, cause) < n:
             await asyncio.sleep(0.02)
@@ -81,7 +81,7 @@ async def fetch(driver: Any, url: str, **options: Any) -> Any:
 
 
 async def test_a_foreign_page_changes_and_reads_nothing(responder: ResponderServer, driver: Any, page: str) -> None:
-    """Without tokens, where the address alone would be enough."""
+    """Without tokens, when the address alone would be enough."""
     stop, status = f"{base(responder)}/api/v1/executions/all/stop", f"{base(responder)}/api/v1/status"
     body = '{"reason": "evil"}'
     await asyncio.to_thread(driver.get, page)
@@ -95,14 +95,14 @@ async def test_a_foreign_page_changes_and_reads_nothing(responder: ResponderServ
     for n, (encoding, sandbox) in enumerate((e, s) for e in ("text/plain", "") for s in (False, True)):
         await run(driver, _FORM, stop, encoding, '{"reason": "', 'x"}', sandbox)
         await until_refused(responder, "origin", 4 + n)
-    # JSON: the browser asks first, is not allowed, and sends nothing.
+    # JSON: the browser sends a preflight request, is denied, and sends nothing.
     assert (await fetch(driver, stop, method="POST", body=body, headers={"Content-Type": "application/json"}))[0] == 0
     assert (await fetch(driver, status))[0] == 0, "the answer is not shown to the page"
     assert await responder.journal.read(decisions.kill_switch) is None
 
 
 async def test_dns_rebinding_to_the_responder_has_no_effect(responder: ResponderServer, driver: Any) -> None:
-    """To the browser the page and the responder are one origin then; only Host tells."""
+    """The browser then sees the page and the responder as one origin; only Host differs."""
     await asyncio.to_thread(driver.get, f"{base(responder, EVIL)}/api/v1/status")
     assert "web.allowed_hosts" in await run(driver, "return document.body.textContent")
     assert await refused(responder, "host") >= 1
@@ -117,7 +117,7 @@ async def test_dns_rebinding_to_the_responder_has_no_effect(responder: Responder
 async def test_a_link_on_a_foreign_page_opens_and_its_button_approves(
     guarded_responder: ResponderServer, driver: Any, page: str
 ) -> None:
-    """As in a chat in the browser."""
+    """As from a chat in the browser."""
     execution_id = await held(guarded_responder)
     guarded_responder.still_fires()
     await asyncio.to_thread(driver.get, page)

@@ -146,7 +146,7 @@ async def test_a_policy_that_only_notifies(responder: ResponderServer, sink: Sin
     assert [row["policy"] for row in body["notify_only"]] == ["tell"]
 
 
-# the page that stops
+# the stop page
 
 
 def stop_link(responder: ResponderServer, execution: Any) -> str:

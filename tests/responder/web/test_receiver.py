@@ -25,7 +25,7 @@ FINGERPRINT = fingerprint(LABELS)
 
 @pytest.fixture
 async def ready(responder: ResponderServer) -> ResponderServer:
-    """Everything speaks for acting."""
+    """All guards allow a rollback."""
     await responder.good_then_new()
     responder.alertmanager.fires(LABELS, FINGERPRINT)
     responder.prometheus.sees(LABELS)
@@ -250,7 +250,7 @@ async def test_the_sender_is_recorded_by_its_token(guarded_responder: ResponderS
     assert json.loads(rows[0]["body"])["requested_by"] == "alerts-only"
 
 
-# --- one odd alert costs no other ---
+# --- one invalid alert affects no other ---
 LONG = {**LABELS, "x": "y" * 1100}
 
 
@@ -270,7 +270,7 @@ async def test_an_invalid_alert_is_rejected_alone_and_the_valid_one_is_decided(
     ready: ResponderServer, odd: dict[str, Any], where: str, reason: str
 ) -> None:
     body = sent_body(sent_alert(), {**sent_alert(), **odd})
-    for _ in range(2):  # sent again, it is the same record
+    for _ in range(2):  # repeated: the same record
         status, answer = await ready.post(ALERTS, body)
         assert status == 202
     refused = answer["decisions"][0]
@@ -337,7 +337,7 @@ async def test_explain_shows_what_would_be_denied(ready: ResponderServer) -> Non
     assert [refused["where"] for refused in answer["refused"]] == ["alerts[1].labels.a"]
 
 
-# --- refusals of the request itself ---
+# --- rejected requests ---
 @pytest.mark.parametrize(
     ("body", "where"),
     [
@@ -356,7 +356,7 @@ async def test_an_invalid_body_is_a_400_with_its_path(responder: ResponderServer
 
 
 async def test_a_time_beyond_the_calendar_is_not_a_crash(responder: ResponderServer) -> None:
-    """A 5xx would be sent again until the end of time."""
+    """A 5xx would be retried forever."""
     status, _ = await responder.post(ALERTS, sent_body(sent_alert(endsAt="9999-12-31T23:59:59-10:00")))
     assert status in (202, 400)
 

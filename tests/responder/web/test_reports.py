@@ -155,7 +155,7 @@ def matrix(responder: ResponderServer, query: str, *labels: dict[str, str]) -> N
 
 @pytest.mark.parametrize("expression", ["", "errors > 1"])
 async def test_the_plot_shows_the_decisive_series(responder: ResponderServer, expression: str) -> None:
-    """The policy's expression, else the service's own check; of this service only."""
+    """The policy's expression, or else the service's own check; for this service only."""
     if expression:
         responder.policy_set = policy_set(policy(expression=expression), services=responder.policy_set.services)
     await a_rollback(responder)

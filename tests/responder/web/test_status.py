@@ -82,7 +82,7 @@ async def test_an_empty_responder(responder: ResponderServer) -> None:
 
 
 async def test_summary_fields_are_null_if_unknown_or_ambiguous(responder: ResponderServer) -> None:
-    """What is not known, or is not one thing, is null."""
+    """Unknown or ambiguous values are null."""
     staging = service(environment="staging")
     responder.policy_set = policy_set(services=(*responder.policy_set.services, staging))
     await responder.good_then_new()

@@ -84,7 +84,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 
 def _broken(free_port: int, tmp_path: Path) -> Config:
-    """Nothing that it names answers."""
+    """All its targets are unreachable."""
     nobody, key = f"http://127.0.0.1:{free_port}", pem(apple_key())
     return Config.model_validate(
         {
@@ -137,7 +137,7 @@ async def test_every_unusable_target_is_reported(
 
 
 async def test_the_log_of_a_host_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files that it falls back to are the host's own, so only the client is told that there are none."""
+    """The fallback files are those of the host, so the client is configured without them."""
     from responder.backends.host.logs_client import Host
 
     async def none(self: Host, pattern: str) -> list[Any]:
@@ -301,7 +301,7 @@ def _include(proxy: Any, **more: Any) -> NginxInclude:
 
 
 class _Served:
-    """A page on a free port, which nginx sends everything to."""
+    """A page on a free port, to which nginx forwards everything."""
 
     async def __aenter__(self) -> int:
         self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
@@ -329,7 +329,7 @@ async def test_the_running_nginx(tmp_path: Path) -> None:
         (other / "servers.conf").write_text(colors["green"])
         (problem,) = await resource.model_copy(update={"nginx": other / "servers.conf"}).check_access(Local())
         assert "is not read by nginx" in problem.found
-        # The configuration of another nginx, which does not run, reads that file.
+        # Only the configuration of another nginx, which is not running, includes that file.
         text = (here / "nginx.conf").read_text().replace(str(proxy.include), str(other / "servers.conf"))
         (other / "nginx.conf").write_text(text)
         test = tuple(word.replace(str(here / "nginx.conf"), str(other / "nginx.conf")) for word in proxy.test)
@@ -355,7 +355,7 @@ async def test_a_haproxy_socket_without_admin_level(tmp_path: Path) -> None:
             await resource.preflight(Local(), "pink")
 
 
-# --- a plan whose target is not there changes nothing
+# --- a plan without its target changes nothing
 @pytest.mark.parametrize("restart", [None, ["/bin/sh", "-c", "echo again >> followed"]])
 async def test_a_deleted_release_fails_at_planning(restart: Any, tmp_path: Path) -> None:
     _release(tmp_path)
@@ -395,7 +395,7 @@ async def test_an_unusable_idle_color_fails_at_planning(lost: str, tmp_path: Pat
     assert ("release 1 does not exist" if lost == "release" else "program /nosuch: does not exist") in ended.reason
 
 
-# --- all at once
+# --- all together
 async def test_a_hanging_target_hides_no_other(tmp_path: Path) -> None:
     from responder.cli.checking import live as module
 
@@ -414,7 +414,7 @@ async def test_a_hanging_target_hides_no_other(tmp_path: Path) -> None:
 
 
 async def test_a_hanging_file_does_not_block_the_exit(tmp_path: Path) -> None:
-    """Opening a pipe that nobody writes to hangs as a dead network file system does."""
+    """Opening a pipe without a writer hangs like a dead network file system."""
     os.mkfifo(tmp_path / "live")
     (tmp_path / "responder.yml").write_text(
         f"""state: sqlite://{tmp_path}/state.db

@@ -29,7 +29,7 @@ def denied(guard: str) -> GuardResult:
         (incident(), False, False),
         (REQUESTED, False, True),
         (REQUESTED, True, True),
-        (by_hand(), True, False),  # the person has the answer
+        (by_hand(), True, False),  # the requester has the answer
         (incident(action="preserve_logs"), True, False),
     ],
 )
@@ -47,7 +47,7 @@ def test_an_allowed_rollback_needs_nobody(result: Any) -> None:
 
 
 def opened(outcome: str | None, *, ended: float = 60) -> Facts:
-    """The alert has opened a rollback that ended so many seconds ago."""
+    """The alert opened a rollback that ended so many seconds ago."""
     state = "closed" if outcome else "running"
     latest = past(id="r1", state=state, outcome=outcome, ended_at=ago(ended) if outcome else None)
     return make_facts(opened="r1", latest=latest)
@@ -62,7 +62,7 @@ def opened(outcome: str | None, *, ended: float = 60) -> Facts:
         (opened("succeeded"), False, False),
         (opened("cancelled"), True, True),
         (opened("cancelled"), False, False),
-        (opened("failed"), True, False),  # it calls people itself
+        (opened("failed"), True, False),  # it pages by itself
         (opened("succeeded", ended=RESOLVED_WITHIN.total_seconds() + 1), False, True),  # it did not help
     ],
 )

@@ -301,7 +301,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
             "deny",
             "mark backend VERSION --lift",
         ),
-        # An engineer who asks by an alert: the same, but the alert must be there.
+        # A request by alert: the same, but the alert must exist.
         (incident(forced=True), make_facts(last_of_policy=past(ended_at=ago(1))), "mode", "allow", "by alertmanager"),
         (
             incident(forced=True),

@@ -68,7 +68,7 @@ def test_a_request_by_an_engineer_forces_only_the_rollback() -> None:
         ({"latest": past(state="closed")}, "cooldown", "allow", ""),
         ({"kept_last": KeptLast(id="e1", requested_at=ago(1700))}, "cooldown", "deny", "for another 1m40s after e1"),
         ({"kept_last": KeptLast(id="e1", requested_at=ago(1800))}, "cooldown", "allow", ""),
-        # What speaks against a rollback says nothing about logs.
+        # Facts that deny a rollback do not affect logs.
         ({"disarmed": "no watchdog", "running": None, "target": None}, "cooldown", "allow", ""),
     ],
 )

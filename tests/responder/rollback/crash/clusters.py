@@ -1,4 +1,4 @@
-"""A cluster as the drills see it: what runs there, what our resources set, and somebody with kubectl."""
+"""A cluster for the drills: what runs there, what the resources set, and another user with kubectl."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 _FLUX = "kustomize.toolkit.fluxcd.io/reconcile"
 _KEPT = "rollback-responder.io/kept"
 TRAFFIC = 2
-"""Pods that the load wants where the traffic goes; elsewhere there is none."""
+"""Pods that the load requires where the traffic goes; elsewhere there is no load."""
 
 
 def catch_up(cluster: Cluster) -> None:
-    """What every controller does by itself."""
+    """The actions of the controllers."""
     cluster.step()
     if cluster.all("HorizontalPodAutoscaler"):
         (service,) = cluster.all("Service")
@@ -28,7 +28,7 @@ def catch_up(cluster: Cluster) -> None:
 
 
 def state(cluster: Cluster) -> dict[str, Any]:
-    """What runs, how it is set up to roll out, where traffic goes, and who else may have a say."""
+    """What runs, its rollout settings, where traffic goes, and other controllers."""
     catch_up(cluster)
     found: dict[str, Any] = {}
     for kind in _WORKLOADS:
@@ -48,7 +48,7 @@ def state(cluster: Cluster) -> dict[str, Any]:
 
 
 def _images(cluster: Cluster, workload: dict[str, Any]) -> str:
-    """The image of its template, and those of its pods where they have another."""
+    """The image of its template, and those of its pods if they differ."""
     spec = workload["spec"]
     labels = spec["selector"]["matchLabels"].items()
     pods = [p for p in cluster.all("Pod", "shop") if labels <= p["metadata"]["labels"].items()]
@@ -75,7 +75,7 @@ def written(cluster: Cluster) -> Any:
 
 
 async def meddle(cluster: Cluster, resource: Resource) -> Any:
-    """Sets a resource to what nobody of us would, and returns it. None: it has no such value now."""
+    """Sets a resource to a value of someone else, and returns it. None: there is no such value now."""
     kube = InProcess(cluster)
     before = await resource.read(kube)
     fields = resource.model_dump()
@@ -84,14 +84,14 @@ async def meddle(cluster: Cluster, resource: Resource) -> Any:
         case "pod_template":
             _set_image(cluster, found)
         case "rollout_paused":
-            _set_image(cluster, found)  # what would be resumed then is another rollout than ours
+            _set_image(cluster, found)  # this would resume another rollout
             return before
         case "rollout_settings":
             edit(cluster, found, minReadySeconds=77)
         case "partition":
             edit(cluster, found, updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 77}})
         case "replicas":
-            # Where there is an autoscaler, any number but none may be its own.
+            # With an autoscaler, any number except zero may be its choice.
             edit(cluster, found, replicas=0 if fields["autoscaled"] else 7)
         case "autoscaler_floor":
             edit(cluster, found, minReplicas=7)

@@ -10,20 +10,20 @@ _QUICK = ("undisturbed", "failing_gate_at_every_gate", "drift", "cannot_be_done"
 
 _APPS = ("frontend_android", "frontend_ios", "frontend_desktop", "frontend_apps")
 _TELLING = ("at_every_call[sqlite-frontend_android_full", "at_every_call[sqlite-frontend_ios", "fence_holds")
-"""Of the drills of apps, besides the quick ones, what is in every suite: stores answer late, so each run is long."""
+"""The drills of apps in every suite, besides the quick ones: stores answer slowly, so each run is long."""
 
 _CLUSTERS = ("kubernetes_daemonset", "kubernetes_paused", "kubernetes_autoscaled")
 _EVERYWHERE = ("crash_at_every_call[", "crash_at_some_calls", "second_worker", "on_the_way_back")
 _SHOWN = ("test_a_crash_at_every_call[sqlite-kubernetes_paused]", "_way_back[sqlite-kubernetes_paused]")
-"""Of the drills of these clusters with a run for each call, what is in every suite: the most can go wrong there."""
+"""The drills of these clusters in every suite: the most complex ones."""
 
 _STOPPED = ("[sqlite-immediate]", "[sqlite-kubernetes_paused]")
-"""Where in every suite a rollback is stopped late and crashes on the way back."""
+"""Late stops with a crash during the revert, in every suite."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a strategy does outside is the same on both: drills of clusters and sites are run on Postgres by hand.
+    """Strategies act identically on both: run the drills of clusters and sites on PostgreSQL by hand.
 
     A real engine or database takes a second for each run: of its drills only those that tell most are in every suite.
     """

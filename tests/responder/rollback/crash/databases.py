@@ -1,4 +1,4 @@
-"""A stage on a real PostgreSQL: two revisions back, one of which cannot be in a transaction."""
+"""A stage on a real PostgreSQL: two revisions back, one of them outside of a transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from responder.backends.resource import Resource
 from tests.responder.rollback.crash.stages import RollbackScenario, shop
 
 DSNS: list[str] = []
-"""The database of this run; the fixture puts it here."""
+"""The database of this run, set by the fixture."""
 
 _FRESH = """
 DROP SCHEMA IF EXISTS rollback_keep CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public;

@@ -15,7 +15,7 @@ from tests.parts import free_port
 from tests.responder.rollback.crash.stages import RollbackScenario, shop
 
 ENGINES: list[Engine] = []
-"""The engine of this run; the fixture puts it here."""
+"""The engine of this run, set by the fixture."""
 
 _HEALTHY = [{"http": "http://shop/health"}]
 
@@ -26,14 +26,14 @@ def _stage(
     docker = Docker(DockerSettings(host=engine.url))
 
     def outside() -> dict[str, Any]:
-        # All that Compose sees: what it would start, restart or choose instead of the good one.
+        # Everything that Compose sees: what it would start, restart or choose instead of the good version.
         found: dict[str, Any] = {
             name: (container["Image"], container["State"]) for name, container in engine.containers().items()
         }
         return {**found, **({"pointer": pointer.read_text().strip()} if pointer else {})}
 
     def written() -> Any:
-        """What each place holds, between two renames as well."""
+        """The content of each path, even between two renames."""
         found = sorted(engine.containers().items(), key=lambda item: "_" not in item[0])
         places = {re.sub("_was_.*", "", name): container["Image"] for name, container in found if "_next_" not in name}
         return places, pointer.read_text() if pointer else ""

@@ -1,4 +1,4 @@
-"""Carries a stage's rollback out with a crash, a failing gate, a stranger or a second worker at any chosen point."""
+"""Executes a stage's rollback with a crash, a failing gate, a foreign change or a second worker at a chosen point."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.responder.rollback.crash.stages import RollbackScenario
 
 
 class HealthOf:
-    """Stands where services would answer: by default they are well, and at the good version where nothing is served."""
+    """Stands in for the checks of services: by default they are healthy and at the good version."""
 
     def __init__(self, served: Callable[[str], bytes]) -> None:
         self.sick: set[str] = set()
@@ -41,7 +41,7 @@ class HealthOf:
 
 
 class StopSignal:
-    """Nobody asks to stop, unless the drill says so; waiting takes no time of ours."""
+    """No stop is requested unless the drill does; waiting takes no real time."""
 
     def __init__(self, wait: Callable[[float], None]) -> None:
         self._wait = wait
@@ -63,7 +63,7 @@ class StopSignal:
 
 
 class CrashDrill:
-    """One rollback of one stage in one journal, resumed by as many workers as it takes."""
+    """One rollback of one stage in one journal, resumed by as many workers as needed."""
 
     def __init__(self, stage: RollbackScenario, journal: Database) -> None:
         self.stage, self.journal = stage, journal
@@ -74,7 +74,7 @@ class CrashDrill:
         self._workers: list[str] = []
 
     async def accept(self) -> None:
-        """What the receiver would have journalled: two deployments and an accepted execution."""
+        """What the receiver would have recorded: two deployments and an accepted execution."""
         service, stage = self.stage.service, self.stage
         now = datetime.now(UTC)
 
@@ -114,7 +114,7 @@ class CrashDrill:
         await self.journal.transaction(act)
 
     async def claim(self) -> tuple[str, Execution]:
-        """A new worker takes over; the lease of the one before has run out."""
+        """A new worker takes over after the lease of the earlier one expired."""
         self.stage.begun()
         worker = f"worker-{len(self._workers)}"
 
@@ -129,7 +129,7 @@ class CrashDrill:
         return worker, execution
 
     async def run(self, point: Point, *, guard: Callable[[], None] = lambda: None) -> Execution:
-        """One worker's try, from the journal to the end or to the point."""
+        """One worker's run, from the journal to the end or to the chosen point."""
         worker, execution = await self.claim()
         return await self.go_on(worker, execution, point, guard=guard)
 
@@ -167,7 +167,7 @@ class CrashDrill:
         return await execute(execution, ports)
 
     async def run_to_the_end(self) -> Execution:
-        """The last worker meets no more trouble. What is over already needs none."""
+        """The last worker runs without faults. A closed rollback needs none."""
         execution = await self.load()
         return await self.run(Point()) if execution.live else execution
 

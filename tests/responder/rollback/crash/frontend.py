@@ -1,4 +1,4 @@
-"""Stages of a site: copied to where it is served from, or pointed to, with each CDN's cache in front of it.
+"""Stages of a site: copied to its location, or selected by a pointer, behind the cache of each CDN.
 
 Visitors come before and after each of our calls, so that caches hold whatever was served then.
 """
@@ -29,7 +29,7 @@ _PAGES = (*_VISITED, "sw.js")
 
 
 class _Backends:
-    """All that a rollback may change."""
+    """Everything that a rollback may change."""
 
     def __init__(self, path: str = "/releases/2") -> None:
         self.now = 0.0
@@ -52,7 +52,7 @@ class _Backends:
             self.clients[kind].purged.clear()
 
     def visited(self) -> dict[str, Any]:
-        """What a visitor gets of CloudFront and of Fastly, which holds pictures under another key than pages."""
+        """What a visitor gets from CloudFront and from Fastly, which caches images under another key than pages."""
         requests = {page: Request.of("GET", f"/edge/E1/{page}", {}, b"") for page in _VISITED}
         fastly = {path: self.fastly.visited(path, key) for path, key in (("/", "app"), ("/logo.svg", "pictures"))}
         return {
@@ -64,7 +64,7 @@ class _Backends:
         return {**self.visited(), **self._set()}
 
     def _set(self) -> dict[str, Any]:
-        """What resources set."""
+        """The values that the resources set."""
         pointed = self.amazon.s3.objects["shop/current.json"]
         return {
             "live": {page: self.amazon.s3.objects[f"shop/live/{page}"].body for page in _PAGES},
@@ -79,7 +79,7 @@ class _Backends:
         invalidations = [i.reference for i in self.amazon.distributions["E1"].invalidations]
         values = self._set()
         where = (values["live"]["version.json"], *(values[name] for name in ("path", "keys", "object", "active")))
-        # These keep no books: where a crash came between a purge and our own, it is done again, which does no harm.
+        # These have no record: after a crash between a purge and its event, the purge is repeated, which is harmless.
         return where, invalidations, bool(self.cloudflare.purges), bool(self.fastly.purges)
 
     def stranger(self, resource: Resource) -> Awaitable[Any]:
@@ -101,7 +101,7 @@ class _Backends:
                     for version in self.fastly.versions:
                         version["active"] = version["number"] == 1
                 case _:
-                    return None  # a cache that was emptied was emptied
+                    return None  # a purge cannot be undone
             return await resource.read(self.clients[resource.client])
 
         return act()
@@ -117,7 +117,7 @@ def _stage(
     gateway: _Backends | None = None,
     shows: Callable[[_Backends], bytes] = lambda gateway: b"",
 ) -> RollbackScenario:
-    """`shows`: the version document as visitors get it."""
+    """`shows`: the version document that visitors get."""
     gateway = gateway or _Backends()
     web = {**rollback.pop("web"), "edge": _EDGE}
     return shop(

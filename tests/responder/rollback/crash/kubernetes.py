@@ -1,4 +1,4 @@
-"""Stages in a cluster: each kind of workload, paused or owned by others, and two colors behind a Service."""
+"""Stages in a cluster: each kind of workload, paused or owned by a controller, and two colors behind a Service."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _stage(cluster: Cluster, clock: _Clock, rollback: dict[str, Any], rolled_bac
     last: dict[int, Any] = {}
 
     def written_by_now() -> Any:
-        if cluster.version not in last:  # asked before and after every call, most of which only read
+        if cluster.version not in last:  # called before and after every call, most of which only read
             last.clear()
             last[cluster.version] = written(cluster)
         return last[cluster.version]
@@ -84,7 +84,7 @@ def rolling_statefulset(directory: Path) -> RollbackScenario:
 
 
 def rolling_daemonset(directory: Path) -> RollbackScenario:
-    """Flux is told by the workload itself to leave it alone."""
+    """An annotation of the workload excludes it from Flux."""
     cluster, clock = _cluster()
     cluster.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-2"}})
     for version in ("1", "2"):
@@ -143,7 +143,7 @@ def blue_green_deployments(directory: Path) -> RollbackScenario:
         for version in versions:
             labels = {"app": "shop", "color": color}
             cluster.apply(deployment(f"shop-{color}", f"shop:{version}", replicas=replicas, labels=labels))
-    # Blue was left at another version than the good one, and scaled down: it has to be brought back first.
+    # Blue is scaled down at another version than the good one: it must be restored first.
     blue = cluster.get("Deployment", "shop", "shop-blue")
     older = next(rs for rs in cluster.all("ReplicaSet") if "shop:0" in str(rs) and "blue" in str(rs))
     pods = dict(older["spec"]["template"])
@@ -176,7 +176,7 @@ def blue_green_deployments(directory: Path) -> RollbackScenario:
 
 
 def blue_green_autoscaled(directory: Path) -> RollbackScenario:
-    """An autoscaler leaves the color without load one pod, whenever time goes by."""
+    """An autoscaler reduces the color without load to one pod whenever time passes."""
     cluster, clock = _cluster()
     for color, versions, replicas in (("blue", "10", 1), ("green", "12", TRAFFIC)):
         for version in versions:

@@ -1,4 +1,4 @@
-"""The table of strategies under the crash harness: adding a strategy adds one entry here, and gets all the drills."""
+"""The table of strategies for the crash harness: one entry per strategy runs all drills."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _HEALTHY = [{"http": "http://shop/health"}]
 
 @dataclass(frozen=True)
 class RollbackScenario:
-    """A small world of its own in a directory, in which a bad version runs."""
+    """An isolated setup in a directory, in which a bad version runs."""
 
     service: Service
     beside: tuple[Service, ...] = field(default=(), kw_only=True)  # rolled back with it, between the same versions
     from_version: str
     to_version: str
-    outside: Callable[[], Any]  # everything that a rollback may change, and what follows it
+    outside: Callable[[], Any]  # everything that a rollback may change, and its consequences
     rolled_back: Any  # `outside` after success
     stranger: Callable[
         [Resource], Awaitable[Any]
-    ]  # sets a resource to what others might, and returns it; None: nobody can
+    ]  # sets a resource to a value of someone else, and returns it; None: not possible
     clients: dict[type, Any] = field(default_factory=lambda: {Local: Local()})
-    written: Callable[[], Any] = lambda: None  # what our resources set, to count how often it changes
-    wait: Callable[[float], None] = lambda seconds: None  # lets time go by there
-    begun: Callable[[], None] = lambda: None  # a process begins there, and remembers nothing of the one before
-    leave: Callable[[], Awaitable[None]] | None = None  # lets go of what it holds
-    served: Callable[[str], bytes] = lambda url: b""  # what clients get there
+    written: Callable[[], Any] = lambda: None  # the values that the resources set, to count their changes
+    wait: Callable[[float], None] = lambda seconds: None  # lets time pass there
+    begun: Callable[[], None] = lambda: None  # starts a process without the memory of the earlier one
+    leave: Callable[[], Awaitable[None]] | None = None  # releases its resources
+    served: Callable[[str], bytes] = lambda url: b""  # the responses that clients get
     outcome: str = "succeeded"
 
     @property
     def before(self) -> Any:
-        """`outside` before anything was done, and again after it was turned back."""
+        """`outside` before the rollback, and again after it was reverted."""
         return self._before
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class RollbackScenario:
 def shop(
     rollback: dict[str, Any], health_checks: Any, *, outside: Callable[[], Any], rolled_back: Any, **more: Any
 ) -> RollbackScenario:
-    """The service `shop`, whose version 2 is bad. Of an `outside` with names, `rolled_back` says what differs after."""
+    """The service `shop`, whose version 2 is bad. If `outside` has names, `rolled_back` lists the differences."""
     options = {"name": "shop", "environment": "test", "rollback": rollback, "health_checks": health_checks}
     before = outside()
     after = {**before, **rolled_back} if isinstance(before, dict) else rolled_back
@@ -62,7 +62,7 @@ def _release(root: Path, current: str, *others: str) -> dict[str, Any]:
         (root / "releases" / version).mkdir(parents=True)
     (root / "current").symlink_to(f"releases/{current}")
     (root / "followed").write_text(current)
-    # What runs is what the restart command saw: a crash between the switch and the restart must not go unnoticed.
+    # The restart command records the running version, so that a crash before the restart is noticed.
     return {"root": str(root), "restart": ["/bin/sh", "-c", "basename $(readlink current) > followed"]}
 
 
@@ -121,7 +121,7 @@ def blue_green(directory: Path) -> RollbackScenario:
 
 
 def together(directory: Path) -> RollbackScenario:
-    """The shop and the cart that needs it, in one rollback."""
+    """The shop, and the cart that depends on it, in one rollback."""
     shop_root, cart_root = directory / "shop", directory / "cart"
     strategy = {"strategy": "immediate", "release": _release(cart_root, "2", "1", "hotfix")}
     cart = {

@@ -26,7 +26,7 @@ _SIGNATURE = "appcast.xml.sig"
 
 
 class _Backends:
-    """All that a rollback may change. Each request takes its time there."""
+    """Everything that a rollback may change. Each request takes time."""
 
     def __init__(self, directory: Path, *releases: Release) -> None:
         self.now, self.feed = 0.0, directory / "updates" / "appcast.xml"
@@ -62,7 +62,7 @@ class _Backends:
         self.now += max(seconds, 0.1)
 
     def outside(self) -> dict[str, Any]:
-        # Below a full release 41 is what Google Play lists by itself, once that is halted.
+        # Google Play lists 41 again once the full release above it is halted.
         ours = [code for release in self.play.commits[0][1] for code in release["versionCodes"]]
         return {
             "play": {code: share for code, share in self.play.shares().items() if code in ours},
@@ -137,7 +137,7 @@ def staged(directory: Path) -> RollbackScenario:
 
 
 def full(directory: Path) -> RollbackScenario:
-    """Google Play then lists by itself what it served before."""
+    """Google Play then lists the release that it served before."""
     gateway = _Backends(directory, release(42, "2", "completed"))
     return _stage(gateway, {"play": {"42": ("halted", None)}}, android=_ANDROID)
 

@@ -28,7 +28,7 @@ _LOOKS_AT_DATABASES = ("rows", "sessions", "unfinished", "scripts", "evict")
 
 
 class DrillFactory:
-    """Hands out one drill after another, each with a stage and a journal of its own."""
+    """Provides drills, each with its own stage and journal."""
 
     def __init__(self, make: Make, state: str, directory: Path, fresh: Callable[[], object]) -> None:
         self._make, self._directory, self._fresh, self._n = make, directory, fresh, 0
@@ -52,7 +52,7 @@ class DrillFactory:
 @pytest.fixture
 async def drills(make: Make, journal: Database, tmp_path: Path) -> AsyncIterator[DrillFactory]:
     async def fresh() -> Database:
-        # Truncating is a hundred times cheaper than a new database for each of some thousand drills.
+        # Truncating is a hundred times cheaper than a new database for each of thousands of drills.
         await journal.transaction(forget_everything)
         return journal
 
@@ -89,7 +89,7 @@ async def test_undisturbed(drills: DrillFactory) -> None:
     drill = await drills.start()
     ended = await drill.run(Point())
     assert ended.plan is not None
-    # What is there already is not written: a cache that would be emptied only on the way back.
+    # A value already in place is not written, such as a purge that only a revert needs.
     changes = [step for step in ended.plan.steps if isinstance(step, Change) and step.after is not None]
     assert drill.effects.writes == len(changes)
     await assert_rolled_back_once(drill, drill.effects.writes)
@@ -153,7 +153,7 @@ async def test_a_failing_gate_at_every_gate(drills: DrillFactory) -> None:
         else:
             assert (ended.state, ended.outcome) == ("stuck", None)
             assert ended.verification_failed
-            assert drill.stage.outside() == drill.stage.rolled_back  # left as it is: no ping-pong
+            assert drill.stage.outside() == drill.stage.rolled_back  # unchanged: no ping-pong
             assert await drill.status_of(drill.stage.from_version) == "suspect"
             assert await drill.status_of(drill.stage.to_version) == "suspect"
 
@@ -163,7 +163,7 @@ async def test_a_failing_gate_and_a_crash_at_every_call_of_the_revert(drills: Dr
     plan = (await drill.run(Point())).plan
     assert plan is not None
     gate = next((s for s in plan.steps if isinstance(s, Gate) and s.otherwise == "revert"), None)
-    at, over = 0, gate is None  # a strategy of moves only has nothing to turn back for
+    at, over = 0, gate is None  # a strategy without gates has no reason to revert
     while not over:
         drill = await drills.start()
         drill.health.sick = {str(check.http.host) for check in gate.checks if hasattr(check, "http")}
@@ -178,7 +178,7 @@ async def test_a_failing_gate_and_a_crash_at_every_call_of_the_revert(drills: Dr
 
 
 async def test_a_late_stop_and_a_crash_at_every_call_of_the_revert(drills: DrillFactory) -> None:
-    """For those without a gate to turn back at: stopped when all was done but the verification."""
+    """For strategies without a gate that reverts: stopped after all changes, before the verification."""
     undisturbed, whole = await drills.start(), Point()
     await undisturbed.run(whole)
 
@@ -207,8 +207,8 @@ async def test_drift_at_every_resource_freezes(drills: DrillFactory) -> None:
     for number, step in enumerate(plan.steps):
         if not isinstance(step, Change):
             continue
-        # The stranger comes between plan and act: right after the step was begun. Where a resource has two values only,
-        # what we find is either of ours: then it is put back once we have set it.
+        # The foreign change comes right after the start of the step. If a resource has only two values,
+        # the found value is one of ours: then it is changed back after the step has set it.
         for at in (appends[number], appends[number + 1]):
             drill = await drills.start()
             resource, left = step.resource.model_validate(_drifted(step.resource, drill)), []
@@ -222,11 +222,11 @@ async def test_drift_at_every_resource_freezes(drills: DrillFactory) -> None:
             if left != [None]:
                 break
         else:
-            continue  # nobody can move it: it was done, and nothing undoes it
+            continue  # not possible: the change cannot be undone
         assert ended.state == "stuck"
         assert "changed by" in ended.reason
         found = await resource.read(drill.stage.clients[resource.client])
-        assert found == left[0]  # a hotfix is never undone by a robot
+        assert found == left[0]  # automation never reverts a hotfix
 
 
 def _drifted(resource: Resource, drill: CrashDrill) -> dict[str, object]:
@@ -238,7 +238,7 @@ def _drifted(resource: Resource, drill: CrashDrill) -> dict[str, object]:
 
 
 async def test_a_second_worker_at_every_call(drills: DrillFactory) -> None:
-    """A paused worker wakes up after another has finished its work: it writes nothing more, here or outside."""
+    """A paused worker resumes after another one has finished its work: it writes nothing more, here or outside."""
     calls, changes = await calls_of_an_undisturbed_run(drills), await moves_of(drills)
     for at in range(calls):
         drill = await drills.start()
@@ -263,7 +263,7 @@ async def test_a_second_worker_at_every_call(drills: DrillFactory) -> None:
 
 
 async def test_the_fence_holds_without_the_guard(drills: DrillFactory) -> None:
-    """Should a pause fall right between guard and write, the number of the event still stops it, or else the version
+    """If a pause occurs between guard and write, the number of the event still stops it, or else the version
     of the object. (What a worker reads after its pause it never acts on: the guard comes after that.)
     """
     undisturbed, changes = Point(), await moves_of(drills)
@@ -287,7 +287,7 @@ async def test_the_fence_holds_without_the_guard(drills: DrillFactory) -> None:
         drill = await drills.start()
         worker, execution = await drill.claim()
 
-        left: list[bool] = []  # how often the guard still says yes after the pause: it said so once before
+        left: list[bool] = []  # how often the guard still allows after the pause: it allowed once before
 
         async def another_goes_on(drill: CrashDrill = drill, left: list[bool] = left) -> None:
             await assert_rolled_back_once(drill, changes)
@@ -322,7 +322,7 @@ async def test_a_failed_step_is_reverted(drills: DrillFactory) -> None:
     appends = [i for i, name in enumerate(begun.names) if name == "append"]
     for number, step in enumerate(plan.steps):
         if not isinstance(step, Change) or step.after is None:
-            continue  # a cache that is emptied only on the way back has nothing to do going forward
+            continue  # a purge that only a revert needs does nothing in the rollback
         drill = await drills.start()
         acts = ("run", "run_script", "run_tool", "patch", "create", "write")
         run = next(i for i, name in enumerate(begun.names) if i > appends[number] and name in acts)

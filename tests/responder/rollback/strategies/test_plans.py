@@ -82,7 +82,7 @@ async def test_an_invalid_color(tmp_path: Path) -> None:
 
 
 async def test_any_resource_can_be_rolled_back_at_once(tmp_path: Path) -> None:
-    """So can one of another distribution: `resource` takes whatever is registered."""
+    """So can a resource of another distribution: `resource` accepts every registered one."""
     file = tmp_path / "version"
     file.write_text("2\n")
     strategy = STRATEGY.validate_python(

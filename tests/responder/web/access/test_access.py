@@ -48,7 +48,7 @@ ROUTES = [
 
 
 OR = {("POST", "/api/v1/deployments"): "operate"}
-"""A second scope that opens it."""
+"""A second scope that is accepted."""
 
 
 def bearer(scope: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def routes_of(responder: ResponderServer) -> list[tuple[str, str]]:
-    """Method and a path for every route that the application has, whichever page brought it along."""
+    """Method and path of every route of the application."""
     return [
         (route.method, re.sub("{[a-z]+}", "x", route.resource.canonical))
         for route in responder.client.app.router.routes()
@@ -32,7 +32,7 @@ def routes_of(responder: ResponderServer) -> list[tuple[str, str]]:
 
 
 def all_scopes(responder: ResponderServer) -> dict[str, str]:
-    """A token with all scopes, where there are tokens: none of the refusals below is for want of one."""
+    """A token with all scopes, if tokens are configured: no denial below is due to a missing token."""
     return {"Authorization": "Bearer token-that-may-all"} if responder.settings.tokens else {}
 
 
@@ -134,7 +134,7 @@ async def test_dns_rebinding_reads_no_data_but_probes_may_use_any_host(
         {"Host": "localhost:{port}"},
         {"Host": "LOCALHOST.:{port}", "Origin": "http://localhost:{port}"},
         {"Host": "[::1]:{port}", "Origin": "http://[::1]:{port}"},
-        {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"},  # believed by nobody
+        {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"},  # ignored
     ],
     ids=str,
 )
@@ -168,7 +168,7 @@ async def test_every_denied_request_is_counted_and_logged_once_a_minute(
 
 
 class Request:
-    """What the rules look at."""
+    """The headers that the rules check."""
 
     def __init__(self, host: str, origin: str = "", local: Any = ("10.0.0.5", 9095), secure: bool = False) -> None:
         self.headers = CIMultiDict({"Host": host, **({"Origin": origin} if origin else {})})
@@ -204,7 +204,7 @@ URL = {**ALL, "external_url": "https://rollbacks.example/"}
         ({"listen": "127.0.0.1:80"}, "localhost", True),
         (ALL, "0.0.0.0:9095", True),
         (ALL, "localhost:9095", True),
-        (ALL, "10.0.0.5:9095", True),  # the address that the connection came to
+        (ALL, "10.0.0.5:9095", True),  # the address of the connection
         (ALL, "10.0.0.6:9095", False),
         (ALL, "10.0.0.5:80", False),
         (ALL, "responder:9095", False),
@@ -238,14 +238,14 @@ def test_an_ipv4_address_over_ipv6_is_the_same_address() -> None:
 @pytest.mark.parametrize(
     ("settings", "host", "origin", "secure", "own"),
     [
-        (URL, "responder:9095", "https://rollbacks.example", False, True),  # a proxy that puts its own Host in
+        (URL, "responder:9095", "https://rollbacks.example", False, True),  # a proxy that sets its own Host
         (URL, "rollbacks.example", "https://rollbacks.example", False, True),
         (URL, "rollbacks.example", "https://rollbacks.example:443", False, True),
         (URL, "rollbacks.example", "http://rollbacks.example", False, False),
         (URL, "rollbacks.example", "https://rollbacks.example:8443", False, False),
         (URL, "rollbacks.example", "https://evil.example", False, False),
         (URL, "responder:9095", "https://responder:9095", False, True),
-        (URL, "responder:9095", "http://responder:9095", True, False),  # we speak https
+        (URL, "responder:9095", "http://responder:9095", True, False),  # the responder uses https
         (URL, "responder:9095", "http://responder:3000", False, False),
         (URL, "responder:9095", "null", False, False),
     ],
@@ -279,7 +279,7 @@ async def test_an_undeclared_route_is_behind_the_same_boundary() -> None:
 
 
 async def test_a_reload_without_a_body_is_protected_as_well(any_responder: ResponderServer) -> None:
-    """As sidecars send it that watch a ConfigMap."""
+    """As sent by sidecars that watch a ConfigMap."""
     empty = all_scopes(any_responder)
     for more, status in (({}, 200), ({"Origin": "https://evil.example"}, 403), ({"Content-Type": "text/plain"}, 415)):
         async with any_responder.client.post("/-/reload", headers={**empty, **more}) as answer:

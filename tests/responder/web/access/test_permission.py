@@ -30,7 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "backend in production": {"services": ("backend",), "environments": ("production",)},
     "backend and web": {"services": ("backend", "web")},
 }
-"""Every kind has all scopes: what is refused below is refused for the limits alone."""
+"""Every kind has all scopes: all denials below are due to the limits."""
 
 SERVICES = (("backend", "production"), ("backend", "staging"), ("web", "production"), ("web", "staging"))
 
@@ -80,7 +80,7 @@ async def filled(make_responder: Any) -> Filled:
 
 
 async def _together(responder: ResponderServer, now: datetime) -> str:
-    """Both services of production in one rollback that is over; by now each has another one."""
+    """Both production services in one closed rollback; each has had another one since."""
     other = version_change("web")
     for execution_id in ("backend-production", "web-production"):
         await responder.journal.transaction(_close, execution_id)
@@ -108,7 +108,7 @@ def decision(decision_id: str, execution: str, **where: str) -> decisions.Record
 
 
 def about(path: str, name: str, environment: str) -> tuple[str, Any]:
-    """Path and body of the request that a route of the table stands for, about one service in one environment."""
+    """Path and body of a request to a route of the table, about one service in one environment."""
     execution = f"{name}-{environment}"
     path = path.replace("/backend", f"/{name}").replace("/x", f"/{execution}")
     where = {"service": name, "environment": environment}
@@ -125,11 +125,11 @@ def about(path: str, name: str, environment: str) -> tuple[str, Any]:
 
 LISTS = {"/api/v1/deployments", "/api/v1/executions", "/api/v1/decisions", "/api/v1/status", "/api/v1/report"}
 FOR_ALL = {"/metrics", "/-/reload", "/api/v1/executions/all/stop"}
-"""What concerns everything."""
+"""Routes about everything."""
 ELSEWHERE = {
     "/api/v1/alerts", "/api/v2/alerts", "/api/v1/events", "/api/v1/preview", "/api/v1/explain", "/api/v1/clients/keys",
 }  # fmt: skip
-"""With tests of their own below; and the public key, which is of no service."""
+"""Routes with their own tests below, and the public key, which belongs to no service."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -235,7 +235,7 @@ async def test_alerts_for_other_services_open_nothing(filled: Filled, kind: str)
 
 
 async def test_denied_alerts_do_not_count_later(filled: Filled) -> None:
-    """They are not judged again without the limits of their token, hold no other rollback, and cost no version."""
+    """They are not decided again without the limits of their token, block no other rollback, and mark no version."""
     responder = filled.responder
     since = responder.journal.now()
     sent = [sent_alert({"alertname": "X", "service": n, "environment": e}) for n, e in SERVICES]
@@ -279,7 +279,7 @@ async def test_the_stream_of_all_events_omits_other_services(filled: Filled) -> 
     async with filled.responder.client.get("/api/v1/events", headers=header("backend")) as response:
 
         async def until(kind: str) -> set[str]:
-            """Of which rollbacks events came, up to the first one of that kind."""
+            """The rollbacks with events, up to the first event of that type."""
             seen = set()
             async with asyncio.timeout(30):
                 while line := await response.content.readline():
@@ -301,7 +301,7 @@ def _closed() -> Closed:
 
 
 def test_a_limited_token_cannot_sign_links() -> None:
-    """Whoever knows every secret of the key can sign for every service."""
+    """A client that knows every secret of the key can sign for every service."""
     limited = Token(name="a", scopes=("approve", "operate"), services=("backend",), token=SecretStr("x" * 16))
     unlimited = Token(name="b", scopes=("approve", "operate"), token=SecretStr("y" * 16))
     assert Links(WebSettings(tokens=(limited,)))._key is None

@@ -40,7 +40,7 @@ HASHED = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 
 
 class Hello(Handlers):
-    """Says who asked."""
+    """Returns the name of the client."""
 
     def routes(self) -> Iterable[Route]:
         return (
@@ -330,7 +330,7 @@ async def test_headers_are_added_and_never_weaken_a_page(tmp_path: Path) -> None
             assert answer.headers["X-Frame-Options"] == "DENY"
 
 
-# --- All of it, with a real Prometheus and the command line -----------------------------------------------------------
+# --- With a real Prometheus and the command line -----------------------------------------------------------
 async def test_prometheus_and_the_command_line_can_connect(tmp_path: Path, authority: Authority) -> None:
     port = parts.free_port()
     authority.issue("client", "ops.example")
@@ -376,7 +376,7 @@ async def test_prometheus_and_the_command_line_can_connect(tmp_path: Path, autho
             )
 
         options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
-        result = responder("status", *options)  # that it is https is in the configuration
+        result = responder("status", *options)  # the scheme https comes from the configuration
         assert result.returncode == 0, result.stderr
         named = {"RESPONDER_" + name.upper().replace("-", "_"): str(path) for name, path in files.items()}
         assert responder("status", **named).returncode == 0
@@ -388,7 +388,7 @@ async def test_prometheus_and_the_command_line_can_connect(tmp_path: Path, autho
             assert (result.returncode, result.stdout) == (2, "")
             assert message in result.stderr and "Traceback" not in result.stderr
 
-        # A reload takes other passwords, and says what only a restart can change.
+        # A reload applies new passwords, and reports what needs a restart.
         written(tmp_path, tls_server_config=SERVER, basic_auth_users={"prometheus": HASHED})
         os.kill(process.pid, signal.SIGHUP)
         await parts.until(lambda: _logged(process, "TLS of web.config_file cannot change without a restart"))

@@ -20,7 +20,7 @@ ALERTS = "/api/v1/alerts"
 PACKED = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
 
-# --- packed ---
+# --- compression ---
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
 async def test_a_compressed_body_is_read(ready: ResponderServer, encoding: str) -> None:  # noqa: F811
     headers = {**PACKED, "Content-Encoding": encoding}
@@ -87,7 +87,7 @@ def host_of(responder: ResponderServer) -> str:
 async def answered(
     responder: ResponderServer, token: str | None, *, length: int = 999, expect: str = "100-continue"
 ) -> bytes:
-    """All that comes back for the head of a request, before a byte of its body was sent."""
+    """The answer to the head of a request, before any byte of its body is sent."""
     reader, writer = await asyncio.open_connection(responder.client.host, responder.client.port)
     head = HEAD.format(path=ALERTS, expect=expect, length=length, host=host_of(responder))
     head += f"Authorization: Bearer {token}\r\n" if token else ""

@@ -31,7 +31,7 @@ MALFORMED = b"GET / HTTP/1.1\r\nBad Header\x00: x\r\n\r\n"
 async def test_a_request_that_is_not_http_is_counted_and_logged_once(
     tls: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Over plain TCP a head that cannot be read; where TLS is spoken, anything else."""
+    """An invalid request head over TCP; with TLS, anything but a handshake."""
     port, ended = free_port(), Counter[str]()
     settings = {"listen": f"127.0.0.1:{port}"}
     if tls:
@@ -96,7 +96,7 @@ def many_files() -> Iterator[None]:
 
 @pytest.mark.parametrize("tls", [False, True])
 async def test_a_responder_answers_under_2000_silent_connections(tls: bool, many_files: None, tmp_path: Path) -> None:
-    """The real process: the silent ones are there while it is asked."""
+    """The real process, with silent connections open during the request."""
     port, authority = free_port(), Authority(tmp_path)
     cert, key = authority.issue("server", "127.0.0.1")
     served = {"tls_server_config": {"cert_file": str(cert), "key_file": str(key)}} if tls else {}

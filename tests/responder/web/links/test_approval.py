@@ -33,7 +33,7 @@ async def held(responder: ResponderServer, *, waits: float = 600, with_plan: Pla
 
 
 async def link_of(responder: ResponderServer, execution: str) -> str:
-    """The path as a user with the scopes approve and read sees it."""
+    """The page as a client with the scopes approve and read sees it."""
     found = responder.links.approve_link(await responder.journal.read(executions.load, execution))
     assert found is not None
     return str(found.partition("/approve/")[1] + found.partition("/approve/")[2])
