@@ -25,8 +25,8 @@ class _ClientResponse(aiohttp.ClientResponse):
 
 aioresponses.core.ClientResponse = _ClientResponse  # type: ignore[misc,assignment]
 
-# pytest-asyncio asks for "the loop before" and so makes one that nobody closes, and every warning is an error here.
-# With this it is told that there was none. It holds for the whole run.
+# pytest-asyncio requests the previous loop and so creates one that is never closed; warnings are errors here.
+# This makes it believe that there was none, for the whole run.
 asyncio.set_event_loop(None)
 
 # A shell starts what it puts into the background with SIGINT ignored, and every process that a test starts would ignore

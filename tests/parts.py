@@ -157,7 +157,7 @@ class Process:
 
         `inside` is a command that enters a namespace and becomes the server; it still has the rights of the tests.
         """
-        # The kernel ends the server when the tests are killed before they could; a session of its own
+        # The kernel ends the server if the tests are killed; its own session
         # keeps a Ctrl-C in the terminal from ending it before the test that uses it.
         lifeline: list[str] = []
         if setpriv := shutil.which("setpriv"):

@@ -179,4 +179,4 @@ class Policy(StrictModel):
 BY_HAND = Policy.model_validate(
     {"name": "by-hand", "match": ['service=~".+"'], "roll_back": {"label": "service"}, "mode": "auto"}
 )
-"""The policy of a manual rollback of a service without a policy of its own."""
+"""The policy of a manual rollback of a service without its own policy."""

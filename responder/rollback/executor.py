@@ -35,7 +35,7 @@ async def execute(execution: Execution, ports: Ports) -> Execution:
 
 
 async def _plan(log: EventLog, ports: Ports) -> None:
-    """Plans, keeps the evidence, and asks for approval if the policy or the plan requires it."""
+    """Plans, keeps the evidence, and requests approval if the policy or the plan requires it."""
     plan = await _planned(log, ports)
     if plan is None:
         return

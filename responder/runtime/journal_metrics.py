@@ -64,7 +64,7 @@ def _needing_a_human(decided: Iterable[Row]) -> list[Row]:
 
 
 class JournalMetrics:
-    """The gauges from the journal, created anew for each scrape, so that series disappear with their rows."""
+    """The gauges from the journal, created again for each scrape, so that series disappear with their rows."""
 
     def __init__(
         self,

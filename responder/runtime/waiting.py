@@ -22,7 +22,7 @@ _DROPPED_AFTER = timedelta(hours=1)
 """An incident is dropped this long after its last decision."""
 
 _REVISIT_EVERY = 15.0
-"""Seconds between two decisions on an incident whose trouble stays visible: a guard may allow it by now."""
+"""Seconds between two decisions on an incident whose trouble stays visible: a guard may allow it meanwhile."""
 
 _MAX_INCIDENTS = 200
 """Maximum number of waiting incidents. In a larger alert storm, the circuit breaker denies all of them."""

@@ -1,17 +1,17 @@
 """A scenario is a list of lines: the time, an action, and what must be observed then.
 
-In the manner of Alertmanager's acceptance tests:
+It follows Alertmanager's acceptance tests:
 
     await play(
         stage,
         deploy(at(0), "2"),
         push(at(1), alert()),
-        want(between(1, 60), outcome("succeeded")),
+        expect(between(1, 60), outcome("succeeded")),
     )
 
-Times are seconds since the play began. `at(2)` is not before second 2, and never before the line above has been done,
-however slow the machine is. `between(2, 60)` looks from second 2 on, until it holds, for 58 seconds at most.
-`throughout(between(2, 5), ...)` must hold at every look. What fails shows the whole play with its real times.
+Times are seconds since the start of the scenario. `at(2)` is not before second 2, and never before the previous line is
+done, however slow the machine is. `between(2, 60)` checks from second 2 on, until it is true, for at most 58 seconds.
+`throughout(between(2, 5), ...)` must be true at every check. A failure shows the complete scenario with its real times.
 """
 
 from __future__ import annotations
@@ -231,14 +231,14 @@ async def _look(stage: Installation, sight: Expectation) -> tuple[bool, str]:
         return False, f"{type(e).__name__}: {e}"
 
 
-def want(span: Span, *sights: Expectation) -> Act:
+def expect(span: Span, *sights: Expectation) -> Act:
     """All observations are true at once within the span."""
 
     async def do(stage: Installation) -> str:
         # Slow actions must not use up the span: its length counts from here.
         return await _all_seen(stage, sights, until=time.monotonic() + span.end - span.start)
 
-    return Act(f"want {', '.join(s.title for s in sights)}", at(span.start), do)
+    return Act(f"expect {', '.join(s.title for s in sights)}", at(span.start), do)
 
 
 async def _all_seen(stage: Installation, sights: tuple[Expectation, ...], *, until: float) -> str:

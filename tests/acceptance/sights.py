@@ -24,7 +24,7 @@ def answers(version: str) -> Expectation:
 
     async def look(stage: Installation) -> tuple[bool, str]:
         running = await stage.shop.version()
-        return running == version, f"the shop answers as {running or 'nobody'}"
+        return running == version, f"the shop answers as {running or 'none'}"
 
     return Expectation(f"answers({version})", look)
 

@@ -227,7 +227,7 @@ class Installation:
             "/api/v1/deployments", {k: v for k, v in payload.items() if v is not None and v != ""}
         )
         if answer.status != 201:
-            raise RuntimeError(f"{version} could not be told: {answer}")
+            raise RuntimeError(f"{version} could not be reported: {answer}")
 
     async def alert(self, labels: Mapping[str, str], *, over: bool = False) -> None:
         """Sends alerts to every Alertmanager with the same time, as Prometheus does."""

@@ -18,6 +18,7 @@ from tests.acceptance.notation import (
     between,
     deploy,
     do,
+    expect,
     kill,
     play,
     push,
@@ -27,7 +28,6 @@ from tests.acceptance.notation import (
     start,
     terminate,
     throughout,
-    want,
 )
 from tests.acceptance.sights import (
     answers,
@@ -68,25 +68,25 @@ async def test_killed_twenty_times_at_random_moments(stage_with: SetUp, chance: 
         kills = [act for moment in moments for act in (kill(after(moment)), start(at_once, wait=False))]
         await play(
             stage,
-            want(soon, ready()),
+            expect(soon, ready()),
             deploy(at_once, bad),
             push(at_once, what),
             *kills,
-            want(soon, outcome("succeeded", rollbacks=n), answers(GOOD), started_as(*history)),
-            want(soon, marked(bad, "bad"), marked(GOOD, "good"), whole()),
+            expect(soon, outcome("succeeded", rollbacks=n), answers(GOOD), started_as(*history)),
+            expect(soon, marked(bad, "bad"), marked(GOOD, "good"), whole()),
             resolve(at_once, what),
         )
 
 
 async def test_repeated_kills_page_a_human(stage_with: SetUp) -> None:
     """A rollback that keeps killing its worker becomes stuck and says so; the service is unchanged."""
-    deaths = [act for n in range(6) for act in (want(soon, verifying(), resumed(n)), kill(at_once), start(at_once))]
+    deaths = [act for n in range(6) for act in (expect(soon, verifying(), resumed(n)), kill(at_once), start(at_once))]
     await play(
         await stage_with(verify_for="5s"),
         deploy(at(0)),
         push(at_once, alert()),
         *deaths,
-        want(soon, state("stuck", "resumed 6 times"), answers(GOOD), started_as(GOOD, BAD, GOOD)),
+        expect(soon, state("stuck", "resumed 6 times"), answers(GOOD), started_as(GOOD, BAD, GOOD)),
         throughout(between(0, 1), state("stuck")),
     )
 
@@ -99,12 +99,12 @@ async def test_another_replica_resumes_after_a_kill(stage_with: SetUp, chance: r
         history += [bad, GOOD]
         await play(
             stage,
-            want(soon, ready("a"), ready("b")),
+            expect(soon, ready("a"), ready("b")),
             deploy(at_once, bad),
             push(at_once, what),
             _owner_dies(chance.uniform(0, 1)),
-            want(soon, outcome("succeeded", rollbacks=n), answers(GOOD), started_as(*history)),
-            want(soon, marked(bad, "bad"), marked(GOOD, "good"), whole()),
+            expect(soon, outcome("succeeded", rollbacks=n), answers(GOOD), started_as(*history)),
+            expect(soon, marked(bad, "bad"), marked(GOOD, "good"), whole()),
             resolve(at_once, what),
             do(at_once, "start who died", _start_the_dead),
         )
@@ -157,16 +157,16 @@ async def test_paused_for_longer_than_its_lease(stage_with: SetUp, under_way) ->
 
     async def is_back(stage: Installation) -> str:
         [sleeper] = paused
-        await want(soon, ready(sleeper), logged("lease lost", sleeper)).do(stage)
+        await expect(soon, ready(sleeper), logged("lease lost", sleeper)).do(stage)
         return sleeper
 
     await play(
         stage,
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, under_way),
+        expect(soon, under_way),
         do(at_once, "pause the owner", pause),
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), resumed(1), whole()),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), resumed(1), whole()),
         do(at_once, "remember", remember),
         do(at_once, "wake it", wake),
         do(at_once, "it takes a new lease", is_back),
@@ -181,10 +181,10 @@ async def test_terminated_during_verification(stage_with: SetUp) -> None:
         await stage_with(verify_for="7s", verify_within="40s"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, verifying()),
+        expect(soon, verifying()),
         terminate(at_once, within=25),
         start(at_once),
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), resumed(1), whole()),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), resumed(1), whole()),
     )
 
 
@@ -194,10 +194,10 @@ async def test_terminated_while_restarting_the_service(stage: Installation) -> N
         stage,
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, moving()),
+        expect(soon, moving()),
         terminate(at_once, within=25),
         start(at_once),
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
     )
 
 
@@ -208,9 +208,9 @@ async def test_killed_while_the_service_restarts(stage: Installation) -> None:
         stage,
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, moving()),
+        expect(soon, moving()),
         kill(after(0.3)),
         start(at_once),
         signal(at_once, signals.SIGHUP),  # a reload during the rollback changes nothing
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), resumed(1), whole()),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), resumed(1), whole()),
     )

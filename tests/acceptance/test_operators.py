@@ -16,6 +16,7 @@ from tests.acceptance.notation import (
     command,
     deploy,
     do,
+    expect,
     play,
     post,
     push,
@@ -23,7 +24,6 @@ from tests.acceptance.notation import (
     signal,
     soon,
     throughout,
-    want,
 )
 from tests.acceptance.sights import (
     answers,
@@ -44,15 +44,15 @@ async def test_the_kill_switch(stage: Installation) -> None:
     await play(
         stage,
         deploy(at(0)),
-        command(at_once, "stop", "--all", "--reason", "we move house"),
+        command(at_once, "stop", "--all", "--reason", "data center move"),
         push(at_once, alert()),
-        want(soon, refused("kill_switch", "we move house"), no_rollback(), metric("responder_armed", 0)),
+        expect(soon, refused("kill_switch", "data center move"), no_rollback(), metric("responder_armed", 0)),
         command(at_once, "status", code=1),
         post(at_once, alert(), answers={202}),
         throughout(between(0, 1.5), no_rollback()),
         command(at_once, "close", "--all", "--reason", "we have moved"),
         # Alertmanager repeats it.
-        want(soon, outcome("succeeded"), answers(GOOD), metric("responder_armed", 1)),
+        expect(soon, outcome("succeeded"), answers(GOOD), metric("responder_armed", 1)),
         command(at_once, "status"),
         command(at_once, "close", "--all", "--reason", "twice", code=1),
     )
@@ -63,12 +63,12 @@ async def test_a_running_rollback_is_stopped_and_reverted(stage_with: SetUp) -> 
         await stage_with(verify_for="15s", verify_within="40s"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, verifying(), answers(GOOD)),
+        expect(soon, verifying(), answers(GOOD)),
         command(at_once, "stop", "{id}", "--reason", "it is the network"),
-        want(soon, outcome("cancelled"), answers(BAD), started_as(GOOD, BAD, GOOD, BAD)),
+        expect(soon, outcome("cancelled"), answers(BAD), started_as(GOOD, BAD, GOOD, BAD)),
         # It is still repeated every second, but was decided once.
         throughout(between(0, 2.5), outcome("cancelled"), started_as(GOOD, BAD, GOOD, BAD)),
-        want(soon, marked(GOOD, "good"), refused("duplicate_alert")),
+        expect(soon, marked(GOOD, "good"), refused("duplicate_alert")),
         command(at_once, "stop", "{id}", code=1),
     )
 
@@ -78,9 +78,9 @@ async def test_the_kill_switch_reverts_running_rollbacks(stage_with: SetUp) -> N
         await stage_with(verify_for="15s", verify_within="40s"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, verifying(), answers(GOOD)),
+        expect(soon, verifying(), answers(GOOD)),
         command(at_once, "stop", "--all", "--reason", "everybody out"),
-        want(soon, outcome("cancelled"), answers(BAD), started_as(GOOD, BAD, GOOD, BAD)),
+        expect(soon, outcome("cancelled"), answers(BAD), started_as(GOOD, BAD, GOOD, BAD)),
     )
 
 
@@ -89,12 +89,12 @@ async def test_a_plan_awaits_approval(stage_with: SetUp) -> None:
         await stage_with(mode="approve"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, state("awaiting_approval"), metric("responder_executions_active", 1, state="awaiting_approval")),
+        expect(soon, state("awaiting_approval"), metric("responder_executions_active", 1, state="awaiting_approval")),
         throughout(between(0, 2), state("awaiting_approval"), started_as(GOOD, BAD)),
         command(at_once, "approve", "{id}", "--plan", "000000000000", code=1),
-        want(soon, state("awaiting_approval")),
+        expect(soon, state("awaiting_approval")),
         command(at_once, "approve", "{id}", "--plan", "{plan}"),
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
     )
 
 
@@ -103,10 +103,10 @@ async def test_an_unapproved_plan_is_cancelled_once_the_trouble_is_over(stage_wi
         await stage_with(mode="approve", approve_within="2s"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, state("awaiting_approval")),
+        expect(soon, state("awaiting_approval")),
         throughout(between(0, 3), state("awaiting_approval")),
         resolve(at_once, alert()),
-        want(soon, state("closed", "not approved in time"), outcome("cancelled")),
+        expect(soon, state("closed", "not approved in time"), outcome("cancelled")),
         command(at_once, "approve", "{id}", code=1),
         throughout(between(0, 1.5), outcome("cancelled"), answers(BAD), started_as(GOOD, BAD)),
     )
@@ -117,9 +117,9 @@ async def test_an_unapproved_plan_can_be_stopped(stage_with: SetUp) -> None:
         await stage_with(mode="approve"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, state("awaiting_approval")),
+        expect(soon, state("awaiting_approval")),
         command(at_once, "stop", "{id}", "--reason", "not now"),
-        want(soon, outcome("cancelled"), started_as(GOOD, BAD)),
+        expect(soon, outcome("cancelled"), started_as(GOOD, BAD)),
     )
 
 
@@ -157,28 +157,28 @@ async def test_an_invalid_file_keeps_the_running_configuration(stage: Installati
     await play(
         stage,
         deploy(at(0)),
-        want(soon, metric(RELOADED, 1)),
+        expect(soon, metric(RELOADED, 1)),
         _write(policies=[{**policy, "coldown": "1h"}], limits={"lease": "soon"}),
         signal(at_once, signals.SIGHUP),
-        want(soon, metric(RELOADED, 0)),
+        expect(soon, metric(RELOADED, 0)),
         _policies("shop-broken"),
         _reload(400, "policies[0].coldown", "did you mean cooldown?", "limits.lease"),
         # `check` also reports it beforehand, with every mistake.
         command(at_once, "check", code=2),
         _write(policies=[quiet]),
         signal(at_once, signals.SIGHUP),
-        want(soon, metric(RELOADED, 1)),
+        expect(soon, metric(RELOADED, 1)),
         _policies("shop-watched"),
         push(at_once, alert()),
-        want(soon, refused("mode", "it would have acted"), no_rollback()),
+        expect(soon, refused("mode", "would have acted"), no_rollback()),
         _write(limits={"lease": "9s"}),
         _reload(400, "limits cannot change without a restart"),
-        want(soon, metric(RELOADED, 0)),
+        expect(soon, metric(RELOADED, 0)),
         _write(),
         _reload(200),
-        want(soon, metric(RELOADED, 1)),
+        expect(soon, metric(RELOADED, 1)),
         _policies("shop-broken"),
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD)),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD)),
     )
 
 
@@ -189,9 +189,9 @@ async def test_a_reload_during_a_rollback(stage_with: SetUp) -> None:
         stage,
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, verifying()),
+        expect(soon, verifying()),
         _write(policies=[]),
         signal(after(0.2), signals.SIGHUP),
         _policies(),
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
     )

@@ -11,6 +11,7 @@ from tests.acceptance.notation import (
     between,
     deploy,
     do,
+    expect,
     expire_silences,
     play,
     post,
@@ -19,7 +20,6 @@ from tests.acceptance.notation import (
     silence,
     soon,
     throughout,
-    want,
 )
 from tests.acceptance.sights import (
     answers,
@@ -43,9 +43,9 @@ async def test_from_a_rule_to_the_last_good_release(stage_with: SetUp) -> None:
     await play(
         stage,
         deploy(at(0)),
-        want(between(0, 90), outcome("succeeded"), answers(GOOD)),
-        want(soon, marked(BAD, "bad"), marked(GOOD, "good"), rollback_is_the_newest_deployment(GOOD), whole()),
-        want(soon, metric("responder_executions_total", 1, service="shop", outcome="succeeded")),
+        expect(between(0, 90), outcome("succeeded"), answers(GOOD)),
+        expect(soon, marked(BAD, "bad"), marked(GOOD, "good"), rollback_is_the_newest_deployment(GOOD), whole()),
+        expect(soon, metric("responder_executions_total", 1, service="shop", outcome="succeeded")),
         # The rule no longer fires, and nothing more happens.
         throughout(between(0, 2), outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
     )
@@ -60,9 +60,9 @@ async def test_a_silence_stops_the_rollback_and_its_end_allows_it(stage: Install
         # Alertmanager does not send silenced alerts; a body that still arrives is late, replayed or forged.
         throughout(between(0, 3), no_rollback()),
         post(at_once, alert(), answers={202}),
-        want(soon, refused("still_firing", "alice", "the new cart goes live"), no_rollback(), started_as(GOOD, BAD)),
+        expect(soon, refused("still_firing", "alice", "the new cart goes live"), no_rollback(), started_as(GOOD, BAD)),
         expire_silences(at_once),
-        want(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
+        expect(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
     )
 
 
@@ -84,7 +84,7 @@ async def test_a_body_delayed_until_the_alert_resolved_is_denied(stage: Installa
         do(at_once, "keep the body", keep),
         resolve(at_once, alert()),
         do(after(0.5), "replay it", replay),
-        want(soon, refused("still_firing"), no_rollback(), started_as(GOOD, BAD)),
+        expect(soon, refused("still_firing"), no_rollback(), started_as(GOOD, BAD)),
     )
 
 
@@ -93,10 +93,10 @@ async def test_two_independent_alertmanagers(stage_with: SetUp) -> None:
         await stage_with(alertmanagers=2),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, outcome("succeeded"), answers(GOOD)),
+        expect(soon, outcome("succeeded"), answers(GOOD)),
         # Both repeat it every second.
         throughout(between(0, 4), outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
-        want(soon, refused("duplicate_alert")),
+        expect(soon, refused("duplicate_alert")),
     )
 
 
@@ -105,7 +105,7 @@ async def test_two_replicas_and_two_alertmanagers(stage_with: SetUp) -> None:
         await stage_with(postgres=True, replicas=2, alertmanagers=2),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, outcome("succeeded"), answers(GOOD), whole()),
+        expect(soon, outcome("succeeded"), answers(GOOD), whole()),
         throughout(between(0, 3), outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
     )
 
@@ -116,9 +116,9 @@ async def test_the_same_body_fifty_times_at_once(stage: Installation) -> None:
         deploy(at(0)),
         push(at_once, alert()),
         post(at_once, alert(), times=50, answers={202, 503}),
-        want(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD), whole()),
+        expect(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD), whole()),
         post(at_once, alert(), times=50, answers={202}),
-        want(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
+        expect(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
     )
 
 
@@ -128,5 +128,5 @@ async def test_the_same_body_fifty_times_at_once_to_two_replicas(stage_with: Set
         deploy(at(0)),
         push(at_once, alert()),
         post(at_once, alert(), times=25, answers={202, 503}),
-        want(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD), whole()),
+        expect(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD), whole()),
     )

@@ -12,6 +12,7 @@ from tests.acceptance.notation import (
     at_once,
     deploy,
     do,
+    expect,
     expire_silences,
     kill,
     play,
@@ -22,7 +23,6 @@ from tests.acceptance.notation import (
     silence,
     soon,
     start,
-    want,
 )
 from tests.acceptance.sights import (
     answers,
@@ -55,13 +55,13 @@ async def test_postgres_crashes_while_a_rollback_verifies(stage_with: SetUp) -> 
         await stage_with(postgres=True, verify_for="3s"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, verifying()),
+        expect(soon, verifying()),
         do(at_once, "remember", remember),
         postgres_crashes(at_once),
-        want(soon, metric("responder_journal_up", 0)),
+        expect(soon, metric("responder_journal_up", 0)),
         postgres_starts(after(2.5)),  # longer than its lease
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
-        want(soon, marked(BAD, "bad"), marked(GOOD, "good"), ready()),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+        expect(soon, marked(BAD, "bad"), marked(GOOD, "good"), ready()),
         do(at_once, "nothing was lost", nothing_lost),
     )
 
@@ -71,10 +71,10 @@ async def test_postgres_crashes_and_restarts_at_once(stage_with: SetUp) -> None:
         await stage_with(postgres=True),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, verifying()),
+        expect(soon, verifying()),
         postgres_crashes(at_once),
         postgres_starts(at_once),
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
     )
 
 
@@ -97,15 +97,15 @@ async def test_it_starts_without_postgres_and_acts_once_postgres_is_up(stage_wit
         do(at_once, "an unused database", unused),
         postgres_crashes(at_once),
         start(at_once, wait=False),
-        want(soon, healthy(), ready("a", 503, "the journal cannot be used: ConnectionRefusedError")),
+        expect(soon, healthy(), ready("a", 503, "the journal cannot be used: ConnectionRefusedError")),
         do(at_once, "check --live", check),
-        want(soon, metric("responder_journal_up", 0), logged("waiting for the journal")),
+        expect(soon, metric("responder_journal_up", 0), logged("waiting for the journal")),
         postgres_starts(at_once),
-        want(soon, ready(), logged("journal ready")),
+        expect(soon, ready(), logged("journal ready")),
         do(at_once, "the good release", lambda stage: stage.deployed(GOOD, ago=60, good=True)),
         deploy(at_once),
         push(at_once, alert()),
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
     )
 
 
@@ -116,15 +116,15 @@ async def test_alertmanager_gets_503_while_the_journal_is_unavailable(stage_with
         silence(at_once, alert(), by="tests", comment="until the journal is away"),
         push(at_once, alert()),
         postgres_crashes(at_once),
-        want(soon, ready("a", 503)),
+        expect(soon, ready("a", 503)),
         post(at_once, alert(), answers={503}, within=15),
         expire_silences(at_once),
         # Alertmanager's own request, and one retry after the answer.
-        want(soon, metric("responder_webhooks_total", 3, at_least=True, outcome="unavailable")),
-        want(soon, metric("responder_journal_up", 0), answers(BAD)),
+        expect(soon, metric("responder_webhooks_total", 3, at_least=True, outcome="unavailable")),
+        expect(soon, metric("responder_journal_up", 0), answers(BAD)),
         postgres_starts(at_once),
-        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
-        want(soon, refused("duplicate_alert")),
+        expect(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+        expect(soon, refused("duplicate_alert")),
     )
 
 
@@ -134,4 +134,4 @@ async def test_a_second_process_on_the_same_file_is_refused(stage: Installation)
     assert result.code == 2
     assert "state.db is in use by another responder" in result.err
     assert len(result.err.strip().splitlines()) == 1, result.err
-    await play(stage, deploy(at(0)), push(at_once, alert()), want(soon, outcome("succeeded"), answers(GOOD)))
+    await play(stage, deploy(at(0)), push(at_once, alert()), expect(soon, outcome("succeeded"), answers(GOOD)))

@@ -14,12 +14,12 @@ from tests.acceptance.notation import (
     command,
     deploy,
     do,
+    expect,
     play,
     push,
     resolve,
     soon,
     throughout,
-    want,
 )
 from tests.acceptance.sights import answers, metric, no_rollback, outcome, refused, started_as, state, verifying
 from tests.acceptance.stage import BAD, GOOD, Installation
@@ -31,11 +31,11 @@ async def test_the_kill_switch(stage: Installation) -> None:
         command(at(0), "stop", "--all", "--reason", "maintenance"),
         deploy(at_once),
         push(at_once, alert()),
-        want(soon, refused("kill_switch", "maintenance")),
+        expect(soon, refused("kill_switch", "maintenance")),
         command(at_once, "status", code=1),
         throughout(between(0, 2), no_rollback(), started_as(GOOD, BAD)),
         command(at_once, "close", "--all", "--reason", "over"),
-        want(soon, outcome("succeeded"), answers(GOOD)),
+        expect(soon, outcome("succeeded"), answers(GOOD)),
     )
 
 
@@ -44,9 +44,9 @@ async def test_a_stop_during_verification_reverts(stage_with: SetUp) -> None:
         await stage_with(verify_for="30s", verify_within="60s"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, verifying()),
+        expect(soon, verifying()),
         command(at_once, "stop", "{id}", "--reason", "not now"),
-        want(soon, outcome("cancelled"), answers(BAD), started_as(GOOD, BAD, GOOD, BAD)),
+        expect(soon, outcome("cancelled"), answers(BAD), started_as(GOOD, BAD, GOOD, BAD)),
     )
 
 
@@ -55,11 +55,11 @@ async def test_approval(stage_with: SetUp) -> None:
         await stage_with(mode="approve"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, state("awaiting_approval")),
+        expect(soon, state("awaiting_approval")),
         throughout(between(0, 1), started_as(GOOD, BAD)),
         command(at_once, "approve", "{id}", "--plan", "000000000000", code=1),
         command(at_once, "approve", "{id}", "--plan", "{plan}"),
-        want(soon, outcome("succeeded"), answers(GOOD)),
+        expect(soon, outcome("succeeded"), answers(GOOD)),
     )
 
 
@@ -68,9 +68,9 @@ async def test_an_unapproved_plan(stage_with: SetUp) -> None:
         await stage_with(mode="approve", approve_within="1s"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, state("awaiting_approval")),
+        expect(soon, state("awaiting_approval")),
         resolve(at_once, alert()),
-        want(soon, outcome("cancelled")),
+        expect(soon, outcome("cancelled")),
         throughout(between(0, 1), started_as(GOOD, BAD)),
     )
 
@@ -97,10 +97,10 @@ async def test_reload(stage: Installation) -> None:
         stage,
         deploy(at(0)),
         do(at_once, "break the file", break_the_file),
-        want(soon, metric("responder_config_last_reload_successful", 0)),
+        expect(soon, metric("responder_config_last_reload_successful", 0)),
         do(at_once, "ask for it", ask_for_it),
         do(at_once, "mend the file, without policies", mend_the_file),
-        want(soon, metric("responder_config_last_reload_successful", 1)),
+        expect(soon, metric("responder_config_last_reload_successful", 1)),
         push(at_once, alert()),
         throughout(after_a_while, no_rollback()),
     )
@@ -126,6 +126,6 @@ async def test_a_manual_rollback_with_wait(stage: Installation) -> None:
         command(at_once, "rollback", "shop", "--reason", "a drill", "--dry-run"),
         throughout(between(0, 0.5), no_rollback(), started_as(GOOD, BAD)),
         command(at_once, "rollback", "shop", "--reason", "a drill", "--wait"),
-        want(soon, outcome("succeeded"), answers(GOOD)),
+        expect(soon, outcome("succeeded"), answers(GOOD)),
         command(after(0), "rollback", "shop", "--reason", "again", code=1),
     )

@@ -119,7 +119,7 @@ class Rollback:
             )
             self.execution = await execute(self.execution, ports)
         except LeaseLost:
-            raise AssertionError("nobody else is there") from None
+            raise AssertionError("there is nobody else") from None
         finally:
             await self.connections.close()
         return self.execution

@@ -66,7 +66,7 @@ class FakeServer:
         if self.raw is not None:
             return web.Response(body=self.raw, status=self.status, content_type=self.content_type)
         if self.status != 200:
-            return web.json_response({"status": "error", "error": "as the test wants it"}, status=self.status)
+            return web.json_response({"status": "error", "error": "as scripted"}, status=self.status)
         return self.answer(request)
 
     def answer(self, request: web.Request) -> web.StreamResponse:

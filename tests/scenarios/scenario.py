@@ -36,7 +36,7 @@ class Given(_Strict):
     freezes: list[dict[str, Any]] = []
     traffic: bool = False  # whether the services have traffic checks
     recorded: list[str] = []  # alerts whose rules record the current trouble; others belong to a user's own rules
-    sick: list[str] = ["2.1"]  # unhealthy versions
+    unhealthy: list[str] = ["2.1"]  # unhealthy versions
     good_before: list[str] = ["2.0"]  # known-good versions, oldest first; the last one runs
 
 

@@ -244,7 +244,7 @@ class SimulatedRunner:
         service = labels["service"]
         if labels.get("part") == "idle":
             return [Sample(labels=labels, value=1.0)]
-        value = self._health.get(service, "0" if self._running(service) in self._given.sick else "1")
+        value = self._health.get(service, "0" if self._running(service) in self._given.unhealthy else "1")
         return [] if value == "missing" else [Sample(labels=labels, value=float(value))]
 
     def _requests(self, labels: dict[str, str], when: datetime) -> list[Sample]:
@@ -342,7 +342,7 @@ class SimulatedRunner:
         for service, version in argument.items():
             await self._deploy(service, version)
 
-    async def act_tells(self, argument: dict[str, Any]) -> None:
+    async def act_reports(self, argument: dict[str, Any]) -> None:
         """`{service: …, version: …}`: only reported; `ahead: 30s` or `behind` shifts the reported time."""
         fields = dict(argument)
         ahead = parse_duration(fields.pop("ahead", "0")) - parse_duration(fields.pop("behind", "0"))
@@ -580,7 +580,7 @@ class SimulatedRunner:
         await self._say(f"/api/v1/executions/{name}/close", {"reason": "looked at it"}, fields)
 
     async def act_stop_file(self, what: str) -> None:
-        """`appears` or `goes`."""
+        """`appears` or `goes`: creates or removes it."""
         file = self._directory / "STOP"
         file.touch() if what == "appears" else file.unlink()
 

@@ -35,7 +35,7 @@ class Guard:
     answer: Callable[[Incident, Facts, datetime], Answer]
     bypassed: bool = False  # a rollback that a person requested bypasses it
     live: bool = False  # depends on live data: evaluated again before the first change and on approval
-    temporary: bool = False  # a denial means "not ours", "not yet" or "as configured": nobody needs to take over
+    temporary: bool = False  # a denial means "not ours", "not yet" or "as configured": no one needs to take over
 
     def evaluate(self, incident: Incident, facts: Facts, now: datetime) -> GuardResult:
         """The guard's result at that moment."""

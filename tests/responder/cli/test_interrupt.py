@@ -146,7 +146,7 @@ async def test_a_command_that_swallows_its_cancellation(where: str, silent: str,
 
 
 async def test_a_probe_ends_its_child_process(tmp_path: Path) -> None:
-    """The program has a session of its own, so the terminal's Ctrl-C does not reach it."""
+    """The program has its own session, so the terminal's Ctrl-C does not reach it."""
     started = tmp_path / "started"
     script = f"echo $$ >{started}.new; mv {started}.new {started}; exec sleep 600"
     check = {"id": "c", "service": "s", "environment": "e", "type": "custom", "command": ["/bin/sh", "-c", script]}

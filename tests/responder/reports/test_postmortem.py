@@ -1,4 +1,4 @@
-"""The draft lists what is recorded, in order, and asks for what is not."""
+"""The draft lists what is recorded, in order, and asks questions about the rest."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_the_summary_states_the_outcome(events: list[Event], says: str) -> None:
         (
             [*MOVED, StepFailed(at=at(9), reason="moved", freeze=True, drift=True)],
             {},
-            "Who changed what the rollback had set",
+            "Who changed the resource during the rollback",
         ),
         ([*MOVED, StopRequested(at=at(9), by="bob", reason="mine")], {}, "Why did bob stop it (mine)?"),
         ([*MOVED, Resumed(at=at(9), worker="w")], {}, "Why was the responder interrupted (1 times)?"),

@@ -55,8 +55,8 @@ async def test_a_value_in_place_that_has_not_converged_is_written_again(look: An
 
 
 async def test_drift_of_a_value_already_in_place() -> None:
-    fake = fakes("2.0", converging=[Drift("somebody paused it")])
-    with pytest.raises(Drift, match="somebody paused it"):
+    fake = fakes("2.0", converging=[Drift("changed by someone else")])
+    with pytest.raises(Drift, match="changed by someone else"):
         await apply(fake)
     assert fake.gateway.writes == []
 

@@ -176,12 +176,12 @@ async def test_evidence_is_kept_before_another_plan_is_approved() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "state"), [(StepFailed("2.0 is bad by now"), "closed"), (Drift("2.0 is bad by now"), "stuck")]
+    ("failure", "state"), [(StepFailed("2.0 is now bad"), "closed"), (Drift("2.0 is now bad"), "stuck")]
 )
 async def test_an_approved_plan_that_cannot_be_made_again_changes_nothing(failure: StepFailed, state: str) -> None:
     fakes, execution = await approved(PLAN, failure)
     ended = await run(fakes, execution)
-    assert (ended.state, ended.reason) == (state, "no plan could be made: 2.0 is bad by now")
+    assert (ended.state, ended.reason) == (state, "no plan could be made: 2.0 is now bad")
     assert fakes.gateway.writes == []
 
 
@@ -190,7 +190,7 @@ async def test_an_approved_plan_is_not_planned_again_after_its_start() -> None:
     fakes.record.crash_at = 1
     with pytest.raises(LeaseLost):
         await run(fakes, execution)
-    fakes.plans = [StepFailed("must not be asked")]
+    fakes.plans = [StepFailed("must not be called")]
     begun = fold("x", [accepted(), Planned(at=NOW, plan=PLAN)]).after(Approved(at=NOW, by="alice", plan_hash=PLAN.hash))
     for event in fakes.record.events:
         begun = begun.after(event)
@@ -198,7 +198,7 @@ async def test_an_approved_plan_is_not_planned_again_after_its_start() -> None:
 
 
 async def test_a_plan_without_approval_is_not_planned_again() -> None:
-    fakes = FakePorts(StepFailed("must not be asked"), gateway=untouched())
+    fakes = FakePorts(StepFailed("must not be called"), gateway=untouched())
     planned = fold("x", [accepted(), Planned(at=NOW, plan=PLAN)])
     assert (await run(fakes, planned)).outcome == "succeeded"
 
@@ -350,7 +350,7 @@ async def test_a_failed_revert_step_needs_a_human() -> None:
     ended = await run(fakes)
     assert (ended.state, ended.todo) == ("stuck", ())
     assert "changed by someone else" in ended.reason
-    assert gateway.values == {A: "9.9", B: "blue"}, "what somebody else put there is left alone"
+    assert gateway.values == {A: "9.9", B: "blue"}, "the change of someone else is kept"
 
 
 async def test_a_bug_is_not_a_failed_step() -> None:

@@ -243,7 +243,7 @@ REFUSED = ("backend", "deny", "cooldown", True)
     ("decided", "paged"),
     [
         ([REFUSED], ["cooldown"]),
-        ([("backend", "deny", "cooldown", False)], []),  # the service is healthy, or nobody needs to take over
+        ([("backend", "deny", "cooldown", False)], []),  # the service is healthy, or no one needs to take over
         ([("backend", "ignore", "policy", False), REFUSED], ["cooldown"]),
         (
             [REFUSED, ("backend", "deny", "target_version", True)],

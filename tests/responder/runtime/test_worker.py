@@ -243,7 +243,7 @@ async def test_a_bug_in_a_background_loop_is_counted_and_affects_no_rollback(
     async with asyncio.timeout(60):
         while pool.on_error.count(loop) < 2:
             await asyncio.sleep(0.01)
-    assert bool(worker.disarmed) is (loop == "watchdog"), "what nobody can tell is not called armed"
+    assert bool(worker.disarmed) is (loop == "watchdog"), "unknown is not armed"
     pool.watchdog = None  # otherwise the rollback itself would request it
     await pool.drill.accept()
     await pool.until(in_the_gate)
@@ -398,7 +398,9 @@ async def _accept_held(pool: WorkerPool) -> None:
     original = rollbacks.accept
 
     async def with_approval(tx: Any, execution_id: str, accepted: Any) -> Any:
-        return await original(tx, execution_id, accepted.model_copy(update={"approval_reason": "the policy asks"}))
+        return await original(
+            tx, execution_id, accepted.model_copy(update={"approval_reason": "the policy requires approval"})
+        )
 
     rollbacks.accept = with_approval  # type: ignore[assignment]
     try:

@@ -78,8 +78,8 @@ async def test_a_schema_comes_last_by_default(tmp_path: Path) -> None:
 
 async def test_another_order_states_its_reason(tmp_path: Path) -> None:
     parts = [service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")]
-    made = await plan(parts, order=["backend", "frontend"], because="the old frontend asks for the old schema")
-    assert made.notes[0] == "in this order: backend → frontend, because the old frontend asks for the old schema"
+    made = await plan(parts, order=["backend", "frontend"], because="the old frontend requires the old schema")
+    assert made.notes[0] == "in this order: backend → frontend, because the old frontend requires the old schema"
 
 
 async def test_all_services_are_verified(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ async def test_a_mitigation_belongs_to_its_service(tmp_path: Path, monkeypatch: 
 
     async def with_mitigation(self: Service, *args: Any) -> Any:
         made = await service_plan(self, *args)
-        remains = Mitigation(platform="android", remains="publish anew")
+        remains = Mitigation(platform="android", remains="publish it again")
         return made.model_copy(update={"mitigations": (remains,)}) if self.name == "kiosk" else made
 
     monkeypatch.setattr(Service, "plan", with_mitigation)

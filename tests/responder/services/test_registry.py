@@ -132,7 +132,7 @@ async def test_the_artifact_of_the_service_as_a_whole_is_separate(journal: Datab
     await report(journal, deployment("3.0", hours=1, artifact="image", provenance="https://ci/9"))
     await report(journal, deployment("3.0", hours=2, artifact="another"))
     [row] = await rows(journal, "version", **where)
-    assert (row["artifact"], row["provenance"]) == ("image", "https://ci/9"), "what was told first stands"
+    assert (row["artifact"], row["provenance"]) == ("image", "https://ci/9"), "the first report stays"
 
 
 async def test_every_report_about_a_version_is_kept(journal: Database) -> None:
@@ -295,7 +295,7 @@ MITIGATION = Mitigation(
     blocked_versions=("3.1",),
     min_version="3.0",
     flags={"checkout": False},
-    remains="publish 3.0 anew",
+    remains="publish 3.0 again",
 )
 
 

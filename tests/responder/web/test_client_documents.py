@@ -263,4 +263,4 @@ async def test_the_example_of_the_documentation_enforces_the_document(android_ho
     await change(android_house, unblock=["2.1"])
     assert await polled("2.1") == (False, False)
     rules.url = str(android_house.client.make_url("/api/v1/clients/nobody/android"))
-    assert await polled("2.1") == (False, False), "where nothing answers it obeys what it was told last"
+    assert await polled("2.1") == (False, False), "without an answer it applies the last document"

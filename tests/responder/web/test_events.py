@@ -152,7 +152,7 @@ async def test_all_rollbacks_in_one_stream(responder: ResponderServer) -> None:
     await begin(responder)
     async with reading(responder, "/api/v1/events") as reader:
         (first,) = await reader.take(1)
-        assert (first["data"]["execution"], first["data"]["seq"]) == ("r1", 0), "what is over is not told again"
+        assert (first["data"]["execution"], first["data"]["seq"]) == ("r1", 0), "closed rollbacks are not sent again"
         await begin(responder, "r2", "frontend")
         await responder.append(
             "r1", StepFailed(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")
@@ -327,7 +327,9 @@ async def test_findings_of_checks_are_sent_between_events(journal: Database) -> 
         for reason in ("0 of 2", "1 of 2"):
             worker.current = (Finding(holds=False, reason=reason),)
             (event,) = await reader.take(1)
-            assert (event["event"], event.get("id")) == ("checks", None), "it is no event: nobody resumes after it"
+            assert (event["event"], event.get("id")) == ("checks", None), (
+                "it is not an event: no client resumes after it"
+            )
             assert event["data"] == {"execution": "r1", "findings": [{"holds": False, "reason": reason}]}
 
 

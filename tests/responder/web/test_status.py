@@ -118,9 +118,9 @@ async def test_health_comes_from_the_last_report_about_the_same_services(respond
     assert (body["integration_running"], body["health_status"]) == (True, "healthy")
     assert datetime.fromisoformat(body["last_report_time"]) <= datetime.fromisoformat(body["at"])
     responder.prometheus.vectors[promql] = [({}, "0")]
-    assert (await responder.get("/api/v1/status"))[1]["health_status"] == "healthy", "it asks nobody by itself"
+    assert (await responder.get("/api/v1/status"))[1]["health_status"] == "healthy", "it queries nothing by itself"
     assert (await responder.get("/api/v1/status?service=backend"))[1]["health_status"] is None, (
-        "nobody asked about it alone"
+        "no report about it alone"
     )
     assert (await responder.get("/api/v1/status?health=now"))[1]["health_status"] == "unhealthy"
     assert (await responder.get("/api/v1/status?health=soon"))[0] == 400

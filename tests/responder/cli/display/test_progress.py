@@ -119,7 +119,7 @@ def test_the_picture() -> None:
 
 
 def test_the_picture_names_the_required_action() -> None:
-    held, _ = seen(PLANNED, ApprovalRequested(at=at(1), reason="policy asks", until=at(60)))
+    held, _ = seen(PLANNED, ApprovalRequested(at=at(1), reason="policy requires approval", until=at(60)))
     assert f"responder approve r1 --plan {PLANNED.plan.hash}" in drawn(held)
     stuck, _ = seen(*FORWARD, RetriesExhausted(at=at(3), reason="resumed too often"))
     assert "responder close r1 --reason" in drawn(stuck)

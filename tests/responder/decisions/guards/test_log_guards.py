@@ -78,7 +78,7 @@ def test_the_deciding_guard_for_log_preservation(facts: dict[str, Any], guard: s
     deciding = decision.deciding
     assert (deciding.guard, deciding.result) == (guard, result)
     assert says in deciding.reason
-    assert not needs_live_data(case, decision, Facts(service=service())), "nobody outside is asked"
+    assert not needs_live_data(case, decision, Facts(service=service())), "no external query"
 
 
 async def decided(journal: Database, connections: Connections, policy: Policy, *, at: datetime) -> list[Decided]:

@@ -104,7 +104,7 @@ async def meddle(cluster: Cluster, resource: Resource) -> Any:
         case "reconciliation":
             _annotate(cluster, found, _FLUX, "enabled")
         case other:
-            raise AssertionError(f"nobody says what a stranger does to {other}")
+            raise AssertionError(f"no foreign change is defined for {other}")
     cluster.step()
     now = await resource.read(kube)
     return None if now == before else now
