@@ -172,4 +172,4 @@ class Gateway:
                         last, pause = str(e), max(self._retry_every, e.retry_after)
                     await asyncio.sleep(pause)
         except TimeoutError:
-            raise Inconclusive(f"{doing} failed for {within:g} s: {last}") from None
+            raise Inconclusive(f"{doing} timed out after {within:g} s: {last}") from None

@@ -125,7 +125,7 @@ NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "silenced: Failing: silence s1 of bob",
         "amtool silence expire",
     ),
-    ({"checks": (check("unknown", reason="up has no data"),)}, {}, "had no answer: up has no data", "check --live"),
+    ({"checks": (check("unknown", reason="up has no data"),)}, {}, "did not answer: up has no data", "check --live"),
     (
         {"checks": (check(), check("fails", "traffic", "rate is 0"))},
         {},
@@ -193,7 +193,7 @@ FAILS = (check("fails", reason="up is 0"),)
             "the last change was a rollback",
             "responder report r0",
         ),
-        ((service(checks=FAILS, depends_on=("sick",)), SICK), "look at sick first", "responder report"),
+        ((service(checks=FAILS, depends_on=("sick",)), SICK), "check sick first", "responder report"),
         (
             (service(checks=FAILS, depends_on=("fine",)), service(service="fine")),
             "roll back to 2.0",
@@ -225,7 +225,7 @@ def test_as_markdown() -> None:
     assert text.startswith("# Health report: unhealthy\n\nAs of 2026-11-23 22:00:00 UTC")
     assert "| backend | production | unhealthy | 2.1 | candidate |" in text
     assert "- **the responder**: automation is off: stopped by alice: move" in text
-    assert "1. Turn it on again once the reason is gone: `responder close --all" in text
+    assert "1. Re-enable it when the reason no longer applies: `responder close --all" in text
     assert "| r1 | backend | production | 2.1 → 2.0 | succeeded | down |" in text
 
 

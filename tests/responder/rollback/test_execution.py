@@ -178,7 +178,7 @@ def test_a_closed_execution_has_no_steps_left() -> None:
 
 
 def test_a_fold_starts_with_accepted() -> None:
-    with pytest.raises(ValueError, match="begins with planned, not accepted"):
+    with pytest.raises(ValueError, match="starts with planned, not accepted"):
         fold("x", [planned()])
 
 

@@ -208,7 +208,7 @@ async def test_a_mitigation_states_what_remains() -> None:
     mitigations = (Mitigation(platform="android", remains="publish 3"), Mitigation(platform="ios", remains="submit 3"))
     fakes = FakePorts(PLAN.model_copy(update={"mitigations": mitigations}), gateway=untouched())
     ended = await run(fakes)
-    assert (ended.outcome, ended.reason) == ("mitigated", "what remains to do: publish 3; submit 3")
+    assert (ended.outcome, ended.reason) == ("mitigated", "remaining work: publish 3; submit 3")
 
 
 async def test_a_reverted_rollback_keeps_the_reason_of_its_failure() -> None:

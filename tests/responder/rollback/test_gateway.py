@@ -68,7 +68,7 @@ async def test_it_retries_while_the_system_is_unavailable() -> None:
 
 
 async def test_it_fails_at_the_deadline_with_the_last_reason() -> None:
-    with pytest.raises(StepFailed, match=r"reading the switch did not succeed within 0.05 s: still away"):
+    with pytest.raises(StepFailed, match=r"reading the switch timed out after 0.05 s: still away"):
         await gateway(Switch(Unavailable("still away"))).read(SwitchResource(worth=0.05))
 
 
@@ -151,5 +151,5 @@ class SlowSwitch(SwitchResource):
 async def test_a_read_ends_early_if_only_a_write_takes_long() -> None:
     away = gateway(Switch(Unavailable("away")))
     for look in (away.read(SlowSwitch()), away.converged(SlowSwitch(), "on")):
-        with pytest.raises(StepFailed, match=r"did not succeed within 0\.05 s: away"):
+        with pytest.raises(StepFailed, match=r"timed out after 0\.05 s: away"):
             await look

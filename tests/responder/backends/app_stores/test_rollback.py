@@ -18,7 +18,7 @@ async def test_an_app_ends_as_mitigated(journal: Database, tmp_path: Path) -> No
     await stores_closed(drill)
     assert ended.outcome == "mitigated"
     assert ended.reason.startswith(
-        "what remains to do: publish 1 again on Google Play, rebuilt with a versionCode above 42"
+        "remaining work: publish 1 again on Google Play, rebuilt with a versionCode above 42"
     )
     assert "submit a version above 2 to the App Store" in ended.reason
     assert ended.plan is not None

@@ -261,5 +261,5 @@ async def test_a_color_that_lost_a_container_gets_no_traffic(engine: Engine, doc
     assert ended.outcome == "reverted", ended.reason
     assert "1 of 2 containers run" in ended.reason
     assert ended.plan
-    assert ended.plan.notes == ("blue has 3 containers and green only 2: none are added",)
+    assert ended.plan.notes == ("blue has 3 containers and green only 2: the strategy adds none",)
     assert (tmp_path / "live").read_text().strip() == "blue"

@@ -471,7 +471,7 @@ async def test_a_color_that_fails_under_traffic_is_switched_back(cluster: Cluste
     harness.stop_signal._wait = wait
     ended = await harness.run()
     assert ended.outcome == "reverted"
-    assert "blue is ready with the traffic" in ended.reason
+    assert "blue is ready with traffic" in ended.reason
     assert selector(cluster) == "green"
 
 
@@ -561,7 +561,7 @@ async def test_the_autoscaler_minimum_is_raised_before_the_switch(cluster: Clust
     assert switched_with == [4]
     assert cluster.get("HorizontalPodAutoscaler", "shop", "backend-blue")["spec"]["minReplicas"] == 4
     assert ended.plan
-    assert "stays at no fewer than 4 pods afterwards (before: 1)" in ended.plan.notes[0]
+    assert "keeps a minimum of 4 pods afterwards (before: 1)" in ended.plan.notes[0]
 
 
 async def test_scaling_by_an_autoscaler_is_no_drift(cluster: Cluster, clock: Any) -> None:
@@ -601,7 +601,7 @@ async def test_an_unchangeable_autoscaler_minimum_is_reported(owner: str, cluste
     else:
         cluster.forbidden.add(("patch", "autoscaling/horizontalpodautoscalers"))
     plan = await rollback(cluster, blue_green(), clock).plan()
-    assert "may take pods of Deployment shop/backend-blue away before the switch" in plan.notes[0]
+    assert "may remove pods of Deployment shop/backend-blue before the switch" in plan.notes[0]
     assert not [step for step in plan.steps if "autoscaler" in str(step)]
 
 
@@ -674,7 +674,7 @@ async def test_a_rollout_in_the_idle_color_is_not_interrupted(cluster: Cluster, 
     cluster.step()
     ended = await rollback(cluster, blue_green(), clock).run()
     assert ended.outcome == "failed", ended.reason
-    assert "somebody is rolling shop:3 out" in ended.reason
+    assert "shop:3 is being rolled out" in ended.reason
     assert image(cluster, name="backend-blue") == "shop:3"
 
 

@@ -35,7 +35,7 @@ PLANS = [
             "current release of {}/blue: 0 → 1",
             "blue is ready before the switch, within 3s",
             "pointer in {}/live: green → blue",
-            "blue is ready with the traffic, within 3s",
+            "blue is ready with traffic, within 3s",
             "shop is healthy for 2s, within 9s",
         ],
     ),
