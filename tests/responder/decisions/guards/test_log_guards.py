@@ -161,5 +161,5 @@ async def test_the_schema_rejects_a_second_preservation_for_the_same_alert(journ
         await evidence.request(tx, evidence_id, **fields)
 
     await journal.transaction(want, "e1")
-    with pytest.raises(Conflict, match="were collected for the alert BackendDown already"):
+    with pytest.raises(Conflict, match="were already collected for the alert BackendDown"):
         await journal.transaction(want, "e2")
