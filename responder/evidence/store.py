@@ -74,7 +74,7 @@ class EvidenceStore:
         folder = _folder(where)
         names = [item.name for item in await self._objects.list(folder, unfinished=True)]
         if foreign := [name for name in names if "/" in name.removeprefix(folder)]:
-            raise StepFailed(f"{self._objects.url(foreign[0])} is not evidence: move it out of the store of evidence")
+            raise StepFailed(f"{self._objects.url(foreign[0])} is not evidence: move it out of the evidence store")
         # The markers last: a partly deleted folder is still known as evidence.
         markers = [name for name in names if name.removeprefix(folder) in _MARKERS]
         await self._objects.delete(tuple(name for name in names if name not in markers))

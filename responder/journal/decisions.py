@@ -13,7 +13,7 @@ KILL_SWITCH = "kill_switch"
 
 
 class RecordedDecision(FrozenModel):
-    """A decision on an incident. `body` is a JSON document with everything that it is based on."""
+    """A decision on an incident. `body` is a JSON document with all its facts."""
 
     id: str
     incident: str

@@ -13,7 +13,7 @@ from responder.journal.deployments import Deployment
 
 
 class CheckResult(FrozenModel):
-    """The result of one check of a service, just now."""
+    """The current result of one check of a service."""
 
     kind: Literal["health", "traffic"]
     check: str

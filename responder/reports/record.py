@@ -14,7 +14,7 @@ from responder.rollback.events import Event
 
 
 class ReportedDecision(FrozenModel):
-    """One decision about the service at about that time."""
+    """One decision about the service at about the time of the rollback."""
 
     at: datetime
     times: int
@@ -34,7 +34,7 @@ class Version(FrozenModel):
 
 
 class ExecutionRecord(FrozenModel):
-    """Everything that the journal has about one rollback."""
+    """Everything in the journal about one rollback."""
 
     id: str
     events: tuple[Event, ...]

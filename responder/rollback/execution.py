@@ -48,7 +48,7 @@ class Execution(FrozenModel):
     taken: tuple[Step, ...] = ()
     current: Step | None = None  # started, and neither completed nor failed
     reached: dict[str, JsonValue] = Field(default_factory=dict)  # last value of each resource, by its JSON
-    current_since: Timestamp | None = None  # first start of the current step, however often it was resumed
+    current_since: Timestamp | None = None  # first start of the current step, even if it was resumed
     steps_started: int = 0  # also the number of the next step
     changed: bool = False  # whether any write had an effect
     cancelled: bool = False

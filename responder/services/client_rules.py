@@ -15,7 +15,7 @@ from responder.rollback.plan import Mitigation
 
 
 class RuleChange(FrozenModel):
-    """A requested change of the rules. What it leaves out stays as it is."""
+    """A requested change of the rules. Omitted fields stay unchanged."""
 
     min_version: str | None = None  # empty: no minimum
     block: tuple[str, ...] = ()

@@ -96,7 +96,7 @@ def _targets(config: Config, connections: Connections, gateway: Gateway) -> Iter
         yield from _of_service(("services", i), service, gateway)
     if evidence := config.evidence:
         try_evidence = partial(_evidence, evidence, connections)
-        yield _Target(("evidence",), "the store of evidence", evidence.within, try_evidence)
+        yield _Target(("evidence",), "the evidence store", evidence.within, try_evidence)
 
 
 def _of_service(path: Path, service: Service, gateway: Gateway) -> Iterator[_Target]:
@@ -203,4 +203,4 @@ async def _evidence(settings: EvidenceSettings, connections: Connections) -> lis
 
 async def _holds(check: Check, gateway: Gateway) -> list[Problem]:
     finding = await gateway.holds(check)
-    return [] if finding.holds else [Problem(_title(check), f"does not hold now: {finding.reason}")]
+    return [] if finding.holds else [Problem(_title(check), f"fails now: {finding.reason}")]

@@ -71,8 +71,8 @@ async def read_expecting(gateway: Gateway, resource: Resource[Any], version: Ver
     found = await gateway.read(resource)
     if not await gateway.runs(resource, found, version.from_version, version.from_artifact):
         raise UnexpectedVersion(
-            f"the {resource} is {resource.describe(found)}, but the deployments say that {version.from_version} runs; "
-            f"nothing was touched (report it: responder deployed {version.service} VERSION)"
+            f"the {resource} is {resource.describe(found)}, but {version.from_version} was reported as running; "
+            f"nothing was changed (report it: responder deployed {version.service} VERSION)"
         )
     return found
 
