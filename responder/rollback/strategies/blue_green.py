@@ -225,8 +225,8 @@ class _InKubernetes:
         controllers = [ref["kind"] for ref in scaler["metadata"].get("ownerReferences", ()) if ref.get("controller")]
         if controllers or not await gateway.ask(floor, lambda kube: kube.may("patch", _HPA, namespace)):
             why = f"a {controllers[0]} writes it" if controllers else f"the responder's account cannot patch {_HPA}s"
-            return [], (f"{floor.what} may take pods of {self.good.what} away before the switch: {why}",)
-        note = f"{floor.what} stays at no fewer than {desired} pods afterwards (before: {now})"
+            return [], (f"{floor.what} may remove pods of {self.good.what} before the switch: {why}",)
+        note = f"{floor.what} keeps a minimum of {desired} pods afterwards (before: {now})"
         return [Change(resource=floor, before=now, after=desired)], (f"{note}: set it back once it has seen the load",)
 
     async def _left_behind(
@@ -239,7 +239,7 @@ class _InKubernetes:
         if self.strategy.keep_pods and not await gateway.ask(
             kept, lambda kube: kube.may("patch", "Pod", kept.namespace)
         ):
-            notes.append(f"no pod is kept for study: the responder's account cannot patch pods in {kept.namespace}")
+            notes.append(f"no pod is kept for analysis: the responder's account cannot patch pods in {kept.namespace}")
         elif self.strategy.keep_pods:
             mark = version.execution or "by-hand"
             changes.append(Change(resource=kept, before=await gateway.read(kept), after=mark, one_way=True))

@@ -61,7 +61,7 @@ async def _suspended(gateway: Gateway, template: PodTemplate) -> tuple[tuple[Cha
         if owner.fights or template.gitops == "refuse":
             raise StepFailed(
                 f"{template.what} belongs to {owner.who}, which would restore the bad version: {owner.mend}"
-                + ("" if owner.fights else " (gitops: suspend lets us stop it there and go on)")
+                + ("" if owner.fights else " (with gitops: suspend, the responder suspends it)")
             )
         now = await gateway.read(owner.suspend) if owner.suspend is not None else "off"
         if now is None:

@@ -233,7 +233,7 @@ def _owned_by(**meta: Any) -> Change:
         (_deleting, "is being deleted"),
         (_needs_a_config_map, "needs objects that no longer exist: ConfigMap settings-1, Secret keys-1"),
         (lambda c: c.forbidden.add(("patch", "apps/deployments")), "account cannot patch Deployments in shop"),
-        (lambda c: c.apply(deployment("backend", "shop:3", 6)), "the deployments say that 2 runs"),
+        (lambda c: c.apply(deployment("backend", "shop:3", 6)), "2 was reported as running"),
         (lambda c: c.drop(c.get("Deployment", "shop", "backend")), "there is no Deployment shop/backend"),
         (_owned_by(annotations={"argocd.argoproj.io/tracking-id": "web:apps/Deployment:shop/backend"}), "Argo CD"),
         (_owned_by(labels={"kustomize.toolkit.fluxcd.io/name": "apps"}), r"belongs to Flux \(Kustomization apps\)"),
@@ -445,7 +445,7 @@ async def test_missing_permission_to_keep_pods_does_not_stop_the_rollback(cluste
     ended = await rollback(cluster, blue_green(), clock).run()
     assert ended.outcome == "succeeded", ended.reason
     assert ended.plan
-    assert ended.plan.notes == ("no pod is kept for study: the responder's account cannot patch pods in shop",)
+    assert ended.plan.notes == ("no pod is kept for analysis: the responder's account cannot patch pods in shop",)
 
 
 async def test_an_idle_color_that_does_not_start_gets_no_traffic(cluster: Cluster, clock: Any) -> None:
