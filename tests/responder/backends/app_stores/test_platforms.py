@@ -230,7 +230,7 @@ async def test_a_phased_release_is_paused(state: str | None, changes: Any, note:
     (mitigation,) = draft.mitigations
     assert (mitigation.platform, mitigation.blocked_versions) == ("ios", ("2",))
     assert mitigation.remains.startswith(
-        "submit a version above 2 to the App Store, built from 1, and ask for an exped"
+        "submit a version above 2 to the App Store, built from 1, and request an exped"
     )
     assert ("within 27 days: then the pause ends" in mitigation.remains) == (state == "ACTIVE")
 
