@@ -79,7 +79,7 @@ def _check(arguments: argparse.Namespace) -> int:
         return SUCCESS
     for check in checks:
         print(f"{check['id']:<28} {check['type']:<20} every {check['interval']:<6} {check['target']}")
-    print(f"{arguments.config}: {len(checks)} checks, no mistakes")
+    print(f"{arguments.config}: {len(checks)} checks, no errors")
     return SUCCESS
 
 

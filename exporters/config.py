@@ -1,4 +1,4 @@
-"""The configuration `exporters.yml`: its model, and loading it with every mistake named by file, line and path."""
+"""The configuration `exporters.yml`: its model, and loading it reporting every error with file, line and path."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Loaded:
 
 
 def load(file: Path, environment: Mapping[str, str] | None = None) -> Loaded:
-    """Loads a file. Paths in `*_file` are relative to its directory. Raises ConfigError with every mistake."""
+    """Loads a file. Paths in `*_file` are relative to its directory. Raises ConfigError with every error."""
     return _Loading(file, os.environ if environment is None else environment).load()
 
 
@@ -209,7 +209,7 @@ def _unknown_key(path: KeyPath, data: Any) -> str:
 
 
 def _tidy(problems: list[Problem]) -> list[Problem]:
-    """The first mistake of each path: where a value could not be filled in, what follows from the gap is noise."""
+    """The first error of each path: errors that follow from a value that could not be filled in are noise."""
     first: dict[str, Problem] = {}
     for number, problem in enumerate(problems):
         first.setdefault(problem.path or str(number), problem)

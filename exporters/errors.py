@@ -25,14 +25,14 @@ class Failed(Exception):
 
 
 class Unable(Exception):
-    """The probe could not be made, and the target is not at fault. Answered with 503: the sample is missing, not 0.
+    """The probe could not be made, and the target is not at fault. /probe answers 503: the sample is missing, not 0.
 
     Otherwise an exporter that is out of file handles would report every service down, and all would be rolled back.
     """
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` has every mistake with its location."""
+    """The configuration cannot be used. `problems` has every error with its location."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -41,7 +41,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: the file, its line where known, the path of the value, and what is wrong with it."""
+    """One error: the file, its line if known, the path of the value, and the problem."""
 
     file: str
     line: int | None

@@ -1,4 +1,4 @@
-"""The latest results of every check. Failures are kept longer, because people look for those."""
+"""The latest results of every check. Failures are kept longer, because people look for them."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ async def run(
 
 
 def _judge(check: Check, failure: Failed | None, *, duration: float, lost: float, allowed: float) -> Failed | None:
-    """Returns the failure, also one for being slow. Raises Unable where this process itself lost the time."""
+    """Returns the failure, including `latency`. Raises Unable if this process itself lost the time."""
     if failure is not None:
         if failure.reason == "timeout" and lost > STALLED * allowed:
             raise Unable(f"this exporter was stalled for {lost:.1f} s: the target may have answered in time")

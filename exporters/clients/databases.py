@@ -1,4 +1,4 @@
-"""Database clients for probes. They tell a failed connection from a failed query."""
+"""Database clients for probes. They distinguish a failed connection from a failed query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check type `custom`: runs a command without a shell, and kills its whole process group afterwards."""
+"""The check type `custom`: runs a command without a shell, and kills its process group afterwards."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Custom(Check):
                     reading.result()  # raises if there is too much output while the command still runs
                 code = await ending
                 _kill(process)  # a child in the background would keep the output open
-                with suppress(TimeoutError):  # as does a process that has left the group
+                with suppress(TimeoutError):  # as would a process that has left the group
                     await asyncio.wait_for(asyncio.shield(reading), DRAIN_TIMEOUT)
             finally:
                 reading.cancel()

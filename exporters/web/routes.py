@@ -40,7 +40,7 @@ class Routes:
         self._live = live
         self._running: Counter[str] = Counter()
         self._collecting = asyncio.Semaphore(MOST_COLLECTIONS)
-        # Any client that reaches this address can trigger probes, as often as it likes.
+        # Any client that reaches this address can trigger probes at any rate.
         self._sparing = Sparingly(lambda event, **fields: say(log, event, level=logging.ERROR, **fields))
 
     def app(self) -> web.Application:
@@ -152,7 +152,7 @@ class Routes:
         return web.Response(text="ok\n")
 
     async def reload(self, request: web.Request) -> web.Response:
-        """Reloads the configuration. Answers 400 with every mistake if it cannot be used, and 403 to a web page.
+        """Reloads the configuration. Answers 400 with every error if it cannot be used, and 403 to a web page.
 
         Only browsers send these headers, and no page of the exporters uses this endpoint.
         """

@@ -41,7 +41,7 @@ class Dispatcher:
     """Delivers notifications until it is closed. Replicas share the work through claims in the journal.
 
     `links`: adds links to notifications. `counted`: receives channel and outcome (`delivered`, `failed`, `given_up`).
-    `on_error`: receives each unexpected error. `poll`: seconds between two looks into the outbox.
+    `on_error`: receives each unexpected error. `poll`: seconds between two polls of the outbox.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Dispatcher:
         self._escalated: set[tuple[str, str, str]] = set()
 
     def wake(self) -> None:
-        """Looks into the outbox now instead of after the next poll interval."""
+        """Polls the outbox now instead of after the poll interval."""
         self._woken.set()
 
     async def run(self) -> None:

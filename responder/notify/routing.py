@@ -1,4 +1,4 @@
-"""Notification routing: which channel delivers what, by severity, stage and policy; whom to call if nobody reacts."""
+"""Notification routing: which channel delivers what, by severity, stage and policy; escalation if no human responds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _field(key: str, settings: type[ChannelSettings]) -> Any:
 
 
 class Escalation(StrictModel):
-    """Whom to call if nobody reacts."""
+    """Escalation if no human responds."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -118,7 +118,7 @@ class Notify(channels_model(CHANNELS)):  # type: ignore[misc]  # its other field
                     yield ("policies", i, "notify", j), problem
 
     def overdue(self, wait: HumanWait, now: datetime) -> Iterator[tuple[str, str]]:
-        """The channels to call by now, each with the occasion that makes the call happen once."""
+        """The channels to escalate to by now, each with the occasion that makes the escalation happen once."""
         for rule in self.escalate:
             if wait.reason in rule.waiting and (now - wait.since).total_seconds() >= rule.after:
                 for name in rule.to:

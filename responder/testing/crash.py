@@ -44,7 +44,7 @@ class CrashCase:
 
     `clients`: the client of each resource and check; HTTP checks pass unless `Http` is given. `state`: everything
     outside that a rollback may change. `rolled_back`: this state after a rollback. `interfere`: changes the resource
-    of the plan as a human would. `wait`: lets seconds pass in the outside systems.
+    of the plan as a human would. `wait`: advances the time of the outside systems by seconds.
     """
 
     service: Service
@@ -148,7 +148,7 @@ class Drills:
 
 
 class DrillSignal:
-    """A stop signal. Nobody stops the rollback before the question number `stop_at`. Waiting takes no time."""
+    """A stop signal that requests a stop at query number `stop_at`. Waiting takes no time."""
 
     def __init__(self, wait: Callable[[float], None]) -> None:
         self.time, self.questions, self.stop_at = 0.0, 0, -1
@@ -238,7 +238,7 @@ async def reverts(drills: Drills) -> None:
     for at in range(questions):
         async with drills.start() as drill:
             drill.stop_signal.stop_at, point = at, Point()
-            _expect_reverted(drill, await drill.run(point), f"a stop at question {at}")
+            _expect_reverted(drill, await drill.run(point), f"a stop at query {at}")
             calls = point.seen
     for call in range(calls):
         async with drills.start() as drill:

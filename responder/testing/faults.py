@@ -16,7 +16,7 @@ from responder.services import rollbacks
 
 
 class Crash(BaseException):
-    """The process is gone. No code catches it, and nothing is cleaned up."""
+    """The process has died. No code catches it, and nothing is cleaned up."""
 
 
 @dataclass
@@ -110,5 +110,5 @@ class FaultyRecord:
 
 
 def lapsed() -> None:
-    """The guard of a worker whose lease has lapsed."""
-    raise LeaseLost("the lease has lapsed")
+    """The guard of a worker whose lease has expired."""
+    raise LeaseLost("the lease has expired")

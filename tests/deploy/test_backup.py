@@ -1,4 +1,4 @@
-"""A journal that was backed up while it was open, as docs/operations.md says, has all that was known."""
+"""A backup of an open journal, made as in docs/operations.md, is complete."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_sqlite(tmp_path: Path) -> None:
     assert '".backup ' in OPERATIONS
     journal = await open_journal(f"sqlite://{tmp_path}/state.db")
     await journal.transaction(registry.record, ONE, "good")
-    # What `.backup` of sqlite3 does.
+    # As `.backup` of sqlite3.
     source, target = sqlite3.connect(tmp_path / "state.db"), sqlite3.connect(tmp_path / "backup.db")
     source.backup(target)
     source.close()

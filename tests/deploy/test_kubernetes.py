@@ -1,4 +1,4 @@
-"""The manifests render, fit together, and give exactly the rights that the rollbacks use."""
+"""The manifests render, fit together, and grant exactly the permissions that rollbacks use."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def rights() -> set[tuple[str, str]]:
 
 
 class Guarded(InProcess):
-    """The account has the rights of the manifest and no other."""
+    """The account has the permissions of the manifest and no others."""
 
     def __init__(self, cluster: Cluster, allowed: set[tuple[str, str]]) -> None:
         super().__init__(cluster)
@@ -142,7 +142,7 @@ def two(cluster: Cluster, make: Callable[..., dict[str, Any]], name: str, **more
 
 
 async def _of_keeping_logs(cluster: Cluster, kube: Kubernetes) -> set[tuple[str, str]]:
-    """What is asked for where `logs` names pods: all of it, also what they said before a restart."""
+    """Reads all logs of the pods in `logs`, also from before a restart."""
     for pod in cluster.all("Pod"):
         for status in pod["status"].get("containerStatuses", ()):
             status["restartCount"] = 1
@@ -165,7 +165,11 @@ def daemonset(name: str, image: str, **more: Any) -> dict[str, Any]:
 def cluster() -> Cluster:
     clock = [0.0]
     cluster = Cluster(clock=lambda: clock[0])
-    cluster.installed |= {"argoproj.io", "flagger.app", "helm.toolkit.fluxcd.io"}  # else nobody asks for their kinds
+    cluster.installed |= {
+        "argoproj.io",
+        "flagger.app",
+        "helm.toolkit.fluxcd.io",
+    }  # otherwise their kinds are not queried
     for kind in ("ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim"):
         for name in ("settings", "keys", "shop", "data"):
             cluster.put({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "shop"}})
@@ -208,7 +212,7 @@ async def test_each_strategy_needs_exactly_these_permissions(cluster: Cluster) -
         healthy = [{"pods": {"namespace": "shop", "labels": {"app": app}}}]
         if app == "c":
             for pod in [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("color") == "green"]:
-                cluster.drop(pod)  # its failed pods would keep the check of the whole service from holding
+                cluster.drop(pod)  # its failed pods would fail the check of the whole service
             healthy[0]["pods"]["labels"]["color"] = "blue"  # type: ignore[index]
         if strategy["strategy"] == "immediate":
             two(cluster, deployment, "backend", replicas=2)

@@ -1,4 +1,4 @@
-"""The units are what systemd takes without a word, and confined; what they forbid, the programs do not need."""
+"""systemd accepts the units without warnings. They are confined, and the programs run under these restrictions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tests.parts import free_port, need
 
 HOME = Path(__file__).parents[2] / "deploy" / "systemd"
 UNITS = ["responder.service", "exporters.service"]
-MOST_EXPOSED = 2.0  # of 10; 9.6 is a unit that says nothing of it
+MOST_EXPOSED = 2.0  # of 10; a unit without restrictions has 9.6
 PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1
 
 
 def verify(unit: Path) -> tuple[int, str]:
-    """systemd only warns of keys that it does not know, and exits 0: whatever it says is a failure."""
+    """systemd only warns of unknown keys and exits 0: any output is a failure."""
     need("systemd-analyze")
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
 def here(name: str, tmp_path: Path, *more: str) -> Path:
-    """The unit with a program that is there."""
+    """The unit with an existing program."""
     unit = tmp_path / name
     text = re.sub(r"/opt/rollback-responder/bin/\w+", "/bin/true", (HOME / name).read_text())
     unit.write_text(text.replace("[Install]", "\n".join([*more, "", "[Install]"])))
@@ -75,7 +75,7 @@ def test_it_starts_an_existing_command(name: str, command: str) -> None:
 
 
 def _no_new_code() -> None:
-    """As MemoryDenyWriteExecute=yes: no memory that could be written becomes code."""
+    """As MemoryDenyWriteExecute=yes: writable memory cannot become executable."""
     ctypes.CDLL(None).prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0)
 
 

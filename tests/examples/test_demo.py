@@ -1,4 +1,4 @@
-"""`make demo` rolls back for real, within its time, and leaves nothing behind however it ends."""
+"""`make demo` performs a real rollback in time, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONGEST = 90.0
 
 @dataclass
 class Demo:
-    """A demo under way, and everything that it was ever seen to run and to listen on."""
+    """A running demo, with every process and port that it used."""
 
     popen: subprocess.Popen[str]
     directory: Path

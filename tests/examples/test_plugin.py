@@ -1,4 +1,4 @@
-"""examples/plugin is a distribution of its own: it installs, registers its resource, and keeps the contracts."""
+"""examples/plugin is a separate distribution: it installs, registers its resource, and keeps the contracts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real servers on loopback for the probes to talk to: healthy, sick and dead ones."""
+"""Real servers on loopback for the probes: healthy, failing and dead ones."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def free_port() -> int:
 
 @pytest.fixture
 def port() -> int:
-    """A port on which nobody listens."""
+    """A closed port."""
     return free_port()
 
 
 @pytest.fixture
 def make() -> Callable[..., Check]:
-    """Makes a check of the given fields, as from YAML."""
+    """Makes a check with these fields, as from YAML."""
 
     def made(**fields: Any) -> Check:
         defaults = {"id": "it", "service": "shop", "environment": "test", "timeout": "5s", "interval": "5s"}
@@ -63,7 +63,7 @@ async def connections() -> AsyncIterator[Connections]:
 
 @pytest.fixture
 def ask(make: Callable[..., Check], connections: Connections) -> Callable[..., Awaitable[ProbeResult]]:
-    """Runs a check of the given fields once; gives the result and the series by `name` or `name{label value}`."""
+    """Runs a check with these fields once; returns the result and the series by `name` or `name{label value}`."""
 
     async def run_check(**fields: Any) -> ProbeResult:
         check = make(**fields)
@@ -84,7 +84,7 @@ def ask(make: Callable[..., Check], connections: Connections) -> Callable[..., A
 
 @pytest.fixture
 async def talk() -> AsyncIterator[Callable[..., Awaitable[int]]]:
-    """Starts a TCP server that holds the given conversation with everyone; gives its port."""
+    """Starts a TCP server that runs this conversation with every client; returns its port."""
     servers: list[asyncio.Server] = []
     conversations: set[asyncio.Task[None]] = set()
 
@@ -114,7 +114,7 @@ async def talk() -> AsyncIterator[Callable[..., Awaitable[int]]]:
 
 @pytest.fixture
 def answer(talk: Callable[..., Awaitable[int]]) -> Callable[..., Awaitable[str]]:
-    """Starts an HTTP server that gives these bytes to every request; gives its URL."""
+    """Starts an HTTP server that answers every request with these bytes; returns its URL."""
 
     async def started(*parts: bytes, hang: bool = False, seen: list[bytes] | None = None, **options: Any) -> str:
         async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -138,7 +138,7 @@ def answer(talk: Callable[..., Awaitable[int]]) -> Callable[..., Awaitable[str]]
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, Path]]:
-    """Makes a self-signed certificate for 127.0.0.1; gives the files of certificate and key."""
+    """Makes a self-signed certificate for 127.0.0.1; returns the certificate and key files."""
     folder = tmp_path_factory.mktemp("certificates")
 
     def made(name: str = "good", *, days: int = 30, host: str = "IP:127.0.0.1") -> tuple[Path, Path]:

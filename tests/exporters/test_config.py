@@ -1,4 +1,4 @@
-"""Every mistake that a file can hold, and the exact place where the user is told to look."""
+"""Every error in a configuration file is reported with its exact location."""
 
 from __future__ import annotations
 

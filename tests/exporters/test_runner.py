@@ -1,4 +1,4 @@
-"""The clock, the verdict and the memory, with probes that do exactly what a test needs."""
+"""Deadline, result and history of a probe, with probes that do what a test needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real process: signals, logs, and what is left when it is gone."""
+"""The real process: signals, logs, and the state after its end."""
 
 from __future__ import annotations
 

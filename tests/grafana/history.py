@@ -62,7 +62,7 @@ class KnowsOnset(FakePrometheus):
 
 
 class History:
-    """Two rounds of the same notification on different services, so that every counter goes up while somebody looks."""
+    """Two rounds of the same notification on different services, so that every counter increases."""
 
     def __init__(
         self, journal: Database, connections: Connections, alertmanager: FakeAlertmanager, prometheus: KnowsOnset
@@ -82,7 +82,7 @@ class History:
         return [*(f"{name}-{round_}" for name in NAMES for round_ in (1, 2)), "web"]
 
     async def series(self, request: web.Request) -> web.Response:
-        """What the responder would publish now."""
+        """The series that the responder would publish now."""
         now = datetime.now(UTC)
         registry = CollectorRegistry()
         snapshot = await self._journal.read(take_snapshot, self.policy_set, now)
@@ -109,7 +109,7 @@ class History:
         await self._refused(round_, at + timedelta(minutes=46))
 
     async def play_now(self) -> None:
-        """One that is under way at this moment, because checks of `web` fail for real."""
+        """A running rollback, because checks of `web` really fail."""
         at = datetime.now(UTC) - timedelta(seconds=90)
         await self._deploy("web", at)
         decided = await self._request("web", at, policy_name="slow")

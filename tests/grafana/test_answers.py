@@ -43,7 +43,7 @@ def panels_of(dashboard: Json) -> Iterator[Json]:
 
 
 def queries(name: str) -> Iterator[tuple[str, Json, Json]]:
-    """Where it stands, the panel or annotation, and the query; of panels, annotations and variables alike."""
+    """Location, panel or annotation, and query, of panels, annotations and variables."""
     dashboard = DASHBOARDS[name]
     for panel in panels_of(dashboard):
         for target in panel.get("targets", []):

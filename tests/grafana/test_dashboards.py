@@ -1,4 +1,4 @@
-"""What is checked in is what the code writes, and holds to what Grafana 11, 12 and 13 have in common."""
+"""The committed dashboards are current, and use only common features of Grafana 11, 12 and 13."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROVISIONED = {
 }
 SOURCES = {source["uid"]: source for file in ("prometheus", "postgres") for source in PROVISIONED[file]["datasources"]}
 
-# In the core of all three, and drawn by React in the oldest: Angular went in 12, new ones came in 12 and 13.
+# Core panels of all three versions, in React: 12 removed Angular, 12 and 13 added panels.
 PANELS = {"row", "text", "stat", "table", "timeseries", "state-timeline", "barchart", "bargauge", "piechart"}
 TRANSFORMATIONS = {"organize", "joinByField", "partitionByValues", "rowsToFields", "sortBy"}
 UNITS = {"none", "short", "string", "s", "percentunit", "bytes", "Bps", "pps", "reqps", "cps", "dateTimeAsIso"}
@@ -135,7 +135,7 @@ def test_dashboards_use_only_features_of_grafana_11_to_13(dashboard: Json) -> No
 
 
 def test_the_sdk_accepts_every_dashboard(dashboard: Json) -> None:
-    """Its models read what they know and drop the rest: a key that is not there afterwards is a slip of the pen."""
+    """Its models drop unknown keys: a key that is missing afterwards is a typo."""
     with warnings.catch_warnings():  # it prefers the format of Grafana 13, which 11 does not read
         warnings.filterwarnings("ignore", "Prefer using dashboardv2", DeprecationWarning)
         from grafana_foundation_sdk.cog.encoder import JSONEncoder

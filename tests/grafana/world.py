@@ -46,7 +46,7 @@ class GrafanaQueries:
     variables: Values
 
     def interpolated(self, text: str) -> str:
-        """With variables and macros replaced as Grafana replaces them. What is left over is a mistake."""
+        """Replaces variables and macros as Grafana does. A remaining one is an error."""
         for name, value in RANGE.items():
             text = text.replace(name, value)
         begin, end = (datetime.fromtimestamp(at, UTC).isoformat() for at in (self.at - 7 * 86400, self.at))
@@ -54,7 +54,7 @@ class GrafanaQueries:
         text = text.replace("$__timeFrom()", f"'{begin}'").replace("$__timeTo()", f"'{end}'")
         for name, value in self.variables.items():
             text = re.sub(rf"\$\{{{name}(:\w+)?\}}|\${name}\b", lambda _, value=value: value, text)
-        assert not re.search(r"\$\w|\$\{", text.replace('"$1"', "")), f"nobody replaces a variable in {text}"
+        assert not re.search(r"\$\w|\$\{", text.replace('"$1"', "")), f"an unknown variable in {text}"
         return text
 
     async def series(self, expr: str, *, instant: bool) -> list[dict[str, Any]]:
@@ -100,7 +100,7 @@ _looks = count(1)
 
 
 async def _shop(request: web.Request) -> web.Response:
-    """An application of a user, with errors and latency, and what this machine's exporter may not have."""
+    """A user's application, with errors and latency, and series that this machine's exporter may lack."""
     n = next(_looks)
     where = 'service="web",environment="production"'
     lines = [
@@ -133,7 +133,7 @@ def _job(name: str, target: str, job: str = "", path: str = "/metrics") -> dict[
 
 @asynccontextmanager
 async def lived(folder: Path, dsn: str) -> AsyncIterator[GrafanaQueries]:
-    """The history, told to the journal at `dsn` and seen by a Prometheus with the shipped rules."""
+    """The history in the journal at `dsn`, scraped by a Prometheus with the shipped rules."""
     async with AsyncExitStack() as leaving:
         admin = await asyncpg.connect(dsn)
         if not await admin.fetchval("SELECT 1 FROM pg_roles WHERE rolname = 'grafana_reader'"):

@@ -29,8 +29,8 @@ class Stack:
 
 
 def override(secrets: Path) -> dict[str, Any]:
-    """What differs from docker-compose.yml as it is shipped: Grafana is left out, as no Debian package brings it;
-    health is asked more often, so that nobody waits; the secrets are not those of whoever works here. The ports are
+    """Differences from the shipped docker-compose.yml: Grafana is left out, because Debian has no package of it; health
+    checks are more frequent; the secrets are separate from those of the working copy. The ports are
     others by the variables that everybody has.
     """
     parsed = config()
@@ -44,7 +44,7 @@ def override(secrets: Path) -> dict[str, Any]:
 
 
 def images() -> set[str]:
-    """All that Compose wants, but Grafana's."""
+    """Every service of the file, except Grafana."""
     return {service["image"] for name, service in config()["services"].items() if name != "grafana"}
 
 

@@ -20,7 +20,7 @@ def compose_program() -> Path:
 
 
 def config(**environment: str) -> dict[str, Any]:
-    """What Compose makes of docker-compose.yml, with every profile. No engine is asked."""
+    """The configuration that Compose renders from docker-compose.yml, with every profile, without an engine."""
     argv = [str(compose_program()), "--profile", "*", "config", "--format", "json"]
     done = subprocess.run(
         argv, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
@@ -30,7 +30,7 @@ def config(**environment: str) -> dict[str, Any]:
 
 
 class Docker:
-    """`docker` and `docker compose`, for one engine. What fails is an AssertionError with all that was said."""
+    """`docker` and `docker compose` for one engine. A failure is an AssertionError with the output."""
 
     def __init__(self, host: str, home: Path, *files: Path, **environment: str) -> None:
         plugins = home / "cli-plugins"
@@ -49,7 +49,7 @@ class Docker:
         return self.run("docker", *words, text=text, stdin=stdin)
 
     def run(self, *argv: str, text: str = "", stdin: IO[bytes] | None = None) -> str:
-        """Any command that talks to this engine, as a script of ours."""
+        """A command that uses this engine, such as a script of the repository."""
         given: dict[str, Any] = {"stdin": stdin} if stdin else {"input": text.encode()}
         done = subprocess.run(argv, cwd=ROOT, env=self._environment, capture_output=True, check=False, **given)
         output, errors = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))

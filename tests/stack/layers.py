@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Layer:
-    """A tar whose directories are made as they are needed, and whose files are root's, whoever has them here."""
+    """A tar archive that creates directories as needed; its files belong to root."""
 
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
@@ -40,7 +40,7 @@ class Layer:
     def file(self, source: Path, name: str = "") -> None:
         mode = 0o755 if os.access(source, os.X_OK) else 0o644
         with source.open("rb") as content:
-            # Its own time: else no compiled file beside it would count, and each start would compile anew.
+            # Keep the time: otherwise its compiled file would be stale, and each start would compile again.
             self._add(name or str(source), mode, content, source.stat().st_size, at=int(source.stat().st_mtime))
 
     def tree(self, source: Path, name: str = "", *, without: Container[str] = ()) -> None:
@@ -63,8 +63,8 @@ class Layer:
         self._archive.addfile(entry, content)
 
     def libraries(self, programs: Iterable[Path]) -> None:
-        """What `ldd` names of all of them, the loader as well."""
+        """The libraries that `ldd` lists for all of them, including the loader."""
         output = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
         for name in sorted(set(re.findall(r"(/\S+) \(0x", output))):
-            if not name.startswith(str(ROOT)):  # a wheel brings some of its own, which are there already
+            if not name.startswith(str(ROOT)):  # libraries inside a wheel exist already
                 self.file(Path(name))

@@ -30,7 +30,7 @@ LOCK = ROOT / "requirements.image.lock"
 
 _NOT_OF_PYTHON = {"test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "site-packages", "dist-packages"}
 
-# What the official image does with a new directory, as far as the stack asks for it.
+# The initialization of a new directory in the official image, as far as the stack uses it.
 _POSTGRES_ENTRY = """#!/bin/sh
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
@@ -149,7 +149,7 @@ def _python(layer: Layer) -> tuple[str, str]:
 
 
 def _packages(layer: Layer, python: str, there: str) -> None:
-    """A virtual environment with what the image's lock names, and ourselves."""
+    """A virtual environment with the packages of the image's lock, and the responder."""
     site = f"opt/venv/lib/{Path(there).name}/site-packages"
     layer.text("opt/venv/pyvenv.cfg", f"home = {Path(python).parent}\ninclude-system-site-packages = false\n")
     layer.link("opt/venv/bin/python", python)
@@ -164,7 +164,7 @@ def _packages(layer: Layer, python: str, there: str) -> None:
 
 
 def _locked() -> Iterator[tuple[str, Path]]:
-    """What the image's lock installs here, but for what is left out: each name in site-packages, and the file."""
+    """The installed packages of the image's lock, except the omitted ones: names in site-packages, and files."""
     for name in re.findall(r"^([\w.-]+)==", LOCK.read_text(), flags=re.MULTILINE):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # only for another Python
             for file in importlib.metadata.files(name) or () if name not in LEFT_OUT else ():

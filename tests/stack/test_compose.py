@@ -1,4 +1,4 @@
-"""docker-compose.yml is what the real Compose takes, and confines everything that it runs."""
+"""The real Compose accepts docker-compose.yml, which confines every container."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_secrets_are_created_once_and_private(tmp_path: Path) -> None:
 
 
 def test_mounted_paths_exist() -> None:
-    """Compose would make a directory of what is missing. Grafana's comes with grafana/."""
+    """Compose would create missing paths as directories. Grafana's are in grafana/."""
     for name in sorted(set(SERVICES) - {"grafana"}):
         for mount in SERVICES[name].get("volumes", ()):
             if mount["type"] == "bind":
@@ -150,7 +150,7 @@ def test_mounted_paths_exist() -> None:
 
 
 def test_database_scripts_are_standalone() -> None:
-    """What is not executable is read by the entry script of PostgreSQL's image, which would get our `set -u`."""
+    """The entry script of the PostgreSQL image sources non-executable files, and would inherit `set -u`."""
     for name in ("postgres", "shop-database"):
         scripts = [m["source"] for m in SERVICES[name]["volumes"] if "initdb" in m["target"]]
         assert scripts and all(os.access(script, os.X_OK) for script in scripts)

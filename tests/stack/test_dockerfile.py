@@ -1,4 +1,4 @@
-"""The Dockerfile says what it should; and it builds, with a Python of this host under the name of its base."""
+"""The Dockerfile has the required statements, and builds with this host's Python under the name of its base image."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_image_runs_unprivileged_with_a_health_check() -> None:
     last = LINES[max(i for i, line in enumerate(LINES) if line.startswith("FROM")) :]
     assert [line for line in last if line.startswith("USER")] == ["USER 65532:65532"]
     assert any(line.startswith("HEALTHCHECK") for line in last)
-    assert not any("pip" in line for line in last), "pip and what it made of it stay in the first stage"
+    assert not any("pip" in line for line in last), "pip and its files stay in the first stage"
     assert not any(line.startswith("ADD") for line in LINES)
 
 
@@ -46,7 +46,7 @@ def test_everything_is_installed_by_hash() -> None:
     assert len(installs) == 2
     assert "--require-hashes -r requirements.image.lock" in installs[0]
     assert all("--no-deps" in line for line in installs)
-    assert "--no-build-isolation ." in installs[1], "else pip fetches a setuptools of its own choice"
+    assert "--no-build-isolation ." in installs[1], "otherwise pip fetches a setuptools of its choice"
 
 
 def test_the_lock_of_the_image_is_a_part_of_the_other() -> None:

@@ -1,4 +1,4 @@
-"""The stack heals: a bad release is shipped, and rolled back and verified, with nobody at the keyboard."""
+"""The stack rolls back a bad release and verifies the result without a human."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_bad_release_is_rolled_back_and_verified(stack: Stack) -> None:
         get(stack, port, "/api/v1/executions", "operator_token")["executions"]
         for port in ("RESPONDER_A_PORT", "RESPONDER_B_PORT")
     )
-    assert first == second, "both tell the same, whoever did it"
+    assert first == second, "both replicas report the same"
     (execution,) = first
     assert (execution["service"], execution["outcome"], execution["from_version"], execution["to_version"]) == (
         "shop",

@@ -23,7 +23,7 @@ _LISTED = 3
 
 
 async def role_problems(schemas: Schemas, database: str) -> list[Problem]:
-    """The privileges that the role of the database lacks. Raises StatementRejected and Unavailable."""
+    """The missing privileges of the database role. Raises StatementRejected and Unavailable."""
     title = f"database {database}"
     ((standby, role),) = [tuple(row.values()) for row in await schemas.rows(database, _STANDBY)]
     if standby:
@@ -31,7 +31,7 @@ async def role_problems(schemas: Schemas, database: str) -> list[Problem]:
     found = []
     if not (await schemas.rows(database, _MAY_CREATE))[0]["may"]:
         fix = f"GRANT CREATE ON DATABASE to {role}"
-        found.append(Problem(title, f"{role} may not create the schema rollback_keep", fix))
+        found.append(Problem(title, f"{role} cannot create the schema rollback_keep", fix))
     if not_owned := await schemas.rows(database, _NOT_OWNED):
         names = ", ".join(f"{row['name']} of {row['owner']}" for row in not_owned[:_LISTED])
         more = f" and {len(not_owned) - _LISTED} more" if len(not_owned) > _LISTED else ""

@@ -159,7 +159,7 @@ class Email:
         message["Message-ID"] = f"<{notification.subject}.{notification.occasion}@{domain}>" if root else first
         if root:
             message["In-Reply-To"] = message["References"] = root
-        message["Auto-Submitted"] = "auto-generated"  # keeps auto-responders quiet
+        message["Auto-Submitted"] = "auto-generated"  # suppresses auto-replies
         if notification.urgent:
             message["Importance"] = "high"
         message.set_content(self._text.of(notification, _default_text(notification)) + "\n")

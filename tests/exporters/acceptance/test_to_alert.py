@@ -1,4 +1,4 @@
-"""The whole way on real processes: a target breaks, the exporter says so, Prometheus hears it, the shipped rule fires.
+"""End to end with real processes: a target breaks, the exporter reports it, and the shipped Prometheus rule fires.
 
 The rules are those of alert_rules/, with every duration in them sixty times shorter: minutes become seconds.
 """
@@ -37,7 +37,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def faster(text: str) -> str:
-    """A duration of Prometheus, sixty times shorter; nothing shorter than what two scrapes need."""
+    """A Prometheus duration, sixty times shorter, but long enough for two scrapes."""
     seconds = sum(int(n) * UNITS[unit] for n, unit in re.findall(r"([0-9]+)([smhd])", text))
     return f"{max(1000, round(seconds * 1000 / FASTER))}ms"
 
@@ -57,7 +57,7 @@ def shipped_rules(name: str) -> str:
 
 @dataclass
 class ProbeTargets:
-    """The targets, each in a mood, and what the responder would publish about deployments."""
+    """The targets in configurable states, and the deployment series of the responder."""
 
     moods: dict[str, str] = field(default_factory=dict)
     deployed: dict[str, float] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class ProbeTargets:
 
 @dataclass
 class AlertPipeline:
-    """Everything between a target and an alert, up and running."""
+    """Everything between a target and an alert, running."""
 
     shop: ProbeTargets
     gone: web.TCPSite
@@ -133,7 +133,7 @@ def checks(shop: int, gone: int, dsn: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def small_disk() -> Any:
-    """A filesystem of 4 MiB; None where this machine lets nobody mount."""
+    """A filesystem of 4 MiB; None if this machine cannot mount one."""
     folder = Path(subprocess.run(["mktemp", "-d"], check=True, capture_output=True, text=True).stdout.strip())
     argv = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
     mounted = os.geteuid() == 0 and subprocess.run(argv, capture_output=True).returncode == 0
@@ -226,7 +226,7 @@ async def test_an_old_deployment_pages_without_a_rollback_alert(pipeline: AlertP
 
 
 async def test_a_restart_of_postgres_fires_and_resolves(pipeline: AlertPipeline, postgres: Any) -> None:
-    # A query that fails is no lost connection: the two are told apart while the server is up.
+    # A failed query is not a lost connection: each has its own reason while the server is up.
     await pipeline.fails("asks", "query")
     assert await pipeline.ask('ALERTS{alertname="DatabaseConnectionLost"}') == []
     postgres.stop()
@@ -241,7 +241,7 @@ async def test_a_restart_of_postgres_fires_and_resolves(pipeline: AlertPipeline,
 
 async def test_a_full_disk_fires(pipeline: AlertPipeline) -> None:
     if pipeline.disk is None:
-        pytest.skip("this machine lets nobody mount a filesystem")
+        pytest.skip("this machine cannot mount a filesystem")
     used = f'instance:resource_utilization:ratio{{resource="disk",mountpoint="{pipeline.disk}"}}'
     await pipeline.until(f"{used} == bool 0", 1)
     (pipeline.disk / "data").write_bytes(b"x" * int(3.9 * 2**20))
@@ -253,7 +253,7 @@ async def test_a_full_disk_fires(pipeline: AlertPipeline) -> None:
 async def test_a_command_that_never_ends_leaves_nothing_running(pipeline: AlertPipeline) -> None:
     await pipeline.fails("ends", "timeout")
     found = [p for p in psutil.process_iter(["cmdline"]) if NEVER_ENDS in " ".join(p.info["cmdline"] or ())]
-    assert len(found) <= 1, "one may be under way, and no more"
+    assert len(found) <= 1, "at most one is running"
 
 
 async def test_healthy_targets_never_fire(pipeline: AlertPipeline) -> None:

@@ -1,4 +1,4 @@
-"""Commands that behave, and all the ways in which they do not."""
+"""Commands that succeed, and all ways in which they fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis as they are, refused, hung, stopped and back again."""
+"""PostgreSQL and Redis: running, refusing, hanging, stopped and restarted."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_a_restarted_server_is_reconnected(make: Any, connections: Connect
     assert await holds() == [True, True]
     await asyncio.to_thread(postgres.stop)
     await asyncio.to_thread(postgres.start)
-    # The kept connection died with the server, but whoever connects now is served.
+    # The kept connection died with the server, but new connections succeed.
     assert await holds() == [True, True]
 
 
@@ -166,13 +166,13 @@ async def test_redis_keeps_its_connection(make: Any, connections: Connections, r
 
 
 def backends(asking: str) -> list[psutil.Process]:
-    """The processes of PostgreSQL that serve a query just now, by the title that each gives itself."""
+    """The PostgreSQL processes that run a query now, by their titles."""
     titles = {p: " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])}
     return [process for process, title in titles.items() if title.startswith("postgres: ") and asking in title]
 
 
 async def test_a_backend_that_freezes_during_a_query_is_a_timeout(ask: Any, postgres: Any) -> None:
-    """Whoever waits for its ROLLBACK waits for ever: the sample would be missing, and not failed."""
+    """Waiting for its ROLLBACK would never end: the sample would be missing instead of failed."""
     query = {"dsn": postgres.dsn, "query": "SELECT pg_sleep(9)", "timeout": "2s"}
     asking = asyncio.create_task(ask(type="database_connection", **query))
     frozen: list[psutil.Process] = []

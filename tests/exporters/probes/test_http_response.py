@@ -1,4 +1,4 @@
-"""Servers that answer, err, hang, refuse, break off, lie, and lead astray."""
+"""Servers that answer, fail, hang, refuse, break off, send wrong headers, and redirect."""
 
 from __future__ import annotations
 

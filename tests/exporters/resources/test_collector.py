@@ -1,4 +1,4 @@
-"""One faked host, and all that /metrics says of it, compared with one text file.
+"""A fake host, and its complete /metrics output, compared with one text file.
 
 To accept a change: UPDATE_GOLDEN=1 pytest tests/exporters/test_resources.py
 """

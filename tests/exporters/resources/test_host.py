@@ -1,4 +1,4 @@
-"""What this machine itself says: the one place where nothing is faked."""
+"""Reads this machine itself, without fakes."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Serve = Callable[..., Awaitable[Client]]
 
 @pytest.fixture(autouse=True)
 def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hung targets count as hung here, however long this machine did not let the exporter run meanwhile."""
+    """Hanging targets are failures here, even if this machine stalled the exporter."""
     monkeypatch.setattr(runner, "STALLED", float("inf"))
 
 

@@ -1,4 +1,4 @@
-"""Every registered model carries its name and its client, and reads what it writes."""
+"""Every registered model has its name and its client, and round-trips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A case, and both places where its evidence can lie: a directory, and a bucket of a server that speaks S3."""
+"""A case, and both kinds of stores for its evidence: a directory, and a bucket of an S3 server."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def kept(case: Case, settings: EvidenceSettings, around: Connections, **mo
 
 
 async def unpacked(manifest: EvidenceManifest, settings: EvidenceSettings, around: Connections) -> dict[str, bytes]:
-    """What is in the files, by their names, as the store has them."""
+    """The contents of the files in the store, by name."""
     store, found = await store_of(settings, around), {}
     for file in manifest.files:
         data = await store.get(where(manifest.deployment_id, manifest.id), file.name)

@@ -1,4 +1,4 @@
-"""What is kept, what is left out and said so, and that no source costs more than its cap."""
+"""Collected evidence, reported omissions, and the limits of each source."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_a_name_cannot_leave_its_folder(
     inside = store.location(where(case.deployment_id, case.id)).rstrip("/").removeprefix(home).split("/")
     assert inside == ["etc-..-..-cron.d-107e1c01", "x-..-..-y-5fc13685"]
     assert where("a/b", "x") != where("a-b", "x"), "two deployments never share a place"
-    assert manifest.deployment_id == case.deployment_id, "but what it is called is told as it is"
+    assert manifest.deployment_id == case.deployment_id, "but its name is reported unchanged"
     for name in ("../manifest.json", "a/b", "", ".", "..", ".hidden", "x" * 300):
         with pytest.raises(StepFailed, match="is not a plain file name"):
             await store.get(where("d", "i"), name)
@@ -160,7 +160,7 @@ async def test_a_missing_file_is_reported_as_a_gap(
     kind: str, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     logs = tmp_path / "logs"
-    written(tmp_path / "secret", "of somebody else\n")
+    written(tmp_path / "secret", "of another program\n")
     logs.mkdir()
     log = logs / "app.log"
     says = {

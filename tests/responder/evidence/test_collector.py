@@ -1,4 +1,4 @@
-"""Evidence is there before the first move, once, wherever it crashes; it stops nothing, and does not stay for ever."""
+"""Evidence is stored once before the first change, after any crash; it never stops a rollback, and expires."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def collector_of(
 
 
 def guard() -> None:
-    """The lease stands."""
+    """The lease is valid."""
 
 
 async def test_evidence_is_recorded_before_the_first_step(
@@ -366,7 +366,7 @@ async def test_a_folder_that_cannot_be_deleted_does_not_stop_the_others(
 ) -> None:
     for name in ("a", "b", "c"):
         await aged(by_itself, name, 0)
-    await store._objects.put("deploy-21/b/notes/todo.txt", one_block(b"of somebody else"))
+    await store._objects.put("deploy-21/b/notes/todo.txt", one_block(b"of another program"))
     assert set(await by_itself.delete_expired(datetime.now(UTC) + timedelta(days=31))) == {"a", "c"}
     assert await ids(by_itself) == {"b"}
     assert await store.get(where("deploy-21", "b"), "app.log.gz") == b"x", "nothing of it is deleted"

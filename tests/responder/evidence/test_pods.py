@@ -1,4 +1,4 @@
-"""What pods said, before their restarts too, what became of them, and what the cluster said about them."""
+"""Logs of pods, also from before their restarts, their states, and their events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets go before anything is written, and what is none stays readable."""
+"""Secrets are redacted before anything is written, and other text stays readable."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from responder.evidence.redaction import Redactor, problem_of
             1,
         ),
         ("a password=x\nb password=y\n", "a password=[redacted]\nb password=[redacted]\n", 2),
-        # What only looks like one.
+        # Text that only looks like a secret.
         ("unexpected token in line 3", "unexpected token in line 3", 0),
         ("GET http://localhost:9090/x?a=b@c", "GET http://localhost:9090/x?a=b@c", 0),
         ("user@example.com at 10:20", "user@example.com at 10:20", 0),

@@ -1,4 +1,4 @@
-"""The queries that decided, what they were, and a picture of it."""
+"""The decisive queries, their values, and a plot."""
 
 from __future__ import annotations
 
@@ -125,4 +125,4 @@ async def test_series_are_kept_as_data_and_as_a_plot(
     (lost,) = manifest.missing
     assert (lost.origin, "refuses" in lost.reason) == ("series of alert X", True)
     sent = [request.query["query"] for request in prometheus.requests]
-    assert sorted(sent) == ["empty", "up", "wrong("], "our own Prometheus, and nothing else, was asked"
+    assert sorted(sent) == ["empty", "up", "wrong("], "only the configured Prometheus was queried"

@@ -53,7 +53,7 @@ HEALTHY = StepCompleted(at=at(30), step=1, changed=False, note="up is 1")
 SUCCEEDED = Closed(at=at(30), outcome="succeeded", by="responder", reason="")
 HALTED = StepFailed(at=at(3), step=1, reason="the service <b>is</b> down")
 STUCK = StepFailed(at=at(3), step=1, reason="the release was moved by bob", freeze=True, drift=True)
-HELD = ApprovalRequested(at=at(1), reason="the policy wants approval", until=at(900))
+HELD = ApprovalRequested(at=at(1), reason="the policy requires approval", until=at(900))
 APPROVED = Approved(at=at(60), by="alice", plan_hash=plan().hash)
 CANCELLED = (
     StopRequested(at=at(9), by="carol", reason="no"),

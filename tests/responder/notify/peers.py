@@ -1,5 +1,5 @@
 """The other ends, spoken to over real sockets: Slack, GitHub, Grafana and any webhook, each by its documented contract;
-and an SMTP server that speaks TLS. Each can fail, hang, and ask to be left alone."""
+and an SMTP server with TLS. Each can fail, hang, and send Retry-After."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Sink(Peer):
 
 
 class Slack(Peer):
-    """Says 200 to everything, and `ok: false` with a reason to what it refuses."""
+    """Answers 200 to everything, with `ok: false` and a reason for a refusal."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Slack(Peer):
                 self.messages[ts] = self._checked(body)
                 return {"ok": True, "channel": "C1", "ts": ts}
             case "/api/chat.update":
-                if body["channel"] != "C1":  # it wants the id, not the name
+                if body["channel"] != "C1":  # it needs the ID, not the name
                     return {"ok": False, "error": "channel_not_found"}
                 if body["ts"] not in self.messages:
                     return {"ok": False, "error": "message_not_found"}
@@ -260,7 +260,7 @@ def certificate(directory: Path) -> tuple[Path, Path]:
 
 
 class Mail:
-    """An SMTP server that takes mail from who logs in over TLS. `refuses` are recipients that it does not know."""
+    """An SMTP server that accepts mail after a login over TLS. `refuses`: unknown recipients."""
 
     def __init__(self, security: str, files: tuple[Path, Path]) -> None:
         self.security, self.files = security, files

@@ -1,4 +1,4 @@
-"""Each channel against a peer that holds it to its contract: what is sent and updated, and what a label cannot do."""
+"""Each channel against a strict peer: messages, updates, and escaping of labels."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def of(peer: Peer, **other: Any) -> ChannelSettings:
 
 
 class OpenChannel:
-    """A channel, and what it has won so far."""
+    """A channel and its peer."""
 
     def __init__(self, made: ChannelSettings) -> None:
         self.channel, self.reference = made.open(), ""
@@ -206,7 +206,7 @@ async def test_slack_takes_long_plans(slack: Slack) -> None:
     async with OpenChannel(of(slack)) as opened:
         await opened.deliver(many.model_copy(update={"steps": steps}))
     text = json.dumps(slack.threads[0])
-    assert "step 99" in text, "the last ones are what people want to see"
+    assert "step 99" in text, "people need the last ones"
 
 
 @pytest.mark.parametrize(
@@ -606,7 +606,7 @@ async def test_a_chunked_response_is_read_completely() -> None:
 
 
 class Endless(Github):
-    """Answers for ever, or with so little that is so much once it is unpacked."""
+    """Answers endlessly, or with a small body that unpacks to a huge one."""
 
     def __init__(self, *, packed: bool) -> None:
         super().__init__()
@@ -651,7 +651,7 @@ async def test_a_long_error_page_does_not_block_the_loop(sink: Sink) -> None:
 
 
 class Unending(Sink):
-    """Takes what is posted, says so, and then never comes to an end."""
+    """Accepts a request, answers, and never ends the body."""
 
     async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
         await super().answer(request, raw, body)

@@ -161,7 +161,7 @@ async def test_an_urgent_notification_skips_the_backoff(bench: DispatcherBench, 
     slack.broken = ""
     await bench.append(PLANNED, STARTED)
     await bench.deliver(dispatcher, after=1)
-    assert slack.threads == [], "what is not urgent waits"
+    assert slack.threads == [], "other notifications wait"
     await bench.append(STUCK)
     await bench.deliver(dispatcher, after=1)
     assert [body["text"][:17] for body in slack.threads] == ["Rollback is stuck"]
@@ -351,7 +351,7 @@ async def test_escalation_happens_once_if_nobody_reacts(
     await bench.deliver(dispatcher, after=599)
     assert sink.taken == []
     await bench.deliver(dispatcher, after=2)
-    again = bench.dispatcher()  # a restart forgets nothing
+    again = bench.dispatcher()  # a restart loses nothing
     await bench.deliver(again, after=600)
     assert stages(sink) == ["escalated"]
     assert ("boss", "escalated", "delivered") in await bench.messages()

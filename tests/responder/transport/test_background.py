@@ -1,4 +1,4 @@
-"""A loop goes on whatever goes wrong in it, later each time, and ends where it is told to end."""
+"""A loop survives unexpected errors with backoff, and ends on cancellation or a lost lease."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from responder.transport.background import Loop, run_loop
 
 
 class Loops:
-    """What a loop meets, one after the other, and what became of it; it is cancelled after the last."""
+    """The results of a loop's runs, in order; it is cancelled after the last one."""
 
     def __init__(self, *met: BaseException | float | None) -> None:
         self._met = list(met)

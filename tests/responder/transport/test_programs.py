@@ -1,4 +1,4 @@
-"""No program that is started inherits the environment: secrets of ours are none of its business."""
+"""No child process inherits the environment, which contains secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An HTTP status is a status whatever its body, in every client: what a proxy in between writes hides nothing."""
+"""In every client, the HTTP status decides regardless of the body, which a proxy may have written."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ BODIES = {
 
 
 class Server:
-    """Says the same to everything, but hands out tokens."""
+    """Answers the same to every request, except for tokens."""
 
     def __init__(self) -> None:
         self.status, self.type, self.body, self.broken, self.headers = 200, "", "", False, ""
@@ -135,13 +135,13 @@ CLIENTS: dict[str, Any] = {
     ),
 }
 MISSING = {"kubernetes", "docker", "s3"}
-"""Where 404 says that there is no such thing."""
+"""Clients that read 404 as a missing object."""
 
 
 def expected(client: str, status: int, kind: str) -> type[ResponderError] | None:
     if client == "alertmanager" or status in TEMPORARY:
         refused = client == "docker" and status == 500 and kind == "application/json"
-        return StepFailed if refused else Unavailable  # the engine says 500 to what it will never do
+        return StepFailed if refused else Unavailable  # the engine answers 500 to permanent errors
     if status == 404 and client in MISSING:
         return None
     return Unavailable if (client, status) == ("kubernetes", 409) else StepFailed
@@ -175,7 +175,7 @@ async def test_the_status_decides_for_every_client(name: str, body: str, tmp_pat
     answers(server, body)
     async with serving(server) as url:
         for server.status in FAILURES:
-            async with CLIENTS[name](url, tmp_path) as ask:  # anew: some leave alone for a while what says 429
+            async with CLIENTS[name](url, tmp_path) as ask:  # a new client: some pause after 429
                 if (wanted := expected(name, server.status, server.type)) is None:
                     assert await ask() is None, server.status
                     continue
@@ -205,7 +205,7 @@ async def test_token_errors_of_google_play_have_their_status(status: int, body: 
     async with serving(server) as url, CLIENTS["google play"](url, tmp_path) as ask:
         with pytest.raises((StepFailed, Unavailable)) as caught:
             await ask()
-    # Google's library retries on a status, and says no more of it.
+    # Google's library retries on a status without reporting it.
     assert isinstance(
         caught.value, Unavailable if status in (200, 500, 503) or body == "broken off" else ResponderError
     )

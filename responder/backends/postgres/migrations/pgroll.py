@@ -41,7 +41,7 @@ class Pgroll(ProgramTool):
         latest = await _latest(schemas, context.database)
         if latest is None or latest["done"]:
             raise StepFailed(
-                f"pgroll has completed {current} and removed the old schema: it cannot be rolled back any more. "
+                f"pgroll has completed {current} and removed the old schema: it can no longer be rolled back. "
                 "Write a new migration that restores what the old release needs"
             )
         if str(latest["parent"] or "none") != target:

@@ -169,7 +169,7 @@ class MigrationPlanner:
         ]
         if not present and not allowed and any(c.preserves for c in self._plan.script.commands):
             raise StepFailed(
-                f"the role of database {database} may not create the schema {KEEP}: grant CREATE, or create the schema"
+                f"the role of database {database} cannot create the schema {KEEP}: grant CREATE, or create the schema"
             )
         create = () if present else (f"CREATE SCHEMA IF NOT EXISTS {KEEP}",)
         return tuple(Command(sql=sql, preserves=True) for sql in (*create, PREPARE))

@@ -43,9 +43,9 @@ class RowPreserver:
         self._preserve(name, table, where, every=every)
 
     async def _preserve_referencing(self, effect: Effect, table: Table) -> bool:
-        """Preserves rows that go by CASCADE. Returns whether rows of the table itself may be among them.
+        """Preserves rows that CASCADE deletes or changes. Returns whether rows of the table itself may be among them.
 
-        The rows farthest away come first: they are restored in reverse order, after the rows that they refer to.
+        The most distant rows come first: they are restored in reverse order, after the rows that they refer to.
         """
         state, refers_to_itself = self._state, False
         for other in table.truncated if effect.cascade else table.cascaded:

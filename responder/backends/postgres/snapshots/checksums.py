@@ -26,7 +26,7 @@ PINNED = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-"""Settings with which equal rows have the same text."""
+"""Settings that give equal rows the same text."""
 
 _TABLES = """
 SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, pg_table_size(c.oid) AS size,

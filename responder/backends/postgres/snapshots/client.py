@@ -92,5 +92,5 @@ class Snapshots:
                 if not await connection.fetchval(
                     "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
                 ):
-                    raise StepFailed(f"the role of {request.scratch} may not create a scratch database: grant CREATEDB")
+                    raise StepFailed(f"the role of {request.scratch} cannot create a scratch database: grant CREATEDB")
         return len(tables), size

@@ -150,7 +150,7 @@ async def _lock(connection: Any, names: str) -> None:
 def require_readable(tables: Sequence[CountedTable], database: str) -> None:
     """Raises StepFailed if rows would be missing from a dump."""
     if denied := [table.name for table in tables if not table.readable]:
-        raise StepFailed(f"the role of {database} may not read {', '.join(denied[:5])}: grant pg_read_all_data")
+        raise StepFailed(f"the role of {database} cannot read {', '.join(denied[:5])}: grant pg_read_all_data")
     if hidden := [table.name for table in tables if table.hidden]:
         raise StepFailed(
             f"row-level security hides rows of {', '.join(hidden[:5])} from the role of {database}: "

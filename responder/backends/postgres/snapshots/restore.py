@@ -156,7 +156,7 @@ async def create_database(postgres: Postgres, server: str, name: str, manifest: 
 
 
 async def drop_database(postgres: Postgres, server: str, name: str) -> None:
-    """Drops a database with its sessions. The caller ensures that it holds nothing of value."""
+    """Drops a database with its sessions. The caller ensures that it contains no valuable data."""
     acting.get()()
     async with checksums.session(postgres, server) as connection:
         await connection.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")

@@ -283,7 +283,7 @@ def test_python_extensions_of_json_are_refused(body: bytes) -> None:
         read_body(body, NOW)
 
 
-# --- what identifies nothing is cut ---
+# --- text that identifies nothing is cut ---
 @pytest.mark.parametrize("length", [MAX_ANNOTATION, MAX_ANNOTATION + 1, 17_000, 100_000])
 def test_a_long_annotation_is_cut_with_a_marker(length: int) -> None:
     (alert,) = read_body(as_bytes(sent_body({**ALERT, "annotations": {"summary": "x" * length}})), NOW).alerts

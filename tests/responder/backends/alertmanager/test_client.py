@@ -1,4 +1,4 @@
-"""Alertmanager is believed only where it answers properly, and a silence that one peer knows counts for all."""
+"""Only valid answers of Alertmanager count, and a silence on one peer counts for all."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_a_matcher_must_be_text(value: object) -> None:
 def test_an_invalid_re2_expression_is_refused(expression: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="is not a regular expression of RE2"):
         parse_matcher(f'a=~"{expression}"')
-    assert capfd.readouterr().err == "", "the library writes to stderr what the exception says"
+    assert capfd.readouterr().err == "", "the library writes the exception's text to stderr"
 
 
 def test_an_unknown_escape_is_refused() -> None:

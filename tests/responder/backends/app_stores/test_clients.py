@@ -1,4 +1,4 @@
-"""Each store knows who asks, is asked as often as it likes, and says no in words that help."""
+"""Clients authenticate, respect rate limits, and report refusals with a fix."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_a_missing_package_is_reported_with_its_extra(monkeypatch: pytest.Monkey
     assert missing_package(GooglePlay).endswith("pip install 'rollback-responder[stores]'")
 
 
-# --- being asked to wait
+# --- rate limits
 def _no(status: int, reason: str = "", **headers: str) -> Response:
     return refused(status, "RESOURCE_EXHAUSTED" if status == 429 else "x", "Quota exceeded", reason, **headers)
 

@@ -1,4 +1,4 @@
-"""World in, plan out: what each store can still do, and what it leaves to people and to the apps themselves."""
+"""The plan for each store: what it can still change, and what remains for people and for the apps."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ async def test_newer_releases_without_users_are_ignored(status: str) -> None:
 
 
 async def test_the_later_of_two_builds_of_a_version_is_used() -> None:
-    """Both are called 1: the first was halted and built anew, under a higher versionCode."""
+    """Both are named 1: the first was halted and rebuilt with a higher versionCode."""
     twice = (release(40, "1", "halted", 0.5), release(41, "1", "completed"))
     assert moved(await android(*twice, release(42, "2", "inProgress", 0.2))) == [
         ({"42": STAGED_AT, "41": COMPLETED}, {"42": HALTED_AT, "41": COMPLETED})
@@ -183,7 +183,7 @@ async def test_an_unavailable_store_blocks_no_other_platform(monkeypatch: pytest
 
 
 async def test_platforms_are_read_concurrently(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two stores that are away cost the site one wait, not two; and the first of two mistakes is told."""
+    """Two unavailable stores delay the site by one wait, not two; the first of two errors is reported."""
     play, apple, both = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore()), asyncio.Barrier(2)
 
     def together(read: Any) -> Any:
@@ -270,7 +270,7 @@ async def test_a_feed_is_verified_at_its_public_url(tmp_path: Path) -> None:
 
 # --- all of them
 async def test_a_platform_without_the_bad_version_is_skipped(tmp_path: Path) -> None:
-    """A store takes days: the web goes back at once, and what still is, or stays, at another version is let be."""
+    """A store takes days: the web is rolled back immediately, and platforms at another version are left unchanged."""
     for version in "12":
         (tmp_path / "releases" / version).mkdir(parents=True)
     (tmp_path / "current").symlink_to("releases/2")
@@ -290,12 +290,12 @@ async def test_a_platform_without_the_bad_version_is_skipped(tmp_path: Path) -> 
     assert ios.startswith("ios is unchanged, at 1: the app ")
     left = {"web": web, "android": {}, "ios": IOS, "app_store_rollback": False}
     draft = await drafted(left, Local(), target=behind)
-    assert moved(draft) == [("2", "1")] and draft.mitigations == (), "nobody has what was never published"
+    assert moved(draft) == [("2", "1")] and draft.mitigations == (), "an unpublished version has no users"
     with pytest.raises(StepFailed, match="the reported version is 2, but it is not on it"):
-        await drafted(options, *clients(), target=TARGET)  # nobody told otherwise
+        await drafted(options, *clients(), target=TARGET)  # no other report
     with pytest.raises(StepFailed, match="none of its platforms is at 2"):
         await drafted({"android": ANDROID}, *clients(), target=behind)
-    # What the world shows counts for more than what was told of a platform, which may be old.
+    # The state of the store takes precedence over the reported version, which may be old.
     stale = behind.model_copy(update={"platform_versions": {"web": "1"}})
     assert moved(await drafted({"web": web}, Local(), target=stale)) == [("2", "1")]
 

@@ -238,7 +238,7 @@ def test_the_version_of_a_feed_is_read(form: Any, feed: bytes, version: str) -> 
         ("sparkle", b"<rss/>", "that offers no version"),
         ("sparkle", feeds.appcast("1") + b" " * (5 << 20), "expected at most 4194304"),
         ("squirrel", b"A1 not-a-release", "that offers no version"),
-        ("electron", b"version: 2.0", "that offers no version"),  # a number: nobody knows whether it was 2.00
+        ("electron", b"version: 2.0", "that offers no version"),  # a number: it is unknown whether it was 2.00
         ("electron", b"[", "not a feed in electron format"),
         ("electron", b"- 1", "not a feed in electron format"),
     ],

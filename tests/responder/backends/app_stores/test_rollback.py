@@ -1,4 +1,4 @@
-"""From the journal to the end: what a store cannot undo is never called rolled back, and says what remains to do."""
+"""From the journal to the end: an irreversible store release is never reported as rolled back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_an_app_ends_as_mitigated(journal: Database, tmp_path: Path) -> No
     assert "submit a version above 2 to the App Store" in ended.reason
     assert ended.plan is not None
     mitigations = {mitigation.platform: mitigation for mitigation in ended.plan.mitigations}
-    assert set(mitigations) == {"android", "ios"}  # a desktop's feed is truly put back
+    assert set(mitigations) == {"android", "ios"}  # a desktop feed is really restored
     assert (mitigations["android"].blocked_versions, mitigations["android"].min_version) == (("2",), "1")
     assert mitigations["android"].flags == {"new": False}
     assert await drill.status_of("2") == "bad"

@@ -12,7 +12,7 @@ from tests.engine import Engine
 
 @pytest.fixture
 def engine(whole_engine: Engine) -> Iterator[Engine]:
-    whole_engine.clear()  # the crash drills share it, and leave what the last one made
+    whole_engine.clear()  # the crash drills share it, and leave the containers of the last one
     yield whole_engine
     whole_engine.clear()
 

@@ -1,4 +1,4 @@
-"""Whatever people do with the real Compose afterwards: the data is there, and nothing that was kept comes up again."""
+"""After any command of the real Compose, the data still exists and no kept copy starts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ComposeProject:
         }
 
     def assert_sane(self, version: str, *, count: int = 1) -> None:
-        """Only containers of this version, running, with the data; what is kept was never started."""
+        """Only containers of this version run, with the data; kept copies were never started."""
         found = self.engine.containers()
         assert sorted(found) == [f"shop-backend-{n}" for n in range(1, count + 1)]
         for name, container in found.items():
@@ -88,14 +88,14 @@ async def test_compose_up_works_after_a_rollback(
     assert engine.containers() == {}
     assert shop.kept() == kept
     compose("up", "-d")
-    engine.put("shop-backend-1", "/data/x", "precious")  # `down` lets go of a volume without a name, with or without us
+    engine.put("shop-backend-1", "/data/x", "precious")  # `down` drops anonymous volumes, with or without the responder
     shop.assert_sane(version)
 
 
 async def test_compose_up_without_the_override_restores_the_bad_image(
     engine: Engine, docker: Docker, tmp_path: Path
 ) -> None:
-    """`-f compose.yaml` brings the bad version back, as that file says: anew, and never from what was kept."""
+    """`-f compose.yaml` restores the bad version of that file, in a new container and never from a kept copy."""
     shop = ComposeProject(engine, docker, tmp_path, "-f", "compose.yaml")
     assert (await shop.rollback().run()).outcome == "succeeded"
     kept = shop.kept()
@@ -120,7 +120,7 @@ class SimulatedCrash(BaseException):
 
 
 async def crash_before(shop: ComposeProject, write: int, to_version: str) -> Rollback | None:
-    """A rollback that ends right before so many writes; None where it has fewer."""
+    """A rollback that ends right before write number N; None if it has fewer writes."""
     rollback, left = shop.rollback(to_version), [write]
 
     def guard() -> None:
@@ -142,7 +142,7 @@ async def crash_before(shop: ComposeProject, write: int, to_version: str) -> Rol
 
 
 def without_file(plan: Any) -> Any:
-    """What is left is the container, so that every write counts."""
+    """Only the container remains, so that every write counts."""
     return plan.model_copy(
         update={
             "steps": tuple(

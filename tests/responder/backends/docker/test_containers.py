@@ -1,4 +1,4 @@
-"""Containers of a Compose service, on a real Docker Engine: replaced, put back, and never lost."""
+"""Containers of a Compose service on a real Docker Engine are replaced, restored, and never lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What real containers wrote is kept, also of those that have ended, with the state that each is in."""
+"""Logs and states of real containers are kept, running or stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A replaced container differs from the one before in its image and in what follows from it, and in nothing else."""
+"""A replaced container differs from the previous one only in its image and the consequences of it."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ def services(directory: Path) -> dict[str, Any]:
 
 
 def compared(container: dict[str, Any]) -> dict[str, Any]:
-    """What has to stay: everything that Compose or the user set, and the mounts as they are."""
+    """The settings that must stay: everything that Compose or the user set, and the mounts."""
     config, host = dict(container["Config"]), dict(container["HostConfig"])
     for key in ("Image", "Healthcheck"):
         config.pop(key)
     config["Env"] = sorted(variable for variable in config["Env"] if not variable.startswith(OF_THE_IMAGE))
     ours = ("io.rollback-responder.", "shop.only-", "com.docker.compose.image")
     config["Labels"] = {key: value for key, value in config["Labels"].items() if not key.startswith(ours)}
-    # An anonymous volume has no source in the settings: what is mounted is compared instead.
+    # An anonymous volume has no source in the settings: compare the mounts instead.
     host["Mounts"] = sorted((mount["Type"], mount["Target"]) for mount in host["Mounts"])
     mounts = {
         mount["Destination"]: (

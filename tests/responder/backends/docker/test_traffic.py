@@ -81,7 +81,7 @@ async def blue_green(
 
 @pytest.fixture
 def ports(engine: Engine) -> dict[str, int]:
-    """Green serves the bad version; blue stands by with an older one than the good one."""
+    """Green serves the bad version; blue has an older version than the good one."""
     ports = {"blue": free_port(), "green": free_port()}
     engine.compose("blue", "shop:3", port=ports["blue"])
     engine.compose("green", "shop:2", port=ports["green"])

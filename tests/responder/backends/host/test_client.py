@@ -112,13 +112,13 @@ async def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[Path]:
-    """Where a command under test writes the ids of what it leaves behind; that is ended afterwards."""
+    """The file in which a command under test writes the PIDs of its daemons; they are killed afterwards."""
     pids = tmp_path / "pids"
     yield pids
     for pid in map(int, pids.read_text().split()):
         os.kill(pid, 9)
         assert await gone(pid)
-    await asyncio.sleep(0.02)  # its end of the pipe is gone: let the loop see that
+    await asyncio.sleep(0.02)  # its end of the pipe is closed: let the loop notice
 
 
 async def test_a_daemon_of_a_command_keeps_running(daemon: Path) -> None:

@@ -43,7 +43,7 @@ async def test_each_switch_restarts_the_service(tmp_path: Path) -> None:
 
 
 async def test_a_switch_without_its_restart_has_not_converged(tmp_path: Path) -> None:
-    """As after a crash between the switch and the restart: it is at `to`, and must be written once more."""
+    """As after a crash between the switch and the restart: it is at `to`, and must be written again."""
     resource = releases(tmp_path, restart=("/bin/false",))
     with pytest.raises(StepFailed, match="exited with 1"):
         await resource.write(Local(), "1", expected="2")

@@ -93,7 +93,7 @@ async def test_http(path: str, options: dict[str, Any], holds: bool, reason: str
 
 @pytest.mark.parametrize("wanted", [1, "true", None, False])
 async def test_a_field_is_compared_as_json_not_as_python(wanted: Any, site: str) -> None:
-    """`True == 1` in Python; in JSON a service that says `true` did not say `1`."""
+    """`True == 1` in Python, but `true` is not `1` in JSON."""
     http = await Http.connect(None)
     try:
         finding = await HttpCheck(http=f"{site}/well", fields={"db.ok": wanted}).holds(http)

@@ -1,4 +1,4 @@
-"""A control plane in memory with a clock of its own, and the responder's client in front of it."""
+"""A control plane in memory with its own clock, and the responder's client for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.apiserver.client import InProcess
 
 
 class Clock:
-    """Time that goes by when somebody waits."""
+    """Time that passes only while a caller waits."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""The client speaks to a server over HTTP: what is said on the wire, and what its errors mean."""
+"""The client and a server over HTTP: requests on the wire, and the meaning of errors."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ async def test_a_missing_configuration_is_reported(content: str | None, tmp_path
 
 
 class Counting(InProcess):
-    """Notes the paths that are asked for."""
+    """Records the requested paths."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
@@ -221,7 +221,7 @@ async def test_discovery_decides_once_which_kinds_exist(monkeypatch: pytest.Monk
     cluster.installed.add("flagger.app")
     assert not await client.serves("Canary")
     monkeypatch.setattr(kubernetes_client, "_DISCOVERED_FOR", -1.0)
-    assert await client.serves("Canary"), "somebody has installed it since"
+    assert await client.serves("Canary"), "it was installed since"
     await client.list("Canary", "shop")
     assert client.paths[-1] == "/apis/flagger.app/v1beta1/namespaces/shop/canaries"
 

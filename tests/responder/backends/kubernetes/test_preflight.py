@@ -1,4 +1,4 @@
-"""`check --live` asks of a cluster what a plan asks: what would stop a rollback shows before it is needed."""
+"""`check --live` queries a cluster as a plan does: it finds obstacles before a rollback is needed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STOP = Replicas(namespace="shop", deployment="backend")
 
 @pytest.fixture
 def ready(cluster: Cluster) -> Cluster:
-    """A plain cluster, where nobody has installed anything."""
+    """A plain cluster without additional software."""
     cluster.apply(deployment("backend", "shop:1", labels={"app": "backend", "color": "blue"}))
     cluster.apply(statefulset("web", "shop:1"))
     cluster.apply(service("backend", {"app": "backend", "color": "blue"}))

@@ -1,4 +1,4 @@
-"""Every resource of Kubernetes keeps the laws, and the pod template is named by what the cluster keeps of it."""
+"""Every Kubernetes resource keeps the laws, and a pod template is identified by its revision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BACKEND = {"namespace": "shop", "deployment": "backend"}
 
 @pytest.fixture
 def cluster(clock: Any) -> Cluster:
-    """Whose controllers do not lag behind: one verb at a time, on a clock that stands still."""
+    """A cluster without controller lag: one verb at a time, on a stopped clock."""
     made = Cluster(clock=clock)
     made.lags = False
     return made
@@ -249,7 +249,7 @@ async def test_the_stuck_pod_of_an_ordered_statefulset_is_deleted(cluster: Clust
     value = await resource.value_of(kube, "1", "")
     await resource.write(kube, value, expected=await resource.read(kube))
     for _ in range(5):
-        assert not await resource.converged(kube, value)  # it would wait for ever (kubernetes/kubernetes#67250)
+        assert not await resource.converged(kube, value)  # it would wait forever (kubernetes/kubernetes#67250)
     await resource.assist(kube, value)
     assert await resource.converged(kube, value)
     assert [v for v, r in cluster.requests if v == "delete"] == ["delete"]

@@ -1,4 +1,4 @@
-"""Whole rollbacks in a cluster: what is refused beforehand, what turns back, and what is left behind."""
+"""Complete rollbacks in a cluster: refusals before the start, reverts, and the final state."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def edit(cluster: Cluster, **parts: dict[str, Any]) -> None:
 
 
 def _needs_a_config_map(cluster: Cluster) -> None:
-    """The good version did, and it is gone."""
+    """The good version needs it, and it no longer exists."""
     for rs in cluster.all("ReplicaSet"):
         containers = rs["spec"]["template"]["spec"]["containers"]
         containers[0]["envFrom"] = [{"configMapRef": {"name": "settings-1"}}]

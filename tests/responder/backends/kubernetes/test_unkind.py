@@ -1,4 +1,4 @@
-"""Rollbacks beside controllers that lag behind: what serves goes on serving, and old conditions are not believed."""
+"""Rollbacks with lagging controllers: serving pods keep serving, and stale conditions are ignored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.responder.harness import Rollback
 
 SEEDS = range(6)
 RUNS = 0.05
-"""Seconds between two looks at who serves."""
+"""Seconds between two checks of the serving pods."""
 
 
 class Slow(InProcess):
@@ -67,7 +67,7 @@ def cluster(request: pytest.FixtureRequest, clock: Any) -> Cluster:
 
 
 def half_rolled_out(cluster: Cluster, put_out: Callable[..., Any] = deployment, **more: Any) -> None:
-    """Version 2 is never ready, so the rollout stands still where its settings stop it."""
+    """Version 2 is never ready, so the rollout stops at the limits of its settings."""
     cluster.images["shop:2"] = Image(starts="never_ready")
     for version in "12":
         cluster.apply(put_out("backend", f"shop:{version}", **more))
@@ -97,7 +97,7 @@ async def test_serving_good_pods_stay(strategy: str, more: dict[str, Any], clust
 
 @pytest.mark.parametrize("strategy", ["immediate", "rolling"])
 async def test_a_revert_keeps_serving_pods(strategy: str, cluster: Cluster, clock: Any) -> None:
-    """The good version cannot grow to full strength: what it had before is still there after reverting."""
+    """The good version cannot scale up completely: its previous pods still exist after the revert."""
     half_rolled_out(cluster, replicas=4)
     cluster.quota = len(cluster.all("Pod", "shop"))
     watched = Watched(cluster, clock, strategy, within="20s")
@@ -136,7 +136,7 @@ async def test_failed_statefulsets_are_rolled_back(strategy: str, cluster: Clust
 
 
 async def test_recreate_past_its_deadline_is_rolled_back(cluster: Cluster, clock: Any) -> None:
-    """The condition that says so is about the bad version, and stands for a while after the good one is there."""
+    """The condition is about the bad version, and remains for a while after the good one is set."""
     recreate = {"strategy": {"type": "Recreate"}, "progressDeadlineSeconds": 60}
     half_rolled_out(cluster, replicas=3, **recreate)
     clock.wait(61.0)

@@ -97,7 +97,7 @@ END $$; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO public"""
 
 @pytest.fixture(scope="session")
 def durable_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One that keeps what it has committed: here it is crashed."""
+    """A durable server, which keeps commits when a test crashes it."""
     yield from served(tmp_path_factory.mktemp("postgres"), durable=True)
 
 

@@ -1,4 +1,4 @@
-"""A responder of its own that takes one move, to be killed in the middle of it: `process.py DSN FILE`."""
+"""A separate responder process that makes one change, to be killed in the middle: `process.py DSN FILE`."""
 
 from __future__ import annotations
 

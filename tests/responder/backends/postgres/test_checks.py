@@ -1,4 +1,4 @@
-"""The checks `sql` and `intact` hold only where the database answered, and said so."""
+"""The checks `sql` and `intact` hold only if the database answers as expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`responder schema`, `responder preserved` and `responder check` for people who keep a schema."""
+"""`responder schema`, `responder preserved` and `responder check` for maintainers of a schema."""
 
 from __future__ import annotations
 

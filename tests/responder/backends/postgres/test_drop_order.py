@@ -1,4 +1,4 @@
-"""Objects dropped before, after and with their table: equal to the tool's own downgrade, and all comes back."""
+"""Objects dropped before, after and with their table: equal to the tool's downgrade, and all are restored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.responder.backends.postgres.test_rollback import USERS, approved, con
 
 
 class Drop(NamedTuple):
-    """What version 2 made, its rows, and in which order its objects are dropped."""
+    """The objects and rows of version 2, and the order of their drops."""
 
     up: str
     data: str
@@ -258,7 +258,7 @@ async def test_objects_are_dropped_in_a_working_order(shop: AppDatabase, drop: D
     await twin.copy.run("DELETE FROM schema_migrations WHERE version = '2'")
     await goes_back(shop.rollback())
     assert await twin.differences() == []
-    if "DETACH" not in drop.down:  # what is left alone is in the way of making the migration again
+    if "DETACH" not in drop.down:  # remaining objects block running the migration again
         await shop.run(drop.up)
         done = await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
         assert done
@@ -285,7 +285,7 @@ async def test_reverted_drops_are_restored_in_order(shop: AppDatabase, name: str
 
 
 async def test_all_remaining_statements_are_reported(shop: AppDatabase) -> None:
-    """A person runs it as it stands in the reason."""
+    """A person runs the SQL exactly as in the reason."""
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     names = ", ".join(f"'somebody {n}'" for n in range(30))
     left = f"ALTER TABLE users ADD CONSTRAINT known CHECK (name  IN ({names}))"

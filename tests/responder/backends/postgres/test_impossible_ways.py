@@ -1,4 +1,4 @@
-"""A way that is known to be impossible is refused at planning; what a tool commits before it fails is told."""
+"""An impossible downgrade is refused at planning; commits of a tool before its failure are reported."""
 
 from __future__ import annotations
 

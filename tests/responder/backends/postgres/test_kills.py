@@ -1,4 +1,4 @@
-"""Whoever is killed in the middle of a downgrade: it has not happened, or it has, or it says where it stands."""
+"""After any kill during a downgrade, it has not happened, has completed, or reports its state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WAIT = f"SELECT pg_advisory_xact_lock_shared({GATE})"
 
 @contextlib.asynccontextmanager
 async def gate(shop: AppDatabase) -> AsyncIterator[asyncpg.Connection]:
-    """Closed: whoever runs WAIT waits until it is opened, or for as long as its session lives."""
+    """Closed: a session that runs WAIT waits until it is opened, or until the session ends."""
     connection = await asyncpg.connect(shop.dsn)
     try:
         await connection.execute(f"SELECT pg_advisory_lock({GATE})")
@@ -58,7 +58,7 @@ async def prepared(shop: AppDatabase, steps: list[str], at: int | None) -> Any:
 
 
 async def state(shop: AppDatabase) -> str:
-    """What can be seen from outside; anything but these is something half done that nobody knows of."""
+    """The valid states from outside; any other state is an unreported partial change."""
     async with shop.session() as session:
         revision = await session.fetchval("SELECT max(version) FROM schema_migrations")
         nick = await session.fetchval(
@@ -116,7 +116,7 @@ async def test_a_killed_responder_is_resumed(shop: AppDatabase, kind: str, at: i
         finally:
             responder.kill()
             responder.wait()
-        # What it left in the server is ended, though the gate is still closed.
+        # Its session in the server is terminated, although the gate is still closed.
         await shop.schemas.end_sessions("shop", "rollback:drill-1")
         assert not await waits(shop)
         assert await state(shop) in ("not happened", "half done, and it is known how far")
@@ -186,13 +186,13 @@ async def test_a_killed_tool_is_resumed(shop: AppDatabase, durable_postgres: Any
             await durable_postgres.stop("immediate")
             await durable_postgres.start()
         if how == "session":
-            # The tool says that it failed; that nothing is left is looked for, and told.
+            # The tool reports a failure; the responder verifies that nothing changed, and reports it.
             error = str((await asyncio.gather(writing, return_exceptions=True))[0])
             assert "exited with 1" in error
             assert "2 → 1 changed nothing: the revision is 2" in error
             assert await shop.value("SELECT max(version) FROM schema_migrations") == "2"
     if how == "server":
-        await writing  # what became of it could not be read for a while; then it had not happened, and was done
+        await writing  # its outcome was unreadable for a while; it had not happened, and was done then
     else:
         await rollback.gateway.write(change.resource, change.after, expected=change.before)
     assert await shop.value("SELECT max(version) FROM schema_migrations") == "1"
@@ -208,7 +208,7 @@ async def test_a_failed_script_reports_its_remaining_parts(shop: AppDatabase) ->
     await shop.run("DELETE FROM users WHERE id = 49; INSERT INTO users VALUES (49, 'x'), (50, 'y')")
     await rollback.gateway.write(
         change.resource, change.after, expected=change.before
-    )  # a human has mended it, and it goes on from there
+    )  # a human has fixed it, and it continues from there
 
 
 async def test_a_failed_first_part_of_a_script_changes_nothing(shop: AppDatabase) -> None:
@@ -234,7 +234,7 @@ async def test_an_unrecorded_standalone_statement_runs_again(shop: AppDatabase) 
 
 # --- a writer that never stops ----------------------------------------------------------------------------------------
 class Writer:
-    """An application, new until the column is gone and old afterwards, that keeps what was acknowledged to it."""
+    """An application, new until the column is dropped and old afterwards, that records acknowledged writes."""
 
     def __init__(self, dsn: str, first: int) -> None:
         self.dsn, self.next, self.acknowledged = dsn, first, dict[int, str | None]()
@@ -249,7 +249,7 @@ class Writer:
                 try:
                     connection.execute("INSERT INTO users VALUES (%s, 'x', %s)", [number, f"nick {number}"])
                     self.acknowledged[number] = f"nick {number}"
-                except psycopg.errors.SyntaxError:  # the column is gone
+                except psycopg.errors.SyntaxError:  # the column was dropped
                     connection.execute("INSERT INTO users VALUES (%s, 'x')", [number])
                     self.acknowledged[number] = None
             except psycopg.OperationalError:

@@ -1,4 +1,4 @@
-"""What a review feared could be lost unsaid: each is said beforehand, is kept, and comes back."""
+"""Losses that are easy to overlook: each is reported before, preserved, and restored."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOSSES = {
         "deletes or changes rows of public.tree by CASCADE",
         ("tree",),
     ),
-    "rows of the same table that go by way of another": Loss(
+    "rows of the same table that are deleted through another": Loss(
         "CREATE TABLE a (id int PRIMARY KEY, b int);"
         "CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a ON DELETE CASCADE);"
         "ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b ON DELETE CASCADE DEFERRABLE",
@@ -42,7 +42,7 @@ LOSSES = {
         "deletes or changes rows of public.a by CASCADE",
         ("a", "b"),
     ),
-    "rows that TRUNCATE takes along, whatever the key says of DELETE": Loss(
+    "rows that TRUNCATE CASCADE removes, regardless of ON DELETE": Loss(
         "CREATE TABLE notes (id int PRIMARY KEY, who int REFERENCES users);"
         "CREATE TABLE marks (id int PRIMARY KEY, note int REFERENCES notes)",
         "SELECT 1",
@@ -171,7 +171,7 @@ LOSSES = {
         'drops the table "c" (preserved in rollback_keep)',
         ("p", "c"),
     ),
-    "what points to rows and is set to NULL": Loss(
+    "references that are set to NULL": Loss(
         "CREATE TABLE notes (id int PRIMARY KEY, who int REFERENCES users ON DELETE SET NULL)",
         "SELECT 1",
         "INSERT INTO notes VALUES (5, 1), (6, 2)",
@@ -179,7 +179,7 @@ LOSSES = {
         'changes by ON DELETE "public"."notes"."who"',
         ("users", "notes"),
     ),
-    "what points to rows that go with others": Loss(
+    "references to rows that a cascade deletes": Loss(
         "CREATE TABLE notes (id int PRIMARY KEY, who int REFERENCES users ON DELETE CASCADE);"
         "CREATE TABLE marks (id int PRIMARY KEY, note int DEFAULT 6 REFERENCES notes ON DELETE SET DEFAULT)",
         "SELECT 1",
@@ -255,7 +255,7 @@ CREATE TRIGGER slow BEFORE DELETE ON users FOR EACH STATEMENT EXECUTE FUNCTION s
 
 
 async def writes_meanwhile(shop: AppDatabase, sql: str) -> bool:
-    """Whether a write that was asked for while the downgrade worked came through."""
+    """Whether a write during the downgrade succeeded."""
     async with shop.session() as writer:
         for _ in range(200):
             if await writer.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
@@ -279,7 +279,7 @@ async def test_cascading_rows_are_locked(shop: AppDatabase) -> None:
     )
     assert went.outcome == "succeeded", went.reason
     await shop.schemas.restore_preserved("shop", "drill-1", overwrite=True, dry_run=False)
-    assert wrote is bool(await shop.rows("SELECT * FROM notes")), "it was acknowledged, and is gone"
+    assert wrote is bool(await shop.rows("SELECT * FROM notes")), "it was acknowledged, and was deleted"
 
 
 async def test_tables_are_locked_after_a_standalone_statement(shop: AppDatabase) -> None:
@@ -426,7 +426,7 @@ def test_output_of_programs_is_reported_without_row_values(output: str, left: st
 
 
 async def test_remaining_rows_are_not_restored_twice(shop: AppDatabase) -> None:
-    """All of a table that rows may go from is kept; without a key nobody can tell which of them went."""
+    """A table that may lose rows is preserved completely if it has no key to identify them."""
     await shop.apply(
         f"{USERS}; CREATE TABLE notes (who int REFERENCES users ON DELETE CASCADE); INSERT INTO notes VALUES (1), (2)",
         "SELECT 1",
@@ -516,7 +516,7 @@ def test_tls_settings_of_the_url_reach_programs() -> None:
     ],
 )
 async def test_live_objects_do_not_depend_on_preserved_data(shop: AppDatabase, up: str, down: str, says: str) -> None:
-    """Else whoever empties the side schema would take a column along, or a default."""
+    """Otherwise dropping the side schema would drop a column or a default."""
     await shop.apply(USERS, up)
     shop.file(2, down)
     ended = await shop.rollback().run(through=approved)

@@ -1,4 +1,4 @@
-"""A schema goes back whole or not at all, and whatever that takes out of the tables is kept and can be brought back."""
+"""A schema is downgraded completely or not at all, and all removed data is preserved and restorable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USERS = (
 
 
 def approved(plan: Plan) -> Plan:
-    """The same plan, as if somebody had consented to it."""
+    """The same plan with an approval."""
     steps = [s.model_copy(update={"irreversible": ""}) if s.kind == "change" else s for s in plan.steps]
     return plan.model_copy(update={"steps": tuple(steps)})
 
@@ -39,7 +39,7 @@ async def content(shop: AppDatabase, *tables: str) -> list[Any]:
 
 
 class Loss(NamedTuple):
-    """What version 1 had besides users, what version 2 did, its data, how it is undone, and what the consent is for."""
+    """Version 1 besides users, the upgrade, its data, the downgrade, and the losses to approve."""
 
     base: str
     up: str
@@ -80,7 +80,7 @@ LOSSES = {
         'drops the table "orders"',
         ("orders",),
     ),
-    "two tables, one of which needs the other, with a type of their own": Loss(
+    "two dependent tables with a user-defined type": Loss(
         "SELECT 1",
         f"{ENUM}CREATE TABLE a (id int PRIMARY KEY, m mood);"
         "CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a ON DELETE CASCADE)",
@@ -98,7 +98,7 @@ LOSSES = {
         "drops the view v by CASCADE",
         ("a", "users"),
     ),
-    "a column of a type of its own": Loss(
+    "a column of a user-defined type": Loss(
         "SELECT 1",
         f"{ENUM}ALTER TABLE users ADD m mood[]",
         "UPDATE users SET m = '{ok,sad}'",
@@ -158,7 +158,7 @@ LOSSES = {
         'converts to int "users"."price"',
         ("users",),
     ),
-    "a column of a table that was renamed on the way": Loss(
+    "a column of a renamed table": Loss(
         "SELECT 1",
         "ALTER TABLE users ADD nick text; ALTER TABLE users RENAME TO people; ALTER TABLE people RENAME id TO number",
         "UPDATE people SET nick = 'x'",
@@ -183,7 +183,7 @@ async def test_destroyed_data_can_be_restored(shop: AppDatabase, loss: Loss) -> 
     rollback = shop.rollback()
     assert loss.consent in (await rollback.plan()).irreversible
     await goes_back(rollback)
-    # The migration is made again, as by a later deployment; then the recorded SQL is run as it stands.
+    # The migration runs again, as by a later deployment; then the recorded SQL runs unchanged.
     await shop.run(loss.up)
     for _, _, _, _, back in reversed(await shop.preserved()):
         if not back.startswith("CREATE VIEW"):
@@ -191,7 +191,7 @@ async def test_destroyed_data_can_be_restored(shop: AppDatabase, loss: Loss) -> 
     assert await content(shop, *loss.tables) == before
 
 
-TURNED_BACK = ("a table", "two tables, one of which needs the other, with a type of their own", "a type", "values")
+TURNED_BACK = ("a table", "two dependent tables with a user-defined type", "a type", "values")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ async def test_by_default_a_loss_requires_approval(shop: AppDatabase) -> None:
 
 
 async def test_the_plan_does_not_depend_on_row_counts(shop: AppDatabase) -> None:
-    """Else no approval of it would ever hold."""
+    """Otherwise no approval would stay valid."""
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
     before = await shop.rollback().plan()
@@ -354,7 +354,7 @@ async def test_without_preserve_data_the_loss_is_reported(shop: AppDatabase) -> 
     assert await shop.value("SELECT to_regnamespace('rollback_keep')") is None
 
 
-# --- what stands in the way -------------------------------------------------------------------------------------------
+# --- obstacles -------------------------------------------------------------------------------------------------------
 async def test_a_table_with_dependents_is_not_moved(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE a (id int PRIMARY KEY); CREATE VIEW v AS SELECT * FROM a")
     shop.file(2, "DROP TABLE a")
@@ -492,7 +492,7 @@ async def test_a_failed_snapshot_prevents_all_changes(shop: AppDatabase) -> None
     rollback = await with_a_place(
         shop, shop.rollback(backup_location="vault", snapshot_tables=["public.users"]), str(directory)
     )
-    directory.parent.write_text("a file, where a directory should be")
+    directory.parent.write_text("a file instead of a directory")
     ended = await rollback.run(through=lambda plan: approved(plan))
     assert (ended.state, ended.outcome) == ("closed", "failed"), ended.reason
     assert await shop.value("SELECT max(version) FROM schema_migrations") == "2"

@@ -1,4 +1,4 @@
-"""What statements do is read from them; what is not understood is unknown, which counts as a loss."""
+"""Effects are derived from the statements; an unparsed statement is unknown, which counts as a loss."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from responder.backends.postgres.sql import split_statements
         ("UPDATE a SET (b, c) = (1, 2), d[1] = 5, e.f = 6", "updates rows a.b,c,d,e"),
         ("DROP TABLE Ärger", "drops a table Ärger"),
         ("INSERT INTO a VALUES (gen_random_uuid(), now(), lower('X'))", "nothing lossy"),
-        # Nobody knows.
+        # unknown
         ("SET search_path TO other", "unknown"),
         ("SET ROLE other", "unknown"),
         ("SET row_security = on", "unknown"),

@@ -89,7 +89,7 @@ async def test_alembic_downgrades_to_base(shop: AppDatabase, alembic: AlembicPro
 @pytest.mark.parametrize(
     ("version", "goal", "left", "there"),
     [
-        ("m", "b1", "b1,c1", ["id", "name", "b", "c"]),  # only the merge is taken back
+        ("m", "b1", "b1,c1", ["id", "name", "b", "c"]),  # only the merge is reverted
         pytest.param("m", "a1", "a1", ["id", "name"], marks=pytest.mark.soak),  # both branches as well
         ("b1,c1", "a1", "a1", ["id", "name"]),
         pytest.param("b1,c1", "b1,a1", "", [], marks=pytest.mark.soak),

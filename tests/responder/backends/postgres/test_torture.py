@@ -1,4 +1,4 @@
-"""Every type that PostgreSQL has comes through being dropped, kept and brought back as it was, to the last bit."""
+"""Every PostgreSQL type is dropped, preserved and restored exactly."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_whole_tables_are_preserved_and_restored(shop: AppDatabase) -> Non
     for name in TABLES:
         assert await shop.value(f"SELECT to_regclass('torture.{name}')") is None
         keep, back = kept[name.strip('"')]
-        # The table as the migration would make it again, and what the recorded SQL puts into it.
+        # The table as the migration would create it again, and the rows that the recorded SQL restores.
         await shop.run(f'CREATE TABLE torture.{name} (LIKE rollback_keep."{keep}" INCLUDING ALL)')
         await shop.run(re.sub(r"SELECT setval.*", "", back))
         assert await shop.rows(HASHES.format(f"torture.{name}")) == there[name], name

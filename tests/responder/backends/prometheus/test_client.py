@@ -1,4 +1,4 @@
-"""Prometheus' answers are samples, its refusals are final, and no answer comes back as such within its deadline."""
+"""Answers of Prometheus are samples, refusals are final, and a missing answer is reported within the deadline."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ async def test_a_refused_connection_is_unavailable(free_port: int) -> None:
 
 
 async def test_closing_leaves_no_connection_open(prometheus: FakePrometheus) -> None:
-    """A reload opens a new client each time: what the old one leaves open would add up."""
+    """Each reload opens a new client: connections left open by old ones would accumulate."""
     client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=60.0))
     await client.query("up")
     transport = prometheus.requests[0].transport

@@ -1,4 +1,4 @@
-"""At the end of a rollback its trouble must be gone: visible trouble refuses, and an old evaluation proves nothing."""
+"""At the end of a rollback its trouble must be gone: visible trouble fails, and a stale evaluation is inconclusive."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def held(prometheus: Answers, expression: str = "") -> tuple[bool, bool, s
         ([VISIBLE], False, True, "still visible"),
         ([evaluated(FRESH)], True, True, "not visible"),
         ([evaluated(FRESH + 1)], False, False, "evaluated the rule of BackendDown 1m31s ago, longer than 1m30s"),
-        ([], True, True, "not visible"),  # a user's own rule: `resolved_within` is asked instead
+        ([], True, True, "not visible"),  # a user's own rule: `resolved_within` applies instead
     ],
 )
 async def test_recorded_trouble_is_read(samples: list[Sample], holds: bool, answered: bool, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Stand-ins on sockets, moto's S3, and a bucket with three releases of which the second is live."""
+"""Stand-ins on sockets, moto's S3, and a bucket with three releases; the second one is live."""
 
 from __future__ import annotations
 

@@ -60,14 +60,14 @@ class Visitor:
             self.began.set()
 
     def load(self) -> None:
-        """A busy driver sometimes says too early that a page is there."""
+        """A busy driver sometimes reports a page too early."""
         self.driver.get(self.url)
         end = time.monotonic() + 10
         while not self.driver.execute_script(_WHOLE) and time.monotonic() < end:
             time.sleep(0.02)
 
     def lazy(self, tab: str | None = None) -> str:
-        """What the tab gets when its page loads the rest of itself."""
+        """The response to a tab whose page loads another part."""
         if tab is not None:
             self.driver.switch_to.window(tab)
         return str(self.driver.execute_async_script(_LAZY))
@@ -89,7 +89,7 @@ async def test_every_page_has_one_version(amazon: Amazon, tmp_path: Path) -> Non
     async with serving(visited) as origin, serving(amazon.answer, pause) as api:
         port = free_port()
         url, config = f"http://127.0.0.1:{port}/", tmp_path / "nginx.conf"
-        user = "user root;" if os.getuid() == 0 else ""  # else its workers may not enter the directory
+        user = "user root;" if os.getuid() == 0 else ""  # otherwise its workers cannot enter the directory
         config.write_text(_NGINX.format(directory=tmp_path, port=port, origin=f"{origin}/shop/live", user=user))
         argv = [str(program("nginx")), "-c", str(config), "-p", str(tmp_path), "-e", str(tmp_path / "error.log")]
         process = await Process.start(argv, log=tmp_path / "nginx.log", ready=url)

@@ -69,7 +69,7 @@ async def test_the_laws_of_fastly(fastly: tuple[FakeFastly, Fastly]) -> None:
 # --- compare and swap
 @pytest.mark.parametrize("resource", [KEY, PATH, OBJECT], ids=lambda resource: resource.resource)
 async def test_a_concurrent_change_is_read_again(resource: Any, aws: Aws, amazon: Amazon) -> None:
-    """Somebody else writes between our reading and our writing: not over it, but anew, and then it is drift."""
+    """A concurrent write between our read and our write is not overwritten: the retry detects it as drift."""
     known = amazon.answer
     writes: list[str] = []
 
@@ -153,7 +153,7 @@ async def test_long_listings_are_read_page_by_page(aws: Aws, amazon: Amazon) -> 
 async def test_an_interrupted_copy_has_not_converged_and_continues(
     dies_at: int, encrypts: bool, amazon: Amazon
 ) -> None:
-    """After each of its writes: it still reads as what its pages are, and whoever takes it up does the rest."""
+    """After a crash at any write, it still reads as the version of its pages, and a retry completes the copy."""
     amazon.s3.encrypts = encrypts
     known, left = amazon.answer, [dies_at]
     straight = StraightAws(amazon)
@@ -175,7 +175,7 @@ async def test_an_interrupted_copy_has_not_converged_and_continues(
     assert await LIVE.read(straight) in ("1", "2")
     assert await LIVE.converged(straight, "1") == over
     if dies_at > 0 and not over:
-        assert not await LIVE.converged(straight, "2")  # also where its version document still says so
+        assert not await LIVE.converged(straight, "2")  # even if its version document still names it
     await LIVE.write(straight, "1", expected="2")
     assert await LIVE.converged(straight, "1")
     assert amazon.s3.objects["shop/live/index.html"].body == site("1")["index.html"]
@@ -183,7 +183,7 @@ async def test_an_interrupted_copy_has_not_converged_and_continues(
 
 
 async def test_the_note_is_removed_last(aws: Aws, amazon: Amazon) -> None:
-    """So that the table above goes to the very end."""
+    """Confirms that the table above covers every write."""
     amazon.requests.clear()
     await LIVE.write(aws, "1", expected="2")
     writes = [request.method for request in amazon.requests if request.method in ("PUT", "DELETE")]
@@ -256,7 +256,7 @@ async def test_a_concurrently_written_file_is_not_overwritten(path: str, meanwhi
 @pytest.mark.parametrize("encrypts", [False, True])
 @pytest.mark.parametrize("path", [ASSET, "index.html", "about.html"])
 async def test_our_own_late_copy_is_not_drift(encrypts: bool, path: str, about: Amazon) -> None:
-    """The answer is lost after it was copied, and boto3 asks again by itself; or a process that died is heard late."""
+    """The answer is lost after the copy and boto3 retries, or a request of a dead process takes effect late."""
     about.s3.encrypts = encrypts
     await LIVE.write(
         _while(about, path, lambda: about.s3.answer(_copy_of(about, path))),
@@ -284,7 +284,7 @@ async def test_a_file_written_between_two_attempts_is_not_overwritten(path: str,
         await LIVE.write(straight, "1", expected="2")
     assert about.s3.objects[f"shop/live/{path}"].body == b"a hotfix"
     assert about.s3.objects["shop/live/index.html"].body == ABOUT["index.html"], "our own went through before"
-    await LIVE.write(straight, "1", expected="2")  # a human has looked at it, and asked for it once more
+    await LIVE.write(straight, "1", expected="2")  # a human has checked it, and requested it again
     assert about.s3.objects[f"shop/live/{path}"].body == ABOUT[path]
     assert await LIVE.converged(straight, "1")
 
@@ -382,7 +382,7 @@ async def test_an_incomplete_release_is_refused(how: str, message: str, aws: Aws
 # --- how files are stored
 @pytest.mark.parametrize("checksums", ["entry", "all"])
 async def test_equal_pages_get_the_metadata_of_the_build(checksums: Any, aws: Aws, amazon: Amazon) -> None:
-    """The bad deployment told browsers to keep a page for a year: its bytes alone would not show that."""
+    """The bad deployment let browsers cache a page for a year: its bytes alone do not show that."""
     resource = LIVE.model_copy(update={"releases": LIVE.releases.model_copy(update={"checksums": checksums})})
     for path in ("sw.js", "assets/logo.svg"):
         amazon.s3.put(f"shop/live/{path}", site("1")[path], content_type="text/plain", cache_control="max-age=31536000")
@@ -396,7 +396,7 @@ async def test_equal_pages_get_the_metadata_of_the_build(checksums: Any, aws: Aw
 
 @pytest.mark.parametrize("public", [True, False])
 async def test_public_objects_stay_public(public: bool, moto_aws: Aws) -> None:
-    """A copy is private by itself: a site that is public by the ACLs of its files would be gone, there and back."""
+    """A copy is private by default: a site that is public by its ACLs would become unavailable."""
     bucket = f"public-{public}".lower()
     await moto_aws.write("s3", "create_bucket", Bucket=bucket)
     await fill(moto_aws, bucket)

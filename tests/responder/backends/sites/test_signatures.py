@@ -1,4 +1,4 @@
-"""What the responder signs for a KeyValueStore is taken, and nothing that differs from it by one thing."""
+"""A KeyValueStore accepts requests that the responder signs, and refuses any request with one difference."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_signatures_match_the_test_suite_of_amazon(key_id: str, secret: str, x: 
 
 @pytest.mark.parametrize("key", ["active", "a b/ü~+%2F*", "näme?x=1&y"])
 async def test_signed_requests_are_accepted(key: str, aws: Aws, amazon: Amazon) -> None:
-    """Whatever has to be encoded: the server of the tests reads the path as it came."""
+    """Paths that need encoding: the test server reads the raw path."""
     amazon.keys = {key: "2"}
     await KEY.model_copy(update={"key": key}).write(aws, "1", expected="2")
     assert amazon.keys == {key: "1"}
@@ -57,7 +57,7 @@ async def test_signed_requests_are_accepted(key: str, aws: Aws, amazon: Amazon) 
 async def test_the_token_of_a_session_is_signed_as_well(
     amazon_url: str, amazon: Amazon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it comes with a role: boto3 finds the three by itself."""
+    """As with a role: boto3 finds the three values."""
     settings = aws_settings(amazon_url)
     assert settings.access_key_id is not None and settings.secret_access_key is not None
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", settings.access_key_id)
@@ -122,7 +122,7 @@ def _altered(old: str, new: str) -> Callable[[Request], Request]:
 
 
 def _a_minute_earlier(date: str) -> str:
-    """Or later, where it would be another day."""
+    """Or later, if the date changes in between."""
     at, form = datetime.strptime(date, "%Y%m%dT%H%M%SZ"), "%Y%m%dT%H%M%SZ"
     return next(f"{new:{form}}" for new in (at - timedelta(minutes=1), at + timedelta(minutes=1)) if new.day == at.day)
 
@@ -160,7 +160,7 @@ async def test_unsigned_requests_are_refused(
 ) -> None:
     assert _code(amazon.answer(changed(signed))).startswith(f"InvalidSignatureException: {message}")
     assert amazon.keys == {"active": "2"}
-    assert amazon.answer(signed).status == 200  # as it was, it is taken
+    assert amazon.answer(signed).status == 200  # unchanged, it is accepted
     assert amazon.keys == {"active": "1"}
 
 

@@ -1,4 +1,4 @@
-"""A site is put back as a plan says, is believed where the edge shows it, and is turned back with its cache."""
+"""A site is restored by its plan, verified at the edge, and reverted together with its cache."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def frontend(**more: Any) -> dict[str, Any]:
 
 
 def at(url: str, **more: Any) -> dict[str, Any]:
-    """What the edge of the stand-in serves."""
+    """The version that the edge of the stand-in serves."""
     edge = f"{url}/edge/E1"
     return {**EDGE, "version": [f"{edge}/version.json"], "pages": {f"{edge}/index.html": "index.html"}, **more}
 
@@ -87,7 +87,7 @@ async def test_the_edge_must_serve_the_good_version(aws: Aws, amazon: Amazon, am
 
 
 async def test_a_stale_cache_reverts_the_rollback(aws: Aws, amazon: Amazon, amazon_url: str) -> None:
-    """The API said that all is done, and users still get the bad version: that is no rollback."""
+    """The API reports success, but users still get the bad version: the rollback fails."""
     edge = at(amazon_url, within="500ms")
     wanted = frontend(web={"edge": edge}, cdn_invalidation=False)
     urls = (*edge["version"], *edge["pages"])
@@ -180,7 +180,7 @@ async def test_a_local_link_is_switched(tmp_path: Path) -> None:
 async def test_every_address_of_an_edge_is_queried(
     stale: str | None, ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name with two addresses, of which one keeps the bad version for a document each: asked in turn, two requests
+    """A name with two addresses, each with the bad version of one document: queried in turn, two requests
     at a time, that would never show. One that does not answer at all is no edge that serves anything else."""
     known, port = socket.getaddrinfo, free_port()
 
@@ -214,7 +214,7 @@ async def _say(version: str, request: web.Request) -> web.Response:
     return web.json_response({"version": version})
 
 
-# --- what can be configured
+# --- configuration
 @pytest.mark.parametrize(
     ("options", "mistake"),
     [

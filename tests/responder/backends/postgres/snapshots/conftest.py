@@ -25,7 +25,7 @@ BUCKET = "snapshots"
 
 
 class S3:
-    """A server that speaks S3, in a process of its own."""
+    """An S3 server in a separate process."""
 
     def __init__(self, directory: Path) -> None:
         self.port = parts.free_port()

@@ -94,7 +94,7 @@ async def test_a_snapshot_is_taken_listed_verified_and_restored(shop: SourceData
 
     code, _, err = await run("restore", key, "--into", "shop")
     assert code == 2
-    assert "was taken from" in err, "never over what it was taken from"
+    assert "was taken from" in err, "never over its own database"
     assert (await run("restore", key, "--into", "shop", "--replace"))[0] == 2
     assert (await run("restore", key, "--into", f"server/{name_of(shop)}", "--replace"))[0] == 2, "by any name"
 
@@ -105,7 +105,7 @@ async def test_a_snapshot_is_taken_listed_verified_and_restored(shop: SourceData
     dsn = shop.dsn.replace(name_of(shop), back)
     for query in ('SELECT * FROM "Old"."Customers" ORDER BY 1', "SELECT * FROM orders ORDER BY 1"):
         assert await shop.sql(query, dsn=dsn) == await shop.sql(query)
-    await shop.sql("INSERT INTO orders (customer) VALUES (1)", dsn=dsn)  # its sequence goes on
+    await shop.sql("INSERT INTO orders (customer) VALUES (1)", dsn=dsn)  # its sequence continues
 
     code, _, err = await run("restore", key, "--into", f"shop/{back}")
     assert code == 2

@@ -1,4 +1,4 @@
-"""What is sealed is opened as it was, or not at all."""
+"""Encrypted data is decrypted exactly, or not at all."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ async def test_any_killed_process_leaves_a_consistent_store(
         await s3.start()  # with nothing in it: this server keeps all in memory
 
     found = await stage.snapshots.find("kept", request.key)
-    assert (found is not None) == (step == DONE), "there is a snapshot exactly where there is a manifest"
+    assert (found is not None) == (step == DONE), "a snapshot exists if and only if its manifest does"
     assert await stage.sql(COUNT) == before, "nothing is lost"
     if victim != "s3":
         await read_archives(store, earlier, jobs=2)
@@ -139,7 +139,7 @@ async def _started(postgres: parts.Postgres) -> None:
 
 
 async def _killed_process(stage: SourceDatabase, request: Any, step: str) -> None:
-    """The same in a process of its own, that kills itself."""
+    """The same in a separate process that kills itself."""
     file = stage.directory.parent / "orders.json"
     orders = {"settings": stage.settings, "at": step, "request": request.model_dump()}
     file.write_text(json.dumps(orders))
@@ -155,7 +155,7 @@ async def _killed_process(stage: SourceDatabase, request: Any, step: str) -> Non
 
 
 async def _programs() -> list[str]:
-    """The programs of PostgreSQL that nobody waits for any more, but those of other tests' clusters."""
+    """Orphaned PostgreSQL programs, except those of other tests' clusters."""
     found = []
     for process in psutil.process_iter(["name", "ppid", "pid"]):
         if process.info["name"] in ("pg_dump", "pg_restore") and process.info["ppid"] in (1, os.getpid()):

@@ -1,4 +1,4 @@
-"""What is due, and what never is."""
+"""Snapshots that are due for removal, and those that never are."""
 
 from __future__ import annotations
 

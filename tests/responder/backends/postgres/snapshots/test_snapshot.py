@@ -82,7 +82,7 @@ async def test_a_snapshot_is_consistent(source: SourceDatabase) -> None:
         moving.cancel()
         await asyncio.wait([moving])
     assert len([archive for archive in manifest.archives if archive.section == "data"]) == 2
-    assert manifest.verified == "restore", "what was hashed in between is equal to what was dumped"
+    assert manifest.verified == "restore", "the hashed data equals the dumped data"
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "gone", "at the end"])
@@ -147,7 +147,7 @@ REFUSED = [
     ({"database": "nowhere"}, "", "unknown database 'nowhere'"),
     ({"tables": ("public.nothing",)}, "", "unknown table public.nothing"),
     ({"tables": ("drop table",)}, "", "unknown table drop table"),
-    ({}, "CREATE TABLE closed (n int)", "may not read public.closed"),
+    ({}, "CREATE TABLE closed (n int)", "cannot read public.closed"),
     (
         {},
         "CREATE TABLE hides (n int); ALTER TABLE hides ENABLE ROW LEVEL SECURITY; GRANT SELECT ON hides TO PUBLIC",
@@ -302,8 +302,8 @@ async def test_a_changed_manifest_is_detected(cluster: parts.Postgres, tmp_path:
 async def test_memory_does_not_grow_with_the_database(
     where: str, cluster: parts.Postgres, s3: S3, tmp_path: Path
 ) -> None:
-    """40 and 600 MiB that do not compress, each in a process of its own. The server of the tests takes minutes to put
-    together what came in many parts, so there it is 40 and 240.
+    """40 and 600 MiB of incompressible data, each in a separate process; 40 and 240 MiB with S3, because the test
+    server takes minutes to join many parts.
     """
     peaks = []
     few, many = 20_000, 300_000 if where == "directory" else 120_000

@@ -1,4 +1,4 @@
-"""Whoever leaves a program in the middle of what it says is rid of it, however much it had left to say."""
+"""A program whose reader stops early ends, regardless of its remaining output."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_full_pipe_does_not_block_the_end(
     file = tmp_path / "pid"
     async with asyncio.timeout(60), contextlib.aclosing(starts(file)) as chunks:
         async for _ in chunks:
-            await asyncio.sleep(0.3)  # nobody reads meanwhile: the pipe is full, and asyncio pauses it
+            await asyncio.sleep(0.3)  # without a reader the pipe is full, and asyncio pauses it
             break
     assert await _gone(int(file.read_text()))
 

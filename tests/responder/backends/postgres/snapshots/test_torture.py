@@ -1,4 +1,4 @@
-"""Whatever PostgreSQL can hold goes into a snapshot and comes out of it with equal hashes."""
+"""Everything that PostgreSQL can store is restored from a snapshot with equal hashes."""
 
 from __future__ import annotations
 

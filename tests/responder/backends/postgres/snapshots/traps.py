@@ -1,4 +1,4 @@
-"""A store that does something at a chosen step of a snapshot: what is killed there is up to the test."""
+"""A store that runs an action of the test at a chosen step of a snapshot, such as killing a process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class InterruptingStore:
         assert step in STEPS
         if step == self._at and not self.sprung:
             self.sprung = asyncio.ensure_future(self._act())
-            await asyncio.shield(self.sprung)  # whoever is killed may cancel us before it is over
+            await asyncio.shield(self.sprung)  # the killed process may cancel this task first
 
     async def clear(self, prefix: str) -> None:
         await self._pass("it begins")
@@ -92,7 +92,7 @@ def in_small_parts(store: SnapshotStore) -> None:
 
 
 async def _main(file: Path) -> None:
-    """A process of its own, that kills itself at the step."""
+    """A separate process that kills itself at the step."""
     orders = json.loads(file.read_text())
 
     async def die() -> None:
