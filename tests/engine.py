@@ -88,7 +88,7 @@ class Engine:
     ) -> str:
         """Builds a web server that returns its version at `/` and, if healthy, at `/health`; returns the image ID.
 
-        `check`: whether the image has a HEALTHCHECK, and ends as a good server does: what is under way is answered.
+        `check`: whether the image has a HEALTHCHECK, and ends as a good server does: current requests are answered.
         """
         body = json.dumps({"version": version}).encode()
         pages = {"www/index.html": body, **({"www/health": body} if healthy else {})}

@@ -41,7 +41,7 @@ class Namespace:
         rules = [f"OUTPUT -s {address}", *([] if answers_only else [f"INPUT -d {address}"])]
         return [*self.enter, "sh", "-c", " && ".join(f"iptables -w -A {rule} -j DROP" for rule in rules)]
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Lets everything through again."""
         subprocess.run([*self.enter, "iptables", "-w", "-F"], check=True)
 

@@ -19,7 +19,7 @@ scrape_configs:
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
 ALWAYS = "groups: [{name: a, rules: [{alert: Always, expr: 'vector(1)', labels: {service: backend}}]}]"
-TELLS_NOBODY = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"
+NO_RECEIVER = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
@@ -63,7 +63,7 @@ async def test_prometheus_scrapes_answers_and_reloads(tmp_path: Path) -> None:
 
 async def test_alerts_reach_the_alertmanager_without_the_default_minute(tmp_path: Path) -> None:
     parts.need("prometheus", "prometheus-alertmanager")
-    async with parts.alertmanager(tmp_path, TELLS_NOBODY) as am:
+    async with parts.alertmanager(tmp_path, NO_RECEIVER) as am:
         config = f"""
 global: {{evaluation_interval: 200ms}}
 alerting: {{alertmanagers: [{{static_configs: [{{targets: ["{am.url.removeprefix("http://")}"]}}]}}]}}
@@ -77,7 +77,7 @@ alerting: {{alertmanagers: [{{static_configs: [{{targets: ["{am.url.removeprefix
 
 async def test_alertmanager_takes_alerts_and_silences(tmp_path: Path) -> None:
     parts.need("prometheus-alertmanager")
-    async with parts.alertmanager(tmp_path, TELLS_NOBODY) as am:
+    async with parts.alertmanager(tmp_path, NO_RECEIVER) as am:
         await am.alert({"alertname": "BackendDown", "service": "backend"}, {"summary": "it is"}, ends_in=60)
         await am.alert({"alertname": "BackendDown", "service": "frontend"})
         assert len(await am.alerts()) == 2
@@ -106,9 +106,9 @@ async def test_alertmanager_restarts_on_its_port_with_its_silences(tmp_path: Pat
     parts.need("prometheus-alertmanager")
     port = parts.free_port()
     labels = {"alertname": "BackendDown"}
-    async with parts.alertmanager(tmp_path, TELLS_NOBODY, port=port) as am:
+    async with parts.alertmanager(tmp_path, NO_RECEIVER, port=port) as am:
         silence = await am.silence(labels)
-    async with parts.alertmanager(tmp_path, TELLS_NOBODY, port=port) as am:
+    async with parts.alertmanager(tmp_path, NO_RECEIVER, port=port) as am:
         await am.alert(labels)
         (alert,) = await parts.until(lambda: am.alerts(active=False, silenced=True))
         assert alert["status"]["silencedBy"] == [silence]

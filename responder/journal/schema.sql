@@ -59,7 +59,7 @@ CREATE UNIQUE INDEX parts_one_live ON parts (service, environment) WHERE live;
 CREATE INDEX parts_of_service ON parts (service, environment, accepted_at);
 
 -- The alerts that opened a rollback. A repeated alert matches its row here and opens no second rollback. A second bad
--- deployment under an alert that never resolved has another `deployed_at`, and is decided anew.
+-- deployment under an alert that never resolved has another `deployed_at`, and is decided again.
 CREATE TABLE opening_alerts (
     policy TEXT NOT NULL,
     service TEXT NOT NULL,

@@ -158,7 +158,7 @@ class ReplicaPair:
             await asyncio.gather(hanging, return_exceptions=True)
             await self.struck.end(signal.SIGKILL)
             if self.network:
-                self.network.mend()
+                self.network.restore()
 
     async def _struck(self, service: str, surely: bool) -> str:
         while not self._mark.exists():
@@ -172,7 +172,7 @@ class ReplicaPair:
         assert self.network
         await parts.until(self.struck.ready, lambda is_ready: not is_ready)
         before = [await self.events(service) for service in services]
-        self.network.mend()
+        self.network.restore()
         await parts.until(self.struck.ready)
         assert [await self.events(service) for service in services] == before
         assert {self.version(service) for service in services} == {"1"}

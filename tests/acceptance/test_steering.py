@@ -88,7 +88,7 @@ async def test_reload(stage: Installation) -> None:
         assert "did you mean policies?" in str(answer.body)
         return str(answer.body)
 
-    async def mend_the_file(stage: Installation) -> None:
+    async def fix_the_file(stage: Installation) -> None:
         stage.responder.write({**good, "policies": []})
         answer = await stage.responder.post("/-/reload", {})
         assert answer.status == 200, answer
@@ -99,7 +99,7 @@ async def test_reload(stage: Installation) -> None:
         do(at_once, "break the file", break_the_file),
         expect(soon, metric("responder_config_last_reload_successful", 0)),
         do(at_once, "ask for it", ask_for_it),
-        do(at_once, "mend the file, without policies", mend_the_file),
+        do(at_once, "fix the file, without policies", fix_the_file),
         expect(soon, metric("responder_config_last_reload_successful", 1)),
         push(at_once, alert()),
         throughout(after_a_while, no_rollback()),

@@ -26,14 +26,14 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
         if self.loop.under_way or timeout is None:
             ready = super().select(5.0)
             if not ready and timeout is None:
-                raise RuntimeError("everybody waits, and for nothing")
+                raise RuntimeError("deadlock: all tasks wait without a timer")
             return ready
         self.loop.jump(timeout)
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop with a clock of its own, which `datetime.now` follows."""
+    """An event loop with its own clock, which `datetime.now` follows."""
 
     def __init__(self, start: datetime) -> None:
         self._selector_of_ours = _Selector()

@@ -35,7 +35,7 @@ UPDATE evidence SET state = 'deleted' WHERE id = :id AND state = 'kept';
 SELECT id FROM executions WHERE state <> 'closed' UNION SELECT id FROM evidence WHERE state = 'requested';
 
 -- name: insert_evidence_alert
--- No row: logs were collected for this alert already.
+-- No row: logs were already collected for this alert.
 INSERT INTO evidence_alerts (policy, service, environment, fingerprint, starts_at, evidence)
 VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :evidence)
 ON CONFLICT DO NOTHING RETURNING evidence;

@@ -39,7 +39,7 @@ ON CONFLICT DO NOTHING RETURNING service;
 UPDATE parts SET live = FALSE WHERE execution = :execution;
 
 -- name: insert_opening_alert
--- No row: this alert has opened a rollback of this deployment already.
+-- No row: this alert already opened a rollback of this deployment.
 INSERT INTO opening_alerts (policy, service, environment, fingerprint, starts_at, deployed_at, execution,
                       alertname, labels, summary, generator_url)
 VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :deployed_at, :execution,

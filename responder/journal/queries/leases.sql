@@ -9,7 +9,7 @@ INSERT INTO workers (id, host, started_at, expires_at) VALUES (:worker, :host, {
 UPDATE workers SET expires_at = {later} WHERE id = :worker AND expires_at > {now} RETURNING id;
 
 -- name: end_lease
--- A worker that stops in order releases its lease, so that others resume its executions at once.
+-- A worker that shuts down releases its lease, so that others resume its executions at once.
 UPDATE workers SET expires_at = {now} WHERE id = :worker AND expires_at > {now};
 
 -- name: end_all_leases

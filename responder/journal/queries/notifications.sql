@@ -17,7 +17,7 @@ INSERT INTO threads (subject, channel, due_at) VALUES (:subject, :channel, :at) 
 UPDATE threads SET due_at = :at WHERE subject = :subject AND channel = :channel AND due_at > :at;
 
 -- name: add_message
--- No row: the message exists already.
+-- No row: the message already exists.
 INSERT INTO messages (subject, channel, occasion, seq, stage, at, state, state_at)
 VALUES (:subject, :channel, :occasion, :seq, :stage, :at, 'pending', :at)
 ON CONFLICT DO NOTHING RETURNING occasion;
@@ -28,7 +28,7 @@ SELECT DISTINCT m.channel FROM messages AS m JOIN threads AS t ON t.subject = m.
 WHERE m.state = 'pending' AND t.due_at <= :now AND (t.claim_ends_at IS NULL OR t.claim_ends_at <= :now);
 
 -- name: claimable_thread
--- The thread that has waited longest and that nobody has claimed.
+-- The unclaimed thread that has waited longest.
 SELECT t.subject, t.reference, t.attempts FROM threads AS t
 JOIN messages AS m ON m.subject = t.subject AND m.channel = t.channel AND m.state = 'pending'
 WHERE t.channel = :channel AND t.due_at <= :now AND (t.claim_ends_at IS NULL OR t.claim_ends_at <= :now)

@@ -1,7 +1,7 @@
 -- Versions: status, history, requirements and client rules.
 
 -- name: add_version
--- The first report of a version stands.
+-- The first report of a version stays.
 INSERT INTO versions (service, environment, version, status, reason, status_at, artifact, provenance)
 VALUES (:service, :environment, :version, :status, :reason, :at, :artifact, :provenance)
 ON CONFLICT (service, environment, version) DO NOTHING RETURNING version;

@@ -104,4 +104,4 @@ async def test_check_live_reads_the_logs_and_writes_to_the_store(run: Run, tmp_p
         assert "services[0].logs[1]" in places
         assert "services[0].logs[0]" not in places
         assert ("evidence" in places) is wrong
-    assert not list((tmp_path / "evidence").rglob("*")), "what it wrote it took away again"
+    assert not list((tmp_path / "evidence").rglob("*")), "it removed the object that it wrote"

@@ -287,11 +287,11 @@ async def test_stop_and_close_need_one_id_or_all(ask: Run, command: tuple[str, .
 async def test_only_the_option_throws_and_releases_the_kill_switch(ask: Run) -> None:
     code, _, err = await ask("stop", "all", "--reason", "x")
     assert (code, "If you mean the kill switch, throw it with: responder stop --all" in err) == (2, True)
-    assert (await ask("status")).code == 0, "it is armed as before"
+    assert (await ask("status")).code == 0, "it is still armed"
     await ask("stop", "--all", "--reason", "x")
     code, _, err = await ask("close", "all", "--reason", "x")
     assert (code, "release it with: responder close --all --reason" in err) == (2, True)
-    assert (await ask("status")).code == 1, "it is stopped as before"
+    assert (await ask("status")).code == 1, "it is still stopped"
 
 
 async def test_deployed_and_versions(ask: Run) -> None:

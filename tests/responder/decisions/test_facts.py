@@ -131,7 +131,7 @@ async def test_an_alert_that_opened_an_earlier_rollback(journal: Database) -> No
     await rolled_back(journal, "r1", "failed", changed=False)
     assert (await known(journal)).opened == "r1"
     again = incident(alerts=(alert(starts_at=ago(5)),))
-    assert (await known(journal, again)).opened is None, "it went away and came back: another episode"
+    assert (await known(journal, again)).opened is None, "it resolved and fired again: another incident"
     joined = incident(alerts=(alert({**LABELS, "pod": "p"}, starts_at=ago(5)), alert()))
     assert (await known(journal, joined)).opened == "r1"
 
@@ -243,4 +243,4 @@ async def test_compatibility_is_checked_for_the_named_version(
     [named, other] = [(d.facts, *d.also) for case in (case, usual) for d in await explain([case], **how)]
     assert [s.target.version for s in named if s.target] == ["1.9", "2.0"]
     assert [s.incompatible for s in named] == [(), ()]
-    assert all(s.incompatible for s in other), "so that the table above says something"
+    assert all(s.incompatible for s in other), "otherwise the table above tests nothing"

@@ -31,7 +31,7 @@ async def test_from_requested_to_deleted(journal: Database) -> None:  # noqa: F8
     row = await journal.transaction(evidence.claim, "w1")
     assert row
     assert (row["id"], row["tries"]) == ("e1", 0)
-    assert await journal.transaction(evidence.claim, "w2") is None, "it is in the hands of another"
+    assert await journal.transaction(evidence.claim, "w2") is None, "another worker has claimed it"
     assert await journal.read(evidence.needed) == {"e1"}
     done = {**where, "execution": None, "state": "kept", "at": now, "size": 5 << 32, "manifest": "{}"}
     await journal.transaction(evidence.record, "e1", **done)

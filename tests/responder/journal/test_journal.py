@@ -606,7 +606,7 @@ async def test_every_subscription_is_notified(journal: Database) -> None:
     await asyncio.sleep(0)
     await accept(journal)
     assert await asyncio.gather(*waiting) == [True] * 3
-    assert await ears[2].changed(10), "heard while it was not waiting"
+    assert await ears[2].changed(10), "notified while it was not waiting"
     ears[0].close()
     await accept(journal, "other")
     assert await ears[1].changed(10)
@@ -692,7 +692,7 @@ async def test_the_start_of_an_alert_without_a_time(journal: Database) -> None:
         assert known.starts_at == dated.starts_at or undated.ends_at < at
         return dated.starts_at
 
-    assert [await sent(n) for n in (0, 4, 9)] == [NOW] * 3, "each within five minutes of the one before"
+    assert [await sent(n) for n in (0, 4, 9)] == [NOW] * 3, "each within five minutes of the previous one"
     assert await sent(14.1) == NOW + timedelta(minutes=14.1)
     assert await sent(16, ends_at=NOW + timedelta(minutes=60)) == NOW + timedelta(minutes=14.1)
     assert await sent(59) == NOW + timedelta(minutes=14.1)

@@ -20,7 +20,7 @@ def fields() -> set[str]:
 def test_no_field_is_removed() -> None:
     """Run this file to record new fields. To rename a field, accept the old name in a validator."""
     known = set(FILE.read_text().split())
-    assert known - fields() == set(), "older journals have these"
+    assert known - fields() == set(), "older journals contain these fields"
     assert fields() - known == set(), f"python {FILE.with_name(Path(__file__).name)}"
 
 

@@ -280,7 +280,7 @@ async def test_a_connection_lost_while_it_is_made_does_not_end_listening(
 
     monkeypatch.setattr(Timeouts, "watch_network", lose)
     assert await opened.changed(0.0), "from the start"
-    assert await opened.changed(60), "it listens again, and says that something may have happened"
+    assert await opened.changed(60), "it listens again, and reports possible changes"
     assert lost
     await opened.close()
 

@@ -219,7 +219,7 @@ def test_as_markdown_with_its_plot() -> None:
     assert "- **BackendDown** since 2026-11-23 21:59:00 UTC: `environment=production, service=backend`" in text
     assert "![" not in markdown(postmortem)
     assert PostMortem.model_validate_json(postmortem.model_dump_json()) == postmortem, (
-        "the command line makes it from JSON"
+        "the command line reads it from JSON"
     )
 
 

@@ -80,7 +80,7 @@ async def test_drift_during_convergence() -> None:
     with pytest.raises(Drift) as raised:
         await apply(fake)
     assert str(raised.value) == f"the {RESOURCE} was set to 2.0 and is 9.9 now: changed by kubectl-edit"
-    assert (raised.value.by, fake.stop_signal.pauses) == ("kubectl-edit", []), "it is seen at the first look"
+    assert (raised.value.by, fake.stop_signal.pauses) == ("kubectl-edit", []), "it is detected at the first check"
 
 
 async def test_pauses_grow_up_to_that_of_the_change() -> None:
@@ -90,7 +90,7 @@ async def test_pauses_grow_up_to_that_of_the_change() -> None:
     assert pauses[:3] == [0.02, 0.025, 0.03125]
     assert pauses == sorted(pauses)
     assert pauses[-1] == 1.0
-    assert fake.gateway.assisted == 40, "it is assisted at each look until it has converged"
+    assert fake.gateway.assisted == 40, "it is assisted at each check until it has converged"
 
 
 async def test_a_short_pause_of_the_change_is_never_exceeded() -> None:

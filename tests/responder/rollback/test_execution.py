@@ -400,12 +400,12 @@ def test_the_invariants_hold_for_all_events(events: list[Event]) -> None:
         if execution.plan and execution.state == "reverting":
             assert all(isinstance(step, Change) and not step.one_way for step in (*execution.taken, *execution.todo))
             assert (*execution.taken, *execution.todo) == revert_steps(ever_taken), (
-                "the way back is the way there, turned"
+                "the revert is the inverse of the plan"
             )
         assert (execution.state == "closed") is (execution.outcome is not None) is (execution.ended_at is not None)
         if before is not None:
             assert execution.steps_started >= before.steps_started
-            assert execution.changed or not before.changed, "what was changed stays changed"
+            assert execution.changed or not before.changed, "an effect is never forgotten"
             assert execution.cancelled or not before.cancelled
             assert before.state != "reverting" or execution.state in ("reverting", "stuck", "closed")
             assert before.state != "stuck" or execution.state in ("stuck", "closed")

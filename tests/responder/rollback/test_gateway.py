@@ -87,7 +87,7 @@ async def test_the_guard_is_called_before_every_attempt_of_a_write() -> None:
         nonlocal checks
         checks += 1
         if checks == 3:
-            raise LeaseLost("the lease has run out")
+            raise LeaseLost("the lease has expired")
 
     switch = Switch(Unavailable("away"))
     with pytest.raises(LeaseLost):
@@ -97,7 +97,7 @@ async def test_the_guard_is_called_before_every_attempt_of_a_write() -> None:
 
 async def test_reading_needs_no_guard() -> None:
     def guard() -> None:
-        raise LeaseLost("the lease has run out")
+        raise LeaseLost("the lease has expired")
 
     assert await gateway(Switch("on"), guard=guard).read(SwitchResource()) == "on"
 

@@ -54,7 +54,7 @@ async def test_it_lasts_as_long_as_the_rollback(real: parts.Alertmanager) -> Non
         f"silenced: {comment}"
     ]
     assert await update_silences([execution()], frozenset({"r1"}), with_collateral(), connections, now) == [], (
-        "it is there already"
+        "it already exists"
     )
     await real.alert({"alertname": "Restarting", "service": "backend"})
     await real.alert({"alertname": "Restarting", "service": "frontend"})

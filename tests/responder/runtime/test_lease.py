@@ -135,7 +135,7 @@ async def test_it_is_given_up_if_it_cannot_be_renewed(journal: Database) -> None
     async with asyncio.timeout(60):
         while broken.tries < 3:
             await asyncio.sleep(0.01)
-        assert not keeping.done(), "by our clock it has not expired yet"
+        assert not keeping.done(), "not expired by the local clock"
         clock.now += SECONDS * 1.1
         await keeping
     with pytest.raises(LeaseLost):

@@ -270,5 +270,5 @@ async def test_one_denial_per_service_pages_and_only_if_a_human_must_take_over(
     found = await journal.read(take_snapshot, policy_set(), at(60))
     assert [row["guard"] for row in found.denied] == paged
     assert (await journal.read(take_snapshot, policy_set(), at(60 + 900 + 60))).denied == [], (
-        "it rests after 15 minutes"
+        "the cooldown ends after 15 minutes"
     )

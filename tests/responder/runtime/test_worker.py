@@ -302,7 +302,7 @@ async def test_an_unreadable_execution_does_not_block_others(pool: WorkerPool, m
     async with asyncio.timeout(60):
         while "claims" not in pool.on_error:
             await asyncio.sleep(0.01)
-    assert len(await pool.drill.journal.read(executions.events_of, newer.id)) == 1, "it is left alone"
+    assert len(await pool.drill.journal.read(executions.events_of, newer.id)) == 1, "it is unchanged"
 
 
 async def test_a_bug_while_renewing_is_retried_until_the_lease_expires(
@@ -340,7 +340,7 @@ class _Broken:
         return getattr(self._whole, name)
 
     async def _fails(self, *_: Any, **__: Any) -> Any:
-        raise JournalUnavailable("it is away")
+        raise JournalUnavailable("it is unavailable")
 
 
 async def test_a_journal_that_becomes_unavailable_and_recovers(

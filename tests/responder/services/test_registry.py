@@ -60,14 +60,14 @@ async def test_a_release_reaches_one_platform_after_another(journal: Database) -
     assert [await runs(journal, p) for p in ("", "web", "android", "ios")] == ["3.0", "3.0", "3.0", None]
     assert await deployed(journal) == ["3.0"], "one release is one deployment of the service"
     newest = await journal.read(deployments.newest, "frontend", "production")
-    assert newest and newest.at == NOW, "and it began where it reached its first platform"
+    assert newest and newest.at == NOW, "it starts with its first platform"
 
 
 async def test_a_late_platform_does_not_make_an_older_release_the_newest(journal: Database) -> None:
     await report(journal, deployment("3.0", "web", 0), deployment("3.1", "web", 1), deployment("3.0", "android", 2))
     assert [await runs(journal, p) for p in ("", "web", "android")] == ["3.1", "3.1", "3.0"]
     await report(journal, deployment("3.0", "web", 3))
-    assert await runs(journal) == "3.0", "where it was before, it was put back"
+    assert await runs(journal) == "3.0", "a platform that ran it before was rolled back"
 
 
 async def test_the_last_recorded_version_runs_whatever_the_reported_time(journal: Database) -> None:
@@ -400,7 +400,7 @@ async def test_every_change_of_the_rules_for_apps_is_kept(journal: Database) -> 
         (2, "carol", "2.0", ("3.0",)),
         (1, "alice", "", ("3.1", "3.0")),
     ]
-    assert list(kept[2]["flags"]) == ["a", "b"], "in an order that does not change by itself"
+    assert list(kept[2]["flags"]) == ["a", "b"], "in a stable order"
 
 
 async def test_the_clock_of_a_replica_has_no_effect(postgres_server: Any) -> None:
@@ -408,7 +408,7 @@ async def test_the_clock_of_a_replica_has_no_effect(postgres_server: Any) -> Non
     with time_machine.travel(datetime.now(UTC) + timedelta(seconds=900), tick=True):
         ahead = await open_journal(dsn)
         of_ahead = ahead.now()
-        assert datetime.now(UTC) - of_ahead > timedelta(seconds=800), "the skew can be seen"
+        assert datetime.now(UTC) - of_ahead > timedelta(seconds=800), "the skew is exported"
         await ahead.transaction(registry.record, deployment("2").model_copy(update={"at": of_ahead}))
     right = await open_journal(dsn)
     assert abs(right.now() - of_ahead) < timedelta(seconds=60)

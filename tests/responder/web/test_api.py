@@ -242,7 +242,7 @@ async def test_a_dry_run_shows_the_plan_and_changes_nothing(responder: Responder
     assert len(body["plan"]["hash"]) == 12
     assert await counts(responder) == before
     assert "responder_decisions_total{" not in await responder.series()
-    assert (await responder.post("/api/v1/rollbacks", ASK))[0] == 202, "nothing of it stands in the way"
+    assert (await responder.post("/api/v1/rollbacks", ASK))[0] == 202, "a dry run blocks no rollback"
 
 
 async def test_a_dry_run_states_why_there_is_no_plan(responder: ResponderServer) -> None:
@@ -471,7 +471,7 @@ async def test_the_kill_switch(responder: ResponderServer) -> None:
     (decision,) = (await responder.post("/api/v1/alerts", sent_body()))[1]["decisions"]
     assert (decision["guard"], decision["reason"]) == ("kill_switch", "automation is off: stopped by bob: storm")
     status, body = await responder.post("/api/v1/rollbacks", ASK)
-    assert (status, body["guard"]) == (409, "kill_switch"), "a person is stopped as well"
+    assert (status, body["guard"]) == (409, "kill_switch"), "requests by a person are denied too"
     assert (await responder.get("/api/v1/status"))[1]["armed"] is False
     assert "responder_armed 0.0" in await responder.series()
 

@@ -116,7 +116,7 @@ async def test_a_modified_document_is_rejected(android_house: ResponderServer) -
     [key] = json.loads((await ask(android_house, "/api/v1/clients/keys"))[2])["keys"]
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(b".".join((head, payload[:-4] + b"AAAA", signature)), jwt.PyJWK(key), algorithms=["EdDSA"])
-    assert "d" not in key, "the private half stays here"
+    assert "d" not in key, "the private key is not published"
 
 
 @pytest.mark.parametrize(

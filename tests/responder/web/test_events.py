@@ -291,7 +291,7 @@ async def test_a_slow_reader_is_dropped_and_others_are_served(journal: Database)
             async with asyncio.timeout(60):
                 while chunk := await asyncio.get_running_loop().sock_recv(slow, 1 << 20):
                     got += len(chunk)
-            assert got < 8_000_000, "it was sent what no longer fitted"
+            assert got < 8_000_000, "events no longer fit into its buffer"
         slow.close()
 
 
@@ -395,4 +395,4 @@ async def test_many_watchers_do_not_slow_a_rollback(responder: ResponderServer) 
             await (await stack.enter_async_context(reading(responder, ONE))).take(1)
         reads = 0
         await asyncio.sleep(1.0)
-        assert reads <= 7, "one look in 0.2 s for all of them, while nothing happens"
+        assert reads <= 7, "one read in 0.2 s for all of them, while nothing happens"

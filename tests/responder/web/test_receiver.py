@@ -277,7 +277,7 @@ async def test_an_invalid_alert_is_rejected_alone_and_the_valid_one_is_decided(
     assert (refused["result"], refused["guard"], refused["where"]) == ("deny", "readable", where)
     assert refused["reason"] == f"alert BackendDown cannot be read: {reason}"
     assert (refused["service"], refused["environment"]) == ("backend", "production")
-    assert len(await executions_of(ready)) == 1, "the good one opened its rollback"
+    assert len(await executions_of(ready)) == 1, "the valid one opened its rollback"
     kept = {d["guard"]: d for d in (await ready.get("/api/v1/decisions"))[1]["decisions"]}
     assert (kept["readable"]["reason"], kept["readable"]["times"]) == (refused["reason"], 2)
     assert kept["readable"]["body"]["refused"][0]["where"] == where
@@ -419,7 +419,7 @@ async def test_an_unwritable_journal_is_a_503_and_nothing_is_accepted(ready: Res
     ready.mend_journal()
     assert await executions_of(ready) == []
     status, answer = await ready.post(ALERTS, sent_body())
-    assert (status, answer["decisions"][0]["result"]) == (202, "allow"), "sent again, it is accepted"
+    assert (status, answer["decisions"][0]["result"]) == (202, "allow"), "a retry is accepted"
 
 
 async def test_every_outcome_is_counted(ready: ResponderServer) -> None:

@@ -82,7 +82,7 @@ async def test_many_hanging_checks_take_no_longer_than_one(responder: ResponderS
     loop = asyncio.get_running_loop()
     began = loop.time()
     _, body = await responder.get("/api/v1/report")
-    assert loop.time() - began < 4, "1 s is all that they have"
+    assert loop.time() - began < 4, "their timeout is 1 s"
     assert len(body["unanswered_checks"]) == 31
     assert body["unanswered_checks"][-1]["reason"].startswith("rate: ")
 
@@ -134,7 +134,7 @@ async def test_the_draft_of_a_post_mortem(responder: ResponderServer) -> None:
     async with responder.client.get("/api/v1/executions/r1/report?format=markdown") as response:
         text = await response.text()
     assert text.startswith("# Post-mortem draft: backend in production, r1\n")
-    assert "](<plot>)" in text, "beside it, at the same address"
+    assert "](<plot>)" in text, "relative to the same URL"
     assert (await responder.get("/api/v1/executions/none/report"))[0] == 404
     assert (await responder.get("/api/v1/executions/r1/report?format=pdf"))[0] == 400
 
@@ -184,7 +184,7 @@ async def test_drawing_blocks_no_other_request(responder: ResponderServer) -> No
     began = time.thread_time()
     async with responder.client.get("/api/v1/executions/r1/plot") as response:
         assert "(the first 8 of 20 series)" in await response.text()
-    assert time.thread_time() - began < 0.06, "seconds that the loop worked for it; it was 0.1"
+    assert time.thread_time() - began < 0.06, "seconds of the event loop; it was 0.1"
 
 
 async def test_a_missing_plot_is_explained(responder: ResponderServer) -> None:

@@ -189,7 +189,7 @@ async def test_series_show_the_running_version(responder: ResponderServer) -> No
     assert 'responder_deployment_timestamp_seconds{environment="production",service="backend"} ' in series
     assert 'version="2.1"' in series
     assert 'responder_target_info{environment="production",service="backend",version="2.0"} 1.0' in series
-    assert series.count('version="2.0"') == 1, "only what runs, and where it would go back to"
+    assert series.count('version="2.0"') == 1, "only the running version and the target"
     assert 'responder_versions{environment="production",service="backend",status="candidate"} 1.0' in series
 
 

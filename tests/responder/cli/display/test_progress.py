@@ -115,7 +115,7 @@ def test_the_picture() -> None:
     ]
     progress.take(event_body(*unfold("r1", [accepted(), *FORWARD, done(1, 5)])[-1]))
     progress.take(event_body(*unfold("r1", [accepted(), *FORWARD, done(1, 5), started(2, 5)])[-1]))
-    assert "expected at least 1" not in drawn(progress), "what was found is the step's before"
+    assert "expected at least 1" not in drawn(progress), "the findings belong to the previous step"
 
 
 def test_the_picture_names_the_required_action() -> None:
@@ -169,4 +169,4 @@ def test_a_label_cannot_control_the_terminal() -> None:
     progress.show_findings([{"holds": False, "reason": evil}])
     assert "\x1b" not in drawn(progress)
     assert "\x1b" not in line(event_body(*unfold("r1", [accepted(reason=evil)])[0]), sentences[0])
-    assert "[red]down" in drawn(progress), "and nothing of it is taken for colors"
+    assert "[red]down" in drawn(progress), "it contains no color codes"

@@ -100,8 +100,8 @@ async def test_logs_are_requested_once_per_incident_and_cooldown(journal: Databa
     assert all(decision.execution is None and decision.evidence for decision in first)
     again = await decided(journal, connections, keeps(), at=began)
     assert guard_results(again) == [("backend", "deny", "duplicate_alert"), ("frontend", "deny", "duplicate_alert")]
-    anew = await decided(journal, connections, keeps(), at=began + timedelta(seconds=1))
-    assert guard_results(anew) == [("backend", "deny", "cooldown"), ("frontend", "deny", "cooldown")]
+    again = await decided(journal, connections, keeps(), at=began + timedelta(seconds=1))
+    assert guard_results(again) == [("backend", "deny", "cooldown"), ("frontend", "deny", "cooldown")]
     rested = await decided(journal, connections, keeps(cooldown=0.0), at=began + timedelta(seconds=2))
     assert guard_results(rested) == [("backend", "preserve", "cooldown"), ("frontend", "preserve", "cooldown")]
     assert await journal.read(executions.find) == []

@@ -37,6 +37,6 @@ async def test_drift_at_every_call_of_a_change_freezes(drills: DrillFactory) -> 
                 await drill.stage.stranger(resource)
 
             ended = await drill.run(Point(at=at, after=after, act=meddle))
-            assert ended.state == "stuck", f"the stranger came {'after' if after else 'before'} {begun.names[at]}"
+            assert ended.state == "stuck", f"the foreign change came {'after' if after else 'before'} {begun.names[at]}"
             assert "changed by" in ended.reason
             assert await resource.read(drill.stage.clients[resource.client]) == "3"

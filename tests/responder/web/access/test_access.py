@@ -163,7 +163,7 @@ async def test_a_token_that_is_not_text_is_also_a_401(guarded_responder: Respond
 async def test_without_tokens_every_local_user_may_do_everything(responder: ResponderServer) -> None:
     assert (await responder.get("/api/v1/status"))[0] == 200
     _, body = await responder.post("/api/v1/executions/all/stop", {"reason": "x", "by": "alice"})
-    assert body["by"] == "alice", "they may say who they are"
+    assert body["by"] == "alice", "they may give a name"
     _, body = await responder.post("/api/v1/executions/all/stop", {"reason": "x"})
     assert body["by"] == ANYONE.name
 

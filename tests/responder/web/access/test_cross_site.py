@@ -160,7 +160,7 @@ async def test_every_denied_request_is_counted_and_logged_once_a_minute(
     series = await responder.series()
     for cause in ("host", "origin", "content_type"):
         assert f'responder_http_requests_refused_total{{cause="{cause}"}} 50.0' in series
-    assert 'responder_webhooks_total{outcome="invalid"} 50.0' in series, "alerts that did not get in are seen as well"
+    assert 'responder_webhooks_total{outcome="invalid"} 50.0' in series, "denied alerts are also counted"
     warnings = [record.fields for record in caplog.records if record.message == "request denied"]  # type: ignore[attr-defined]
     assert len(warnings) == 3
     assert "'responder:9095'" in warnings[0]["reason"]

@@ -229,7 +229,7 @@ async def test_alerts_for_other_services_open_nothing(filled: Filled, kind: str)
         assert ("is not permitted for" in judged[key]) is not may(kind, *key)
     kept = (await filled.responder.get("/api/v1/decisions", headers=header("all")))[1]["decisions"]
     refused = {(d["service"], d["environment"]) for d in kept if "is not permitted for" in d["reason"]}
-    assert refused == {key for key in SERVICES if not may(kind, *key)}, "and that is on record"
+    assert refused == {key for key in SERVICES if not may(kind, *key)}, "and it is recorded"
     _, answer = await filled.responder.post("/api/v1/explain", sent_body(*sent), headers=header(kind))
     assert shown(answer["incidents"]) == {key for key in SERVICES if may(kind, *key)}
 
