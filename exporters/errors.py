@@ -54,7 +54,7 @@ class Problem:
 
 
 def raise_if_local(error: BaseException) -> None:
-    """Raises Unable if the error or one of its causes is a limit of this host, which says nothing about the target."""
+    """Raises Unable if the error or one of its causes is a limit of this host, which is not the target's fault."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in LOCAL_LIMITS:

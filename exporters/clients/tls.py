@@ -53,7 +53,7 @@ handshake: ContextVar[Handshake | None] = ContextVar("handshake", default=None)
 
 
 class WatchedContext(ssl.SSLContext):
-    """An SSLContext that records when asyncio asks for a TLS connection: TCP is connected, the handshake begins."""
+    """An SSLContext that records when asyncio starts a TLS connection: TCP is connected, the handshake begins."""
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         """See SSLContext.wrap_bio."""

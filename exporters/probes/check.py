@@ -82,7 +82,7 @@ class Check(BaseModel, ABC):
     async def probe(self, out: ProbeOutput, connections: Connections) -> None:
         """Probes the target once. Raises Failed if it fails the check, Unable if the probe could not be made.
 
-        It needs no timeout of its own: it is cancelled at the deadline, and must then release all it holds.
+        It needs no own timeout: it is cancelled at the deadline, and must then release all resources.
         """
 
     def secrets(self) -> list[str]:

@@ -63,7 +63,7 @@ class Custom(Check):
         if self.sample is not None:
             _selector(self.sample)
         if self.value is None and (self.at_least is not None or self.at_most is not None):
-            raise ValueError("at_least and at_most need value, which says how to read the output")
+            raise ValueError("at_least and at_most need value, which sets how to read the output")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError("at_least is above at_most, so the check could never succeed")
         if not Path(self.cwd).is_dir():

@@ -62,7 +62,7 @@ class Resource(Accessible[C], Generic[C, V]):
         return found == value
 
     def equivalent(self, found: V, value: V) -> bool:
-        """Whether a value that was found is no drift from the expected one. The same value always is equivalent."""
+        """Whether a found value is not drift from the expected one. The same value is always equivalent."""
         return self.same(found, value)
 
     def must_be(self, found: V, *values: V) -> None:

@@ -67,7 +67,7 @@ class _Tail:
 
 
 class Collection:
-    """What is collected so far, and what is pending."""
+    """The collected and the pending items."""
 
     def __init__(
         self, settings: EvidenceSettings, put: Callable[[str, bytes], Awaitable[None]], since: datetime, started: float

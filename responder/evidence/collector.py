@@ -37,7 +37,7 @@ OnCollected = Callable[[str, float, int], None]
 
 
 class EvidenceCollector:
-    """Collects evidence as one configuration says."""
+    """Collects evidence for one configuration."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class EvidenceCollector:
         return await store_of(self.settings, self._connections)
 
     async def collect_for_rollback(self, execution: Execution, guard: Callable[[], None]) -> EvidenceCollected:
-        """The event that says what was collected. Raises only `LeaseLost` and `JournalUnavailable`."""
+        """The event with the collected evidence. Raises only `LeaseLost` and `JournalUnavailable`."""
         accepted, now = execution.accepted, self._journal.now()
         parts = (self._policy_set.service(part.service, accepted.environment)[0] for part in accepted.parts)
         services = [service for service in parts if service]

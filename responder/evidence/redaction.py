@@ -26,7 +26,7 @@ USUAL: tuple[str, ...] = (
 
 
 def problem_of(pattern: str) -> str:
-    """What is wrong with a regular expression; empty if it can be used."""
+    """The problem of a regular expression; empty if it is valid."""
     try:
         found = _compiled(pattern)
     except (re2.error, UnicodeEncodeError):

@@ -51,7 +51,7 @@ class EvidenceStore:
         await self._objects.delete((_file(where, BEGUN),))
 
     async def get(self, where: Where, name: str) -> bytes | None:
-        """The content; None if there is no such file."""
+        """The content; None if the file does not exist."""
         try:
             return await read_object(self._objects, _file(where, name))
         except MissingObject:
@@ -89,7 +89,7 @@ async def store_of(settings: EvidenceSettings, connections: Connections) -> Evid
 
 
 async def is_evidence(store: EvidenceStore, stored: StoredFile) -> bool:
-    """Whether a file in the folder says so. Files of others must never be deleted."""
+    """Whether the folder has the marker file. Foreign files must never be deleted."""
     return FORMAT.encode() in (await store.get(stored.where, MANIFEST if stored.complete else BEGUN) or b"")[:200]
 
 

@@ -102,7 +102,7 @@ async def get(tx: Transaction, deployment: Deployment) -> Deployment:
         row = await tx.first("platform_deployment" if deployment.platform else "deployment", **where, id=known_as)
         if row and (row["service"], row["environment"]) == (deployment.service, deployment.environment):
             return Deployment.model_validate(row)
-    raise Unknown(f"there is no deployment {deployment.id}")
+    raise Unknown(f"deployment {deployment.id} does not exist")
 
 
 async def find(tx: Transaction, service: str | None, environment: str | None, most: int) -> list[Row]:

@@ -79,7 +79,7 @@ async def find(tx: Transaction, evidence_id: str) -> Row:
     """Raises Unknown."""
     row = await tx.first("evidence", id=evidence_id)
     if row is None:
-        raise Unknown(f"there is no evidence {evidence_id}")
+        raise Unknown(f"evidence {evidence_id} does not exist")
     return row
 
 

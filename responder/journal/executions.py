@@ -172,7 +172,7 @@ async def load(tx: Transaction, execution_id: str) -> Execution:
 async def events_of(tx: Transaction, execution_id: str) -> list[Event]:
     rows = await tx.all("events_of", execution=execution_id)
     if not rows:
-        raise Unknown(f"there is no execution {execution_id}")
+        raise Unknown(f"execution {execution_id} does not exist")
     return [_EVENT.validate_json(row["body"]) for row in rows]
 
 
@@ -199,7 +199,7 @@ async def accepted(tx: Transaction, execution_id: str) -> Accepted:
     """The first event. Raises Unknown."""
     row = await tx.first("first_event", execution=execution_id)
     if row is None:
-        raise Unknown(f"there is no execution {execution_id}")
+        raise Unknown(f"execution {execution_id} does not exist")
     return Accepted.model_validate_json(row["body"])
 
 
@@ -255,7 +255,7 @@ async def request_stop(tx: Transaction, execution_id: str, by: str, reason: str)
     if not await tx.first("request_stop", id=execution_id, by=by, reason=reason):
         row = await tx.first("execution", id=execution_id)
         if row is None:
-            raise Unknown(f"there is no execution {execution_id}")
+            raise Unknown(f"execution {execution_id} does not exist")
         raise Conflict(f"execution {execution_id} is {row['state']}: it can no longer be stopped")
     tx.notify()
 

@@ -32,7 +32,7 @@ Links = Callable[[Execution], tuple[str, str]]
 """The links that approve and stop an execution in its present state; empty if it cannot be approved or stopped."""
 
 _CLAIM_MARGIN = 15.0
-"""Seconds that a claim outlasts the timeout of a delivery, so that no other replica starts while we may still send."""
+"""Seconds that a claim outlasts the timeout of a delivery, so that no other replica starts while this one may send."""
 _LONGEST_PAUSE = 300.0
 _OF_DECISIONS = ("alert", "observed", "denied")
 
@@ -100,7 +100,7 @@ class Dispatcher:
         self._open.clear()
 
     async def round(self) -> None:
-        """Routes new notifications, escalates, gives up what is too old, and starts the deliveries that are due."""
+        """Routes new notifications, escalates, gives up old ones, and starts the deliveries that are due."""
         now, notify = self._now(), self._notify()
         pending = await self._journal.read(_pending, now, bool(notify.escalate))
         while pending.new and await self._journal.transaction(outbox.distribute, self._recipients):
@@ -207,7 +207,7 @@ class Dispatcher:
     async def _failed(self, name: str, settings: ChannelSettings, claimed: Claimed, e: Exception) -> None:
         pause = min(_LONGEST_PAUSE, 2.0 ** min(claimed.attempts - 1, 16)) * random.uniform(0.8, 1.2)  # noqa: S311
         now, reference = self._now(), claimed.reference
-        reason = f"{type(e).__name__}: {e}"  # a bug of ours; it is retried like everything else
+        reason = f"{type(e).__name__}: {e}"  # a bug; retried like every failure
         if isinstance(e, TimeoutError):
             reason = f"timed out after {settings.timeout:g} s"
         elif isinstance(e, NotDelivered):

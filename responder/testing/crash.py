@@ -9,7 +9,7 @@
     async def test_crashes(law, tmp_path):
         await law(Drills(shop, tmp_path))
 
-Each drill gets a case of its own and a journal on SQLite.
+Each drill gets its own case and an SQLite journal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from responder.testing.faults import Crash, Effects, FaultyRecord, Point, Watche
 
 @dataclass(frozen=True, kw_only=True)
 class CrashCase:
-    """A service that runs a bad version, in outside systems of its own.
+    """A service that runs a bad version, in its own outside systems.
 
     `clients`: the client of each resource and check; HTTP checks pass unless `Http` is given. `state`: everything
     outside that a rollback may change. `rolled_back`: this state after a rollback. `interfere`: changes the resource

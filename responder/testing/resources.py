@@ -102,7 +102,7 @@ async def _expect_converged(case: ResourceCase, value: JsonValue) -> None:
 
 
 async def has_converged(resource: Resource, client: Any, value: JsonValue) -> bool:
-    """Whether the resource has converged, as the gateway asks: not every resource can tell by itself."""
+    """Whether the resource has converged, as in the gateway: not every resource implements `Converges`."""
     return await Gateway(FixedConnections({resource.client: client})).converged(resource, value)
 
 

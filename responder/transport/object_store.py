@@ -62,7 +62,7 @@ class ObjectStore(Protocol):
 
 
 class MissingObject(StepFailed):
-    """There is no object with that name."""
+    """The object does not exist."""
 
 
 async def one_block(data: bytes) -> AsyncIterator[bytes]:

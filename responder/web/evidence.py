@@ -88,7 +88,7 @@ class Evidence(Handlers):
 async def _row(tx: Transaction, request: web.Request) -> Row:
     row = await evidence.find(tx, request.match_info["id"])
     if not permitted(request).includes(row["service"], row["environment"]):
-        raise Unknown(f"there is no evidence {row['id']}")
+        raise Unknown(f"evidence {row['id']} does not exist")
     if row["execution"]:
         await demand_execution(tx, request, row["execution"])
     return row

@@ -19,7 +19,7 @@ _ENDED = ("failed", "cancelled")
 class NomadJob(Resource[Nomad, str | None]):
     """The version of a Nomad job, as its `meta` names it.
 
-    Nomad numbers a reverted job anew, so a number would not be the same after a revert. The value is the version in the
+    A revert gives the job a new number, so the number does not identify the version. The value is the version in the
     job's `meta`; None if the job is stopped. A change of the job that keeps this version is not detected.
     """
 
@@ -74,7 +74,7 @@ class NomadJob(Resource[Nomad, str | None]):
         return found == version
 
     async def check_access(self, client: Nomad) -> list[Problem]:
-        """Checks that the job can be read and names its version. Nomad has no dry run for the right to revert."""
+        """Checks that the job can be read and names its version. Nomad has no dry run for the permission to revert."""
         job = await client.job(self.job)
         if job.get("Stop"):
             return [Problem(str(self), "the job is stopped", "run it: a stopped job has no version to roll back")]

@@ -1,4 +1,4 @@
-"""What is special about a Nomad job."""
+"""Special cases of a Nomad job."""
 
 from __future__ import annotations
 

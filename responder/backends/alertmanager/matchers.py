@@ -15,7 +15,7 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _MATCHER = re.compile(rf"""\s*({_QUOTED}|{_PLAIN})\s*(=~|!~|!=|=)\s*({_QUOTED}|[^",]*?)\s*""", re.DOTALL)
 _ESCAPES = {"n": "\n", "\\": "\\", '"': '"'}
 _OPTIONS = re2.Options()
-_OPTIONS.log_errors = False  # the library would write to stderr; the error says it with the path
+_OPTIONS.log_errors = False  # the library would write to stderr; the error reports it with the path
 
 
 def _unquoted(text: str, of: str) -> str:

@@ -53,7 +53,7 @@ class _Edit:
 
 
 class GooglePlay(StoreApi):
-    """Each read and each change is an edit of its own. Edits run one at a time: a new one ends the previous one."""
+    """Each read and each change is a separate edit. Edits run one at a time: a new one ends the previous one."""
 
     name = "Google Play"
     setting = "stores.google_play"

@@ -127,7 +127,7 @@ async def carry_over(docker: Docker, container: Object, paths: list[str], to: st
             content = await docker.archive(container["Id"], path)
             if content is None:
                 raise StepFailed(
-                    f"{path} is gone from container {container['Name'].lstrip('/')}, which got it from Compose"
+                    f"{path} no longer exists in container {container['Name'].lstrip('/')}, which got it from Compose"
                 )
             with tarfile.open(fileobj=io.BytesIO(content)) as found:
                 entry = found.next()

@@ -100,7 +100,7 @@ class ServiceImage(Resource[Docker, Any]):
         await docker.start(slot.name)
 
     async def _stand_in(self, docker: Docker, slot: Slot, value: Any) -> Object:
-        """The container to start: the one that ours replaced, its copy, or a new one with the current settings."""
+        """The container to start: the one replaced earlier, its copy, or a new one with the current settings."""
         pattern = slot.pattern
         replaced = labels_of(pattern).get(REPLACES)
         for container in slot.before:

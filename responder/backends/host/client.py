@@ -44,7 +44,7 @@ class Local:
         """Nothing is held open."""
 
     async def link_target(self, link: Path) -> Path | None:
-        """The absolute target of a symbolic link; None if there is no link. Raises StepFailed for a plain file."""
+        """The absolute target of a symbolic link; None if it does not exist. Raises StepFailed for a plain file."""
 
         def read() -> Path | None:
             try:

@@ -74,7 +74,7 @@ class SystemLogs(LogSource[Host]):
                 without = e
             usual = [f for name in ("syslog", "messages", "kern.log") for f in await client.files(f"/var/log/{name}")]
             if not usual:
-                raise StepFailed(f"{without}, and there is no /var/log/syslog, messages or kern.log")
+                raise StepFailed(f"{without}, and /var/log has no syslog, messages or kern.log")
             ends = [await client.tail(file, self.cap // len(usual) - _HEADER_BYTES) for file in usual]
             if left_out := sum(end.size - len(end.data) for end in ends):
                 yield Skipped(left_out)

@@ -173,5 +173,5 @@ class HaproxyServers(Resource[Local, str | None]):
 
 _NOT_TAKING = 0x01 | 0x02 | 0x08 | 0x10 | 0x20
 """HAProxy's administrative states: maintenance (forced, inherited, without an address) and drain (forced, inherited).
-0x04 only says that the configuration had the server disabled; it stays set when the server is made ready.
+0x04 only means that the configuration disables the server; it stays set when the server is made ready.
 """

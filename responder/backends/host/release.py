@@ -63,7 +63,7 @@ class _Pointer(Resource[Local, str | None]):
 
     @abstractmethod
     async def _pointer_problems(self, local: Local) -> list[Problem]:
-        """What is wrong with the pointer as it is now."""
+        """The problems of the current pointer."""
 
     async def _move_problems(self, local: Local) -> list[Problem]:
         """Why the pointer cannot be moved, or the service cannot be restarted."""

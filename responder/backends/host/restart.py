@@ -63,7 +63,9 @@ async def _unknown_units(local: Local, argv: tuple[str, ...], cwd: Path) -> list
             found.append(Problem(f"unit {unit}", f"systemd cannot be queried: {e}", "is systemd running here?"))
         else:
             if state.strip() in ("not-found", "masked", "error", "bad-setting"):
-                found.append(Problem(f"unit {unit}", f"systemd says {state.strip()}", "correct the name of the unit"))
+                found.append(
+                    Problem(f"unit {unit}", f"systemd reports it as {state.strip()}", "correct the name of the unit")
+                )
     return found
 
 

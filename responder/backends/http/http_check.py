@@ -48,7 +48,7 @@ class HttpCheck(Check[Http]):
         return value
 
     async def check_access(self, http: Http) -> list[Problem]:
-        """Raises Unavailable if it cannot be reached. A refused connection is no problem here; `holds` reports it."""
+        """Raises Unavailable if it cannot be reached. A refused connection is no problem; `holds` reports it."""
         await http.reach(str(self.http), timeout=self.timeout)
         return []
 

@@ -169,7 +169,7 @@ class Kubernetes:
             good(status, answer, f"pod {meta['namespace']}/{meta['name']}")
 
     async def may(self, verb: str, kind: str, namespace: str, subresource: str = "") -> bool:
-        """Whether this account has the right in the namespace."""
+        """Whether this account has the permission in the namespace."""
         home = HOMES[kind].split("/")
         attributes = {
             "verb": verb,

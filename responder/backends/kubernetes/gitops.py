@@ -181,5 +181,5 @@ async def _by_instance(kube: Kubernetes, workload: Workload, name: str) -> list[
 async def _list(kube: Kubernetes, kind: str, namespace: str) -> list[Object] | None:
     try:
         return await kube.list(kind, namespace)
-    except AccessDenied:  # without this right, only the labels of the workload are known
+    except AccessDenied:  # without this permission, only the labels of the workload are known
         return None

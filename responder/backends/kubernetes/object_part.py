@@ -43,13 +43,13 @@ class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
         kind, name = self._address
         found = await kube.get(kind, self.namespace, name)
         if found is None:
-            raise StepFailed(f"there is no {self.what}")
+            raise StepFailed(f"{self.what} does not exist")
         if found["metadata"].get("deletionTimestamp"):
             raise StepFailed(f"{self.what} is being deleted")
         return found
 
     async def need_rights(self, kube: Kubernetes) -> None:
-        """Raises StepFailed if this account lacks a right."""
+        """Raises StepFailed if this account lacks a permission."""
         if problems := await missing_rights(kube, self.namespace, self.rights):
             raise StepFailed("; ".join(problem.found for problem in problems))
 
@@ -60,7 +60,7 @@ class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
 
     @property
     def rights(self) -> tuple[Right, ...]:
-        """The rights that a plan and its execution need, as (verb, kind)."""
+        """The permissions that a plan and its execution need, as (verb, kind)."""
         kind, _ = self._address
         return ("get", kind), ("patch", kind)
 

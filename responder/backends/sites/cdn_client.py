@@ -69,7 +69,7 @@ class Cloudflare(Cdn):
     name, setting = "Cloudflare", "cdn.cloudflare"
 
     async def knows_zone(self, zone: str) -> bool | None:
-        """Returns whether the zone exists. None if the token may not see zones, only purge them."""
+        """Returns whether the zone exists. None if the token cannot read zones, only purge them."""
         try:
             await self.read(f"/zones/{zone}")
         except ApiRefused as refused:

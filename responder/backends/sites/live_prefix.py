@@ -26,7 +26,7 @@ class LivePrefix(BesideReleases):
 
     Nothing is deleted, because open pages still load old files. A note beside the releases exists from the first copy
     to the last, so that an interrupted copy is detected after a crash. It lists the files found at the start, which
-    tells our own copies from those of another writer.
+    distinguishes our own copies from those of another writer.
     """
 
     resource: Literal["live_prefix"] = "live_prefix"

@@ -19,7 +19,7 @@ D = TypeVar("D", bound=Cdn)
 class Purge(Resource[C, JsonValue], Generic[C]):
     """The value is the reference of the purge; None: no purge is needed.
 
-    A purge cannot drift: all values are the same, and only `converged` says whether it still has to be made.
+    A purge cannot drift: all values are the same, and only `converged` shows whether it is still needed.
     """
 
     mark: str = Field(default="", description="Set by the responder: the execution")

@@ -117,7 +117,7 @@ class Releases(StrictModel):
         )
 
     def compares(self, path: str) -> bool:
-        """Returns whether a file is compared by a request of its own, not only in the listing."""
+        """Returns whether a file is compared by a separate request, not only in the listing."""
         return self.checksums == "all" or bool(self.rank(path))
 
     async def complete(self, aws: Aws, version: str) -> Release:

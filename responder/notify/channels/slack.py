@@ -122,7 +122,7 @@ class Slack:
             if not all(isinstance(value, str) for value in where.values()):
                 raise NotDelivered("Slack posted a message but returned no ts and channel")
             return json.dumps({**where, "posted": notification.occasion})
-        # Slack notifies nobody of an edited message: post what is urgent, and the end, in the thread once.
+        # Slack sends no notification for an edited message: post urgent stages and the end in the thread once.
         if (notification.urgent or notification.over) and known.get("posted") != notification.occasion:
             thread = {"thread_ts": known["ts"], "reply_broadcast": True, "channel": known["channel"]}
             await self._call("chat.postMessage", {**thread, **self._plain(self._headline(notification))})

@@ -39,7 +39,7 @@ async def workpiece(
     template = template.model_copy(update={"mark": version.execution})
     before = await read_expecting(gateway, template, version) if running else await gateway.read(template)
     if before is None:
-        raise StepFailed(f"there is no {template.what}; nothing was changed")
+        raise StepFailed(f"{template.what} does not exist; nothing was changed")
     to, notes = await value_of(gateway, template, version)
     suspended, suspend_notes = await _suspended(gateway, template)
     paused = RolloutPaused(**template.where, within=template.within, brings=to)

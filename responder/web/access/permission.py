@@ -69,4 +69,4 @@ def sees(who: Who, accepted: Accepted) -> bool:
 async def demand_execution(tx: Transaction, request: web.Request, execution_id: str) -> None:
     """Raises Unknown if the execution is not permitted, as if it did not exist."""
     if permitted(request).limited and not sees(request[WHO], await executions.accepted(tx, execution_id)):
-        raise Unknown(f"there is no execution {execution_id}")
+        raise Unknown(f"execution {execution_id} does not exist")

@@ -47,7 +47,7 @@ async def test_a_modified_file_is_rejected(ask: Run, kept: str, tmp_path: Path) 
 
 async def test_without_evidence_the_exit_code_is_1(ask: Run, kept: str, responder: ResponderServer) -> None:
     code, _, err = await ask("evidence", "none")
-    assert (code, err) == (1, "responder: there is no evidence none\n")
+    assert (code, err) == (1, "responder: evidence none does not exist\n")
 
 
 # --- the configuration ---

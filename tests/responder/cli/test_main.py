@@ -389,7 +389,7 @@ async def test_rollback_by_hand(ask: Run, responder: ResponderServer) -> None:
     assert json.loads((await ask("history", "--output", "json")).out)[0]["id"] == execution
     assert (await ask("stop", execution)).code == 0
     code, _, err = await ask("history", "none")
-    assert (code, err) == (1, "responder: there is no execution none\n")
+    assert (code, err) == (1, "responder: execution none does not exist\n")
 
 
 async def test_approve(ask: Run, responder: ResponderServer) -> None:

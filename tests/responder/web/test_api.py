@@ -326,7 +326,7 @@ async def test_an_unknown_name_is_a_404(responder: ResponderServer, path: str) -
 async def test_operations_on_an_unknown_execution_are_a_404(responder: ResponderServer, verb: str) -> None:
     payload = {"approve": {"plan_hash": "x"}, "stop": {}, "close": {"reason": "x"}}[verb]
     status, body = await responder.post(f"/api/v1/executions/none/{verb}", payload)
-    assert (status, body["error"]) == (404, "there is no execution none")
+    assert (status, body["error"]) == (404, "execution none does not exist")
 
 
 # --- approve ---

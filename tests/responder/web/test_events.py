@@ -132,7 +132,7 @@ async def test_an_invalid_event_number(responder: ResponderServer, value: str) -
 
 async def test_an_unknown_execution_has_no_stream(responder: ResponderServer) -> None:
     status, body = await responder.get("/api/v1/executions/none/events")
-    assert (status, body["error"]) == (404, "there is no execution none")
+    assert (status, body["error"]) == (404, "execution none does not exist")
 
 
 async def test_without_a_stream_the_current_events_are_returned(responder: ResponderServer) -> None:

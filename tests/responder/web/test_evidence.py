@@ -72,7 +72,7 @@ async def test_only_files_of_the_manifest_are_served(responder: ResponderServer,
 
 async def test_missing_evidence_has_a_reason(responder: ResponderServer, kept: str, tmp_path: Path) -> None:
     home = f"/api/v1/executions/{kept}/evidence"
-    assert await responder.get("/api/v1/executions/none/evidence") == (404, {"error": "there is no evidence none"})
+    assert await responder.get("/api/v1/executions/none/evidence") == (404, {"error": "evidence none does not exist"})
     collector = responder.collector
     assert collector
 

@@ -41,7 +41,7 @@ class Effect(FrozenModel):
 
 
 class Statement(FrozenModel):
-    """One statement as it was written, with its effects."""
+    """One statement with its effects."""
 
     sql: str
     effects: tuple[Effect, ...] = ()

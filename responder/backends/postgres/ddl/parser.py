@@ -45,7 +45,7 @@ def parse_statement(sql: str) -> Statement:
 
     standalone = bool(STANDALONE.match(sql))
     level = logging.getLogger("sqlglot").level
-    logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its warnings repeat what the effect `unknown` says
+    logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its warnings repeat the effect `unknown`
     try:
         tree = sqlglot.parse_one(re.sub(_RENAMED_COLUMN, r"\1 COLUMN ", sql), read="postgres")
     except SqlglotError as e:
@@ -180,7 +180,7 @@ def _is_plain(tree: exp.Delete | exp.Update) -> bool:
 
 
 def _where(sql: str) -> str:
-    """The condition as it was written: rendered again it could select other rows."""
+    """The original text of the condition: rendered again it could select other rows."""
     from sqlglot.dialects.postgres import Postgres
     from sqlglot.tokenizer_core import TokenType
 

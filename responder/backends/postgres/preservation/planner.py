@@ -104,7 +104,7 @@ class MigrationPlanner:
         return down, MigrationPath(from_revision=new, to_revision=old, commands=commands_up)
 
     async def _by_tool(self, step: MigrationStep) -> tuple[MigrationPath, MigrationPath | None]:
-        """The tool runs its command in a session of its own."""
+        """The tool runs its command in its own session."""
         old, new, command = step.from_revision, step.to_revision, " ".join(step.downgrade_command)
         self._plan.notes.append(f"{old} → {new}: {command} ({step.reason or 'run by the tool'})")
         script = self._unpreserved.script
@@ -176,7 +176,7 @@ class MigrationPlanner:
 
 
 def _locked(planned: _Planned, *, first: bool) -> set[str]:
-    """The tables to lock at the start. After the first path only those that kept their names: others may be gone."""
+    """The tables to lock at the start. After the first path only those that kept their names: others may not exist."""
     return {original for current, original in planned.touched.items() if first or current == original}
 
 

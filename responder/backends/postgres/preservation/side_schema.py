@@ -66,7 +66,7 @@ class SideSchema:
         self._commands.append(Command(sql=sql, standalone=standalone, index=index, preserves=preserves))
 
     def try_drop(self, drop: str) -> None:
-        """Lets PostgreSQL check the DROP, and undoes it: nothing would miss a table that is only moved."""
+        """Lets PostgreSQL check the DROP and rolls it back: moving a table does not check its dependents."""
         self.run(_TRY_DROP.format(drop=drop), preserves=True)
 
     def new_name(self, table: str) -> str:

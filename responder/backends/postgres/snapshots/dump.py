@@ -60,7 +60,7 @@ async def create_snapshot(postgres: Postgres, store: SnapshotStore, request: Sna
     _, pg_dump = await asyncio.to_thread(program_version, "pg_dump")
     acting.get()()
     await store.objects.clear(f"{request.key}/")  # of an earlier attempt, which wrote no manifest
-    # A late write of an earlier attempt goes to another prefix.
+    # A late write of an earlier attempt has another prefix.
     prefix = f"{request.key}/{secrets.token_hex(4)}"
     async with _exported(postgres, request) as (connection, source):
         with postgres.environment(request.database, application="rollback-responder snapshot") as env:
@@ -181,7 +181,7 @@ def _archives(request: SnapshotRequest, source: _Source) -> list[tuple[str, str,
 
 
 def _in_groups(tables: tuple[CountedTable, ...], jobs: int) -> list[list[CountedTable]]:
-    """Groups of similar size: each table goes to the smallest group, largest first. The first gets the small ones."""
+    """Groups of similar size: each table goes to the smallest group, largest first; small ones to the first group."""
     by_size = sorted(tables, key=lambda table: table.size, reverse=True)
     groups: list[list[CountedTable]] = [[] for _ in range(max(jobs, 1))]
     sizes = [0] * len(groups)

@@ -18,7 +18,7 @@ _TAG, _SALT = 16, 32
 
 
 class Key:
-    """A key of 32 bytes. Manifests contain its `id`, which tells a wrong key from damaged data."""
+    """A key of 32 bytes. Manifests contain its `id`, which distinguishes a wrong key from damaged data."""
 
     package, extra = "cryptography", "database"
 

@@ -49,7 +49,7 @@ def _without_key(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("resource", "change", "why"),
     [
-        (TEMPLATE, lambda c: c.drop(c.get("Deployment", "shop", "backend")), "there is no Deployment shop/backend"),
+        (TEMPLATE, lambda c: c.drop(c.get("Deployment", "shop", "backend")), "Deployment shop/backend does not exist"),
         (
             TEMPLATE,
             lambda c: c.forbidden.add(("patch", "apps/deployments")),
@@ -62,7 +62,7 @@ def _without_key(cluster: Cluster) -> None:
             "ReplicaSets in shop|ReplicaSets of shop",
         ),
         (ORDERED, lambda c: c.forbidden.add(("delete", "pods")), "cannot delete Pods"),
-        (SELECTOR, lambda c: c.drop(c.get("Service", "shop", "backend")), "there is no Service shop/backend"),
+        (SELECTOR, lambda c: c.drop(c.get("Service", "shop", "backend")), "Service shop/backend does not exist"),
         (SELECTOR, _without_key, "Service shop/backend: its selector has no label color"),
         (SELECTOR, lambda c: c.forbidden.add(("patch", "services")), "cannot patch Services"),
         (

@@ -348,9 +348,9 @@ async def test_invalid_replicas_are_refused(value: Any, cluster: Cluster, kube: 
 async def test_missing_objects_are_reported(kube: InProcess) -> None:
     for resource in (PodTemplate(**BACKEND), Replicas(**BACKEND), RolloutPaused(**BACKEND), RolloutSettings(**BACKEND)):
         assert await resource.read(kube) is None
-    with pytest.raises(StepFailed, match="there is no Deployment shop/backend"):
+    with pytest.raises(StepFailed, match="Deployment shop/backend does not exist"):
         await Replicas(**BACKEND).write(kube, 3, expected=1)
-    with pytest.raises(StepFailed, match="there is no Service shop/backend"):
+    with pytest.raises(StepFailed, match="Service shop/backend does not exist"):
         await ServiceSelector(namespace="shop", service="backend").write(kube, "blue", expected="green")
 
 

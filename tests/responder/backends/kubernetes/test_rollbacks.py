@@ -234,7 +234,7 @@ def _owned_by(**meta: Any) -> Change:
         (_needs_a_config_map, "needs objects that no longer exist: ConfigMap settings-1, Secret keys-1"),
         (lambda c: c.forbidden.add(("patch", "apps/deployments")), "account cannot patch Deployments in shop"),
         (lambda c: c.apply(deployment("backend", "shop:3", 6)), "2 was reported as running"),
-        (lambda c: c.drop(c.get("Deployment", "shop", "backend")), "there is no Deployment shop/backend"),
+        (lambda c: c.drop(c.get("Deployment", "shop", "backend")), "Deployment shop/backend does not exist"),
         (_owned_by(annotations={"argocd.argoproj.io/tracking-id": "web:apps/Deployment:shop/backend"}), "Argo CD"),
         (_owned_by(labels={"kustomize.toolkit.fluxcd.io/name": "apps"}), r"belongs to Flux \(Kustomization apps\)"),
         (_owned_by(labels={"helm.toolkit.fluxcd.io/name": "web"}), r"belongs to Flux \(HelmRelease web\)"),
@@ -766,7 +766,7 @@ STOP = [{"namespace": "shop", "deployment": "importer"}, {"namespace": "shop", "
             lambda c: c.forbidden.add(("patch", "apps/statefulsets")),
             "the responder's account cannot patch StatefulSets in shop",
         ),
-        (lambda c: c.drop(c.get("StatefulSet", "shop", "queue")), "there is no StatefulSet shop/queue"),
+        (lambda c: c.drop(c.get("StatefulSet", "shop", "queue")), "StatefulSet shop/queue does not exist"),
     ],
 )
 async def test_unsuspendable_owners_are_reported_before_the_first_change(

@@ -147,7 +147,7 @@ async def test_the_log_of_a_host_without_one(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Host, "files", none)
     source = TypeAdapter(AnyLogSource).validate_python(SOURCES["system"])
     (problem,) = await Gateway(Connections()).check_access(source, within=5.0)
-    assert "there is no /var/log/syslog" in problem.found
+    assert "/var/log has no syslog" in problem.found
 
 
 _TOKEN = {"token": "xoxb-1234567890"}
@@ -272,7 +272,7 @@ async def test_an_unknown_systemd_unit(tmp_path: Path) -> None:
     assert await resource.check_access(Local()) == []
     resource = resource.model_copy(update={"restart": (str(systemctl), "restart", "bakend")})
     (problem,) = await resource.check_access(Local())
-    assert (problem.target, problem.found) == ("unit bakend", "systemd says not-found")
+    assert (problem.target, problem.found) == ("unit bakend", "systemd reports it as not-found")
 
 
 async def test_a_command_that_sudo_denies(tmp_path: Path) -> None:

@@ -148,10 +148,10 @@ async def test_a_route_about_a_service_needs_permission_for_that_service(filled:
                 status, answer = response.status, await response.text()
             if may(kind, name, environment):
                 assert status != 403, (method, url, answer)
-                assert "there is no execution" not in answer, (method, url)
+                assert "does not exist" not in answer, (method, url)
             elif "/executions/" in url:
-                missing = f"there is no execution {name}-{environment}"
-                kept = f"there is no evidence {name}-{environment}"
+                missing = f"execution {name}-{environment} does not exist"
+                kept = f"evidence {name}-{environment} does not exist"
                 assert (status, json.loads(answer)["error"]) in ((404, missing), (404, kept)), (method, url)
             else:
                 assert (status, "is not permitted for" in answer) == (403, True), (method, url)
