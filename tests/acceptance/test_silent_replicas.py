@@ -26,7 +26,7 @@ LEASE, MARGIN = 2.0, 5.0
 STATEMENTS = 300
 """More than one decision and one rollback take."""
 
-Strike = str | list[str]
+Fault = str | list[str]
 """The name of a signal, or a command that disconnects the network."""
 
 FROZEN_AFTER = {
@@ -51,7 +51,7 @@ class ReplicaPair:
 
     directory: Path
     alertmanager: parts.Alertmanager
-    struck: ResponderProcess
+    faulty: ResponderProcess
     healthy: ResponderProcess
     network: Namespace | None = None
     troubles: int = 0
@@ -107,20 +107,20 @@ class ReplicaPair:
         assert len(outcomes) <= 1, f"{service} was rolled back twice"
         return outcomes == ["succeeded"]
 
-    async def start_struck(self, strike: Strike, after: str, at: int) -> None:
+    async def start_faulty(self, fault: Fault, after: str, at: int) -> None:
         """Starts the replica that will stop; returns once it is armed."""
         self._armed.unlink(missing_ok=True)
         self._mark.unlink(missing_ok=True)
         env = {
-            "STRIKE": json.dumps(strike),
-            "STRIKE_AFTER": after,
-            "STRIKE_AT": str(at),
+            "FAULT": json.dumps(fault),
+            "FAULT_AFTER": after,
+            "FAULT_AT": str(at),
             "ARMED": str(self._armed),
-            "STRUCK": str(self._mark),
+            "FAULT_FILE": str(self._mark),
         }
-        argv = [sys.executable, "-m", "tests.acceptance.strikes_itself", "serve", "--config", str(self.struck.file)]
-        log, ready = self.struck.log, self.struck.ready
-        self.struck.process = await parts.Process.start(argv, log=log, ready=ready, cwd=REPOSITORY, env=env)
+        argv = [sys.executable, "-m", "tests.acceptance.faulty_replica", "serve", "--config", str(self.faulty.file)]
+        log, ready = self.faulty.log, self.faulty.ready
+        self.faulty.process = await parts.Process.start(argv, log=log, ready=ready, cwd=REPOSITORY, env=env)
 
     @property
     def _armed(self) -> Path:
@@ -128,24 +128,24 @@ class ReplicaPair:
 
     @property
     def _mark(self) -> Path:
-        return self.directory / "struck"
+        return self.directory / "faulty"
 
-    async def drill(self, strike: Strike, after: str, at: int, *, surely: bool = False) -> str:
+    async def drill(self, fault: Fault, after: str, at: int, *, surely: bool = False) -> str:
         """The statement after which it stopped; empty if it did not reach that statement.
 
         Fails where the other replica then needed too long for a new trouble. `surely`: it comes to that statement
         sooner or later, so this waits for it.
         """
-        await self.start_struck(strike, after, at)
+        await self.start_faulty(fault, after, at)
         (first, first_body), (second, second_body) = await self.trouble(), await self.trouble()
         usual = await self.rolled_back(*await self.trouble())
         self._armed.touch()
-        hanging = asyncio.create_task(self.struck.post("/api/v1/alerts", first_body))
+        hanging = asyncio.create_task(self.faulty.post("/api/v1/alerts", first_body))
         try:
-            statement = await self._struck(first, surely)
+            statement = await self._statement_of_fault(first, surely)
             # The other one first handles its own incident, then the one that the stopped replica holds.
             took = [await self.rolled_back(second, second_body), await self.rolled_back(first, first_body)]
-            how = strike if isinstance(strike, str) else strike[-1]
+            how = fault if isinstance(fault, str) else fault[-1]
             where = f"{how} after {statement or 'no statement'}: {took[0]:.1f} and {took[1]:.1f} s"
             print(f"{where}, usually {usual:.1f} s", flush=True)
             # Relative to the time of the same replica without a fault: a busy machine delays both.
@@ -156,11 +156,11 @@ class ReplicaPair:
         finally:
             hanging.cancel()
             await asyncio.gather(hanging, return_exceptions=True)
-            await self.struck.end(signal.SIGKILL)
+            await self.faulty.end(signal.SIGKILL)
             if self.network:
                 self.network.restore()
 
-    async def _struck(self, service: str, surely: bool) -> str:
+    async def _statement_of_fault(self, service: str, surely: bool) -> str:
         while not self._mark.exists():
             if await self._is_back(service) and not surely:
                 return ""
@@ -170,10 +170,10 @@ class ReplicaPair:
     async def _comes_back(self, *services: str) -> None:
         """After PostgreSQL is reachable again, the disconnected replica is ready, and adds no events."""
         assert self.network
-        await parts.until(self.struck.ready, lambda is_ready: not is_ready)
+        await parts.until(self.faulty.ready, lambda is_ready: not is_ready)
         before = [await self.events(service) for service in services]
         self.network.restore()
-        await parts.until(self.struck.ready)
+        await parts.until(self.faulty.ready)
         assert [await self.events(service) for service in services] == before
         assert {self.version(service) for service in services} == {"1"}
 
@@ -212,11 +212,11 @@ async def pair_of(directory: Path, services: int, network: Namespace | None = No
         healthy = ResponderProcess(directory, "healthy", config)
         # Each uses its own address, so that one can be disconnected alone.
         other = state.replace(network.addresses[0], network.addresses[1]) if network else state
-        struck = ResponderProcess(directory, "struck", {**config, "state": other})
-        for responder in (struck, healthy):
+        faulty = ResponderProcess(directory, "faulty", {**config, "state": other})
+        for responder in (faulty, healthy):
             leaving.push_async_callback(_end, responder)
         await healthy.start()
-        yield ReplicaPair(directory, alertmanager, struck, healthy, network)
+        yield ReplicaPair(directory, alertmanager, faulty, healthy, network)
 
 
 @pytest.fixture
@@ -299,11 +299,11 @@ def _cut_off(pair: ReplicaPair, answers_only: bool) -> list[str]:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("pair", [3 * STATEMENTS], indirect=True)
-@pytest.mark.parametrize("strike", ["SIGSTOP", "SIGKILL"])
+@pytest.mark.parametrize("fault", ["SIGSTOP", "SIGKILL"])
 async def test_a_replica_stopped_at_any_statement_delays_the_other_by_no_more_than_the_lease(
-    pair: ReplicaPair, strike: str
+    pair: ReplicaPair, fault: str
 ) -> None:
-    await _sweep(pair, strike)
+    await _sweep(pair, fault)
 
 
 @pytest.mark.soak
@@ -315,9 +315,9 @@ async def test_a_network_outage_at_any_statement_delays_the_other_by_no_more_tha
     await _sweep(parted, _cut_off(parted, answers_only))
 
 
-async def _sweep(pair: ReplicaPair, strike: Strike) -> None:
+async def _sweep(pair: ReplicaPair, fault: Fault) -> None:
     """Stops it at each statement in turn, until a rollback completes before reaching that many."""
     for at in range(1, STATEMENTS + 1):
-        if not await pair.drill(strike, "", at):
+        if not await pair.drill(fault, "", at):
             return
     pytest.fail("it has more statements than were tried")

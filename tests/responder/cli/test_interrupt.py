@@ -19,7 +19,7 @@ from tests.responder.cli.test_main import alone, begin  # noqa: F401
 from tests.responder.web.conftest import ResponderServer
 
 ROOT = Path(__file__).parents[3]
-STRIKE = Path(__file__).with_name("strike.py")
+INTERRUPTER = Path(__file__).with_name("interrupter.py")
 LAST_WORDS = "\nthe rollback continues; follow it again: responder watch r1\n"
 CONFIG = """\
 state: sqlite:///{directory}/state.db
@@ -28,12 +28,12 @@ alertmanager: {{urls: ["{silent}"]}}
 """
 
 
-async def strikes(
+async def interrupted(
     program: str, where: str, *argv: str, first: int = 1, step: int = 1, most: int = 1, **environment: str
 ) -> list[dict[str, Any]]:
     """The result of a command at each point; all ended by themselves without a traceback."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(STRIKE), program, where, *map(str, (first, step, most)), *argv,
+        sys.executable, str(INTERRUPTER), program, where, *map(str, (first, step, most)), *argv,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "TERM": "xterm", **environment},
         stdout=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
@@ -81,13 +81,13 @@ def nowhere(program: str, command: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(("program", "command"), COMMANDS)
 async def test_during_the_imports(program: str, command: str) -> None:
-    await strikes(program, "import", *nowhere(program, command), step=97, most=300)
+    await interrupted(program, "import", *nowhere(program, command), step=97, most=300)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("program", "command"), COMMANDS)
 async def test_at_each_import(program: str, command: str) -> None:
-    answers = await strikes(program, "import", *nowhere(program, command), most=5000)
+    answers = await interrupted(program, "import", *nowhere(program, command), most=5000)
     assert not answers[-1]["reached"]
 
 
@@ -95,7 +95,7 @@ async def test_at_each_import(program: str, command: str) -> None:
 @pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.soak)])
 async def test_at_an_await_of_watch(responder: ResponderServer, step: int, terminal: dict[str, str]) -> None:
     await begin(responder)
-    answers = await strikes(
+    answers = await interrupted(
         "responder", "await", "watch", "r1", "--url", url_of(responder), first=3, step=step, most=110, **terminal
     )
     for answer in answers:
@@ -106,28 +106,28 @@ async def test_at_an_await_of_watch(responder: ResponderServer, step: int, termi
 async def test_just_before_the_event_loop_sleeps(responder: ResponderServer) -> None:
     """asyncio's own handler delays this signal until something else wakes the loop, such as the next heartbeat."""
     await begin(responder)
-    (answer,) = await strikes("responder", "asleep", "watch", "r1", "--url", url_of(responder))
+    (answer,) = await interrupted("responder", "asleep", "watch", "r1", "--url", url_of(responder))
     assert answer["err"] == LAST_WORDS
 
 
 @pytest.mark.parametrize("where", ["main", "swallowed", "dns", "asleep"])
 async def test_while_it_hangs(where: str, silent: str) -> None:
     url = "http://shop.invalid" if where == "dns" else f"http://{silent}"
-    (answer,) = await strikes("responder", where, "watch", "r1", "--url", url)
+    (answer,) = await interrupted("responder", where, "watch", "r1", "--url", url)
     assert answer["err"] == LAST_WORDS
 
 
 async def test_during_the_tls_handshake(silent: str) -> None:
-    await strikes("responder", "asleep", "status", "--url", f"https://{silent}")
+    await interrupted("responder", "asleep", "status", "--url", f"https://{silent}")
 
 
 async def test_at_its_exit() -> None:
-    await strikes("responder", "exit", *nowhere("responder", "status"))
+    await interrupted("responder", "exit", *nowhere("responder", "status"))
 
 
 async def test_while_nobody_reads_its_output(responder: ResponderServer) -> None:
     await begin(responder)
-    await strikes("responder", "pipe", "watch", "r1", "--url", url_of(responder))
+    await interrupted("responder", "pipe", "watch", "r1", "--url", url_of(responder))
 
 
 @pytest.mark.parametrize("step", [37, pytest.param(1, marks=pytest.mark.soak)])
@@ -135,14 +135,14 @@ async def test_at_an_await_of_a_local_command(silent: str, tmp_path: Path, step:
     (tmp_path / "responder.yml").write_text(CONFIG.format(directory=tmp_path, silent=f"http://{silent}"))
     config = ("--config", str(tmp_path / "responder.yml"))
     for where in ("await", "dns" if step == 1 else "asleep"):
-        answers = await strikes("responder", where, "check", "--live", *config, step=step, most=200)
+        answers = await interrupted("responder", where, "check", "--live", *config, step=step, most=200)
         assert not any(answer["err"] for answer in answers)
 
 
 @pytest.mark.parametrize("where", ["swallowed", "main"])
 async def test_a_command_that_swallows_its_cancellation(where: str, silent: str, tmp_path: Path) -> None:
     (tmp_path / "responder.yml").write_text(CONFIG.format(directory=tmp_path, silent=f"http://{silent}"))
-    await strikes("responder", where, "check", "--live", "--config", str(tmp_path / "responder.yml"))
+    await interrupted("responder", where, "check", "--live", "--config", str(tmp_path / "responder.yml"))
 
 
 async def test_a_probe_ends_its_child_process(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """Runs a command repeatedly, and sends it SIGINT at a different point each time: a program for test_interrupt.
 
-usage: strike.py PROGRAM WHERE FIRST STEP MOST ARGUMENT...
+usage: interrupter.py PROGRAM WHERE FIRST STEP MOST ARGUMENT...
 
 WHERE is `import` (the nth import), `await` (the nth time that a coroutine starts or resumes), `asleep` (the nth time
 that the event loop sleeps, on a thread other than the main one, as if the signal came just before the sleep), or the
-name of a place in PLACES, where the command hangs for good. Prints one JSON object for each run: n, whether the place
-was reached, the exit code, and what the command wrote on stderr. The first place that is not reached is the last one.
+name of a point in PLACES, where the command hangs forever. Prints one JSON object for each run: n, whether the point
+was reached, the exit code, and the command's stderr. The first point that is not reached is the last one.
 Each run is a fork of one interpreter.
 """
 
@@ -30,7 +30,7 @@ ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 reached = False
 
 
-def strike() -> None:
+def interrupt_once() -> None:
     global reached
     if not reached:
         reached = True
@@ -38,7 +38,7 @@ def strike() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def strike_from_elsewhere() -> None:
+def interrupt_from_thread() -> None:
     """SIGINT on another thread: no system call of the main thread is interrupted."""
     global reached
     reached = True
@@ -55,7 +55,7 @@ def at_import(nth: int) -> None:
         def find_spec(*_: object) -> None:
             left[0] -= 1
             if left[0] == 0:
-                strike()
+                interrupt_once()
 
     sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
 
@@ -68,7 +68,7 @@ def at_await(nth: int) -> None:
             left[0] -= 1
             if left[0] == 0:
                 sys.setprofile(None)
-                strike()
+                interrupt_once()
 
     late = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))  # there are fewer points than that
     late.daemon = True
@@ -85,7 +85,7 @@ def asleep(nth: int) -> None:
         if timeout is None or timeout > 0.2:
             left[0] -= 1
             if left[0] == 0:
-                threading.Thread(target=strike_from_elsewhere, daemon=True).start()
+                threading.Thread(target=interrupt_from_thread, daemon=True).start()
         return select(self, timeout)
 
     selectors.EpollSelector.select = selecting  # type: ignore[method-assign]
@@ -93,7 +93,7 @@ def asleep(nth: int) -> None:
 
 def hang(*_: Any, **__: Any) -> Any:
     """A call that sends SIGINT and never returns."""
-    strike()
+    interrupt_once()
     while True:
         time.sleep(600)
 
@@ -110,7 +110,7 @@ def in_a_call_that_swallows(_: int) -> None:
     import aiohttp
 
     async def request(*_: Any, **__: Any) -> Any:
-        strike()
+        interrupt_once()
         while True:
             try:
                 await asyncio.sleep(600)
@@ -144,7 +144,7 @@ def in_a_full_pipe(_: int) -> None:
     os.set_inheritable(reader, True)  # stays open
     os.dup2(writer, 1)
     os.dup2(writer, 2)
-    threading.Timer(0.5, strike).start()  # now it is full
+    threading.Timer(0.5, interrupt_once).start()  # now it is full
 
 
 PLACES: dict[str, Callable[[int], None]] = {
