@@ -13,7 +13,7 @@ REAL = [scenario for _, scenario in SCENARIOS if scenario.real]
 AT_ONCE = 8
 
 
-async def test_reality(tmp_path: Path) -> None:
+async def test_scenarios_on_real_processes(tmp_path: Path) -> None:
     parts.need("prometheus", "prometheus-alertmanager", "amtool")
     turns = asyncio.Semaphore(AT_ONCE)
 
@@ -31,5 +31,5 @@ async def test_reality(tmp_path: Path) -> None:
     assert not failed, "\n\n".join(failed)
 
 
-def test_there_are_enough_of_them() -> None:
+def test_several_scenarios_run_on_real_processes() -> None:
     assert len(REAL) >= 10
