@@ -102,7 +102,7 @@ class Collection:
         except ResponderError as e:
             self._add_missing(origin, str(e))
         except Exception as e:
-            log.exception("evidence failed with a bug", extra={"fields": {"origin": origin}})
+            log.exception("evidence item failed unexpectedly", extra={"fields": {"origin": origin}})
             self._add_missing(origin, f"{type(e).__name__}: {e}")
         self._pending[origin] -= 1
 

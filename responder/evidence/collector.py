@@ -162,7 +162,7 @@ class EvidenceCollector:
         except (LeaseLost, JournalUnavailable, StepFailed, Unavailable):
             raise
         except (ResponderError, Exception) as e:  # a bug here must not prevent the rollback
-            log.exception("evidence failed with a bug", extra={"fields": {"id": case.id}})
+            log.exception("evidence item failed unexpectedly", extra={"fields": {"id": case.id}})
             raise StepFailed(f"{type(e).__name__}: {e}") from e
         counts = {"files": len(manifest.files), "missing": len(manifest.missing), "size": manifest.bytes}
         result = {"at": manifest.ended_at, "location": manifest.location, "manifest": manifest.model_dump_json()}

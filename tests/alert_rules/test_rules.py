@@ -236,7 +236,7 @@ def expectations(name: str) -> tuple[int, int]:
 def test_every_alert_is_tested_both_ways(name: str) -> None:
     fires, silent = expectations(name)
     assert fires >= 1
-    assert silent >= 3  # before, one short or without data, and after
+    assert silent >= 3  # before the threshold, without data, and after recovery
 
 
 def test_the_watchdog_always_fires() -> None:
@@ -257,7 +257,7 @@ def test_rollback_alerts_are_tested_against_false_positives(name: str) -> None:
 
 
 def test_tests_name_only_alerts_that_exist() -> None:
-    """promtool takes an unknown name for an alert that does not fire."""
+    """promtool treats an unknown name as an alert that does not fire."""
     for group in cases():
         assert {check["alertname"] for check in group.get("alert_rule_test", ())} <= set(ALERTS), group["name"]
         assert group["name"].split(":")[0] in ALERTS
@@ -320,7 +320,7 @@ def test_commands_in_runbooks_exist_with_their_options(
 
 # --- example configurations -------------------------------------------------------------------------------------------
 def test_promtool_accepts_the_example(tmp_path: Path) -> None:
-    """Including the rule files and the token file that it names."""
+    """Including its rule files and its token file."""
     text = (DIRECTORY / "prometheus.example.yml").read_text()
     token = tmp_path / "responder.token"
     token.write_text("secret")

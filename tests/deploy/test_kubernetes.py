@@ -100,7 +100,7 @@ def test_the_configurations_are_good() -> None:
     assert load_exporters(HOME / "exporters.yml", {}).config.checks
 
 
-# --- the rights ---
+# --- permissions ---
 
 
 def rights() -> set[tuple[str, str]]:
@@ -150,7 +150,7 @@ async def _of_keeping_logs(cluster: Cluster, kube: Kubernetes) -> set[tuple[str,
     source = PodLogs.model_validate({"kubernetes": {"namespace": "shop", "selector": "app=backend"}})
     before = len(cluster.requests)
     for log in await source.logs(kube, datetime.now(UTC)):
-        with contextlib.suppress(StepFailed):  # nothing is there from before the restart
+        with contextlib.suppress(StepFailed):  # no logs from before the restart
             async with contextlib.aclosing(log.chunks()) as chunks:
                 async for _ in chunks:
                     pass

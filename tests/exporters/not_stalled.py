@@ -1,4 +1,4 @@
-"""Probes on a machine that is busy with other tests."""
+"""Retries probes on a busy machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exporters.runner import Result, run
 
 
 async def run_not_stalled(check: Check, connections: Connections, **options: Any) -> tuple[Result, ProbeOutput]:
-    """Runs a check, again while this busy machine stalls the event loop."""
+    """Runs a check, and repeats it while the busy machine stalls the event loop."""
     for _ in range(9):
         try:
             return await run(check, connections, **options)

@@ -1,4 +1,4 @@
-"""Every type of check keeps the published contract of a probe."""
+"""Every check type keeps the published contract of a probe."""
 
 from __future__ import annotations
 

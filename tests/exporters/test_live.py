@@ -1,4 +1,4 @@
-"""A reload swaps everything or nothing, and never pulls the rug from under a probe."""
+"""A reload replaces everything or nothing, and never closes connections of a running probe."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_sighup_reloads_and_an_invalid_file_is_rejected(exporter: Exporter) -> N
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """Descriptors for a few thousand connections of the test itself."""
+    """File descriptors for a few thousand connections of the test."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     allow_many_files()
     yield
@@ -125,7 +125,7 @@ def test_it_answers_despite_2000_idle_connections(exporter: Exporter, many_files
     with ExitStack() as open_until_the_end:
         for _ in range(2000):
             silent = open_until_the_end.enter_context(socket.create_connection(("127.0.0.1", exporter.port)))
-            with suppress(OSError):  # ended already
+            with suppress(OSError):  # already ended
                 silent.sendall(sent)
         assert exporter.get("/-/healthy") == "ok\n"
         page = exporter.get("/metrics")

@@ -1,4 +1,4 @@
-"""A history with everything in it that a dashboard can show: decided, journalled and counted by the real code."""
+"""A history with everything that a dashboard can show: decided, journaled and counted by the real code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ POLICIES = {
 
 
 class KnowsOnset(FakePrometheus):
-    """Answers only since when the alerts are so, and that the trouble is visible."""
+    """Answers only queries for the start of the alerts and for visible trouble."""
 
     onset: datetime
 
@@ -68,7 +68,7 @@ class History:
         self, journal: Database, connections: Connections, alertmanager: FakeAlertmanager, prometheus: KnowsOnset
     ) -> None:
         self.metrics = Metrics()
-        self.running_one = ""  # an execution that has everything but an end
+        self.running_one = ""  # an execution with everything except an end
         self._journal, self._connections = journal, connections
         self._alertmanager, self._prometheus = alertmanager, prometheus
         self.policy_set = PolicySet(
@@ -240,7 +240,7 @@ class History:
         )
 
     async def _refused(self, round_: int, at: datetime) -> None:
-        """By several guards, and by no policy."""
+        """Decisions of several guards, and without a policy."""
         await self._request(f"veteran-{round_}", at)
         await self._request(f"watched-{round_}", at, policy_name="regressed")
         await self._request(f"mail-{round_}", at)

@@ -20,7 +20,7 @@ NAMES = sorted(DASHBOARDS)
 
 @pytest.fixture(scope="module")
 def loop() -> Iterator[asyncio.Runner]:
-    """One loop for all, because the history happens once."""
+    """One event loop for all tests, because the history is created once."""
     with asyncio.Runner() as runner:
         yield runner
 
@@ -53,7 +53,7 @@ def queries(name: str) -> Iterator[tuple[str, Json, Json]]:
 
 
 def words(panel: Json) -> set[str]:
-    """Columns that the panel names: of overrides, links, transformations and options."""
+    """Columns in the panel's overrides, links, transformations and options."""
     named = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
     named |= set(re.findall(r"__data\.fields\.(\w+)", json.dumps(panel)))
     named |= {panel["options"]["xField"]} if "xField" in panel["options"] else set()

@@ -33,7 +33,7 @@ MACROS = {"$__timeFilter", "$__timeFrom", "$__timeTo", "$__rate_interval", "$__r
 
 
 def panels_of(dashboard: Json) -> Iterator[Json]:
-    """Those in folded rows, too."""
+    """Panels, including those in collapsed rows."""
     for panel in dashboard["panels"]:
         yield panel
         yield from panel.get("panels", [])
@@ -146,7 +146,7 @@ def test_the_sdk_accepts_every_dashboard(dashboard: Json) -> None:
         read = json.loads(json.dumps(Dashboard.from_json(dashboard), cls=JSONEncoder))
     assert list(_lost(dashboard, read, "")) == []
     for query in (target for panel in asking(dashboard) for target in panel["targets"] if "rawSql" in target):
-        # Of PostgreSQL's queries it knows nothing.
+        # It has no model of PostgreSQL queries.
         fields = {key: value for key, value in query.items() if key not in ("refId", "datasource", "rawSql")}
         assert fields == {"rawQuery": True, "editorMode": "code", "format": "table"}
 

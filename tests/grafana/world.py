@@ -1,4 +1,4 @@
-"""Whom the dashboards ask: a real Prometheus that saw the history happen, and the journal in a real PostgreSQL."""
+"""The data sources: a real Prometheus that scraped the history, and the journal in a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Values = dict[str, str]
 
 @dataclass
 class GrafanaQueries:
-    """Asks as Grafana does; at the moment at which the history was over."""
+    """Queries as Grafana does, at the time of the end of the history."""
 
     prometheus: parts.Prometheus
     dsn: str
@@ -78,7 +78,7 @@ class GrafanaQueries:
         ]
 
     async def rows(self, sql: str) -> list[dict[str, Any]]:
-        """As the role that Grafana has."""
+        """Queries with Grafana's role."""
         connection = await asyncpg.connect(self.dsn, user="grafana_reader")
         try:
             return [dict(row) for row in await connection.fetch(self.interpolated(sql))]
@@ -213,7 +213,7 @@ async def lived(folder: Path, dsn: str) -> AsyncIterator[GrafanaQueries]:
             "service_environment:http_request_duration_seconds:p95_5m > 0",
         ):
             await prometheus.until(seen, within=60)
-        await asyncio.sleep(1.2)  # so that the last of it was seen twice, by the rules as well
+        await asyncio.sleep(1.2)  # two evaluations of the rules after the last event
         await prometheus.targets_up(targets, within=60)
         yield GrafanaQueries(
             prometheus=prometheus,

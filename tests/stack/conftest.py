@@ -1,4 +1,4 @@
-"""The stack of docker-compose.yml, up on an engine of our own with stand-in images."""
+"""The stack of docker-compose.yml, running on a private engine with stand-in images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PORTS = ("RESPONDER_A_PORT", "RESPONDER_B_PORT", "PROMETHEUS_PORT", "ALERTMANAGE
 
 @dataclass(frozen=True)
 class Stack:
-    """Everything but Grafana, healthy."""
+    """The healthy stack without Grafana."""
 
     docker: Docker
     port: dict[str, int]

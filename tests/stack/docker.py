@@ -1,4 +1,4 @@
-"""The `docker` command and the real Compose against one engine of our own."""
+"""The `docker` command and the real Compose against a private engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def compose_program() -> Path:
-    """Compose itself: the command that its package installs exits 0 whatever happens."""
+    """Compose itself: the command of its package always exits 0."""
     spec = importlib.util.find_spec("compose")
     assert spec is not None and spec.origin is not None
     return Path(spec.origin).with_name("docker-compose")

@@ -24,7 +24,7 @@ from tests.stack.docker import Docker
 from tests.stack.layers import ROOT, Layer
 
 LEFT_OUT = {"kubernetes", "boto3", "botocore", "awscrt", "cryptography", "sqlglot"}
-"""Half of all megabytes, and the stack uses none of them."""
+"""Half of the size, which the stack does not use."""
 
 LOCK = ROOT / "requirements.image.lock"
 
@@ -46,7 +46,7 @@ fi
 exec postgres -c listen_addresses='*'
 """
 _USERS = {"root": 0, "nginx": 101, "grafana": 472, "postgres": 999, "nobody": 65534}
-_OWNED = {  # which directory a volume takes its owner from
+_OWNED = {  # a volume takes its owner from this directory
     "srv": (65532, 0o755),
     "var/lib/responder": (65532, 0o750),
     "prometheus": (65534, 0o755),
@@ -67,7 +67,7 @@ _RUN = {
 
 
 def build(docker: Docker, images: set[str]) -> None:
-    """All of these names, from one layer."""
+    """Images with all of these names, from one layer."""
     with _imported(docker, "stand-in:all") as layer:
         _everything(layer)
     for image in sorted(images):

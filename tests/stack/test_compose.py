@@ -22,7 +22,7 @@ from tests.stack.docker import ROOT, Docker, compose_program, config
 STACK = ROOT / "examples" / "stack"
 PARSED = config()
 SERVICES: dict[str, dict[str, Any]] = PARSED["services"]
-RUNNING = sorted(set(SERVICES) - {"ship"})  # that one does its work and ends
+RUNNING = sorted(set(SERVICES) - {"ship"})  # it ends after its work
 each = pytest.mark.parametrize("name", sorted(SERVICES))
 
 
@@ -33,7 +33,7 @@ def test_compose_accepts_the_file() -> None:
 
 
 def test_an_unknown_compose_key_is_a_failure(tmp_path: Path) -> None:
-    """So the test before this one can fail."""
+    """Shows that the previous test can fail."""
     wrong = tmp_path / "wrong.yml"
     wrong.write_text("services: {shop-web: {helthcheck: {}}}\n")
     with pytest.raises(AssertionError, match="helthcheck"):
@@ -103,7 +103,7 @@ def test_secrets_are_files(name: str) -> None:
 
 
 def test_each_service_has_only_its_own_secrets() -> None:
-    """The superuser's password and the operator's token go no further than they must."""
+    """Only the services that need them have the superuser's password and the operator's token."""
     holders: dict[str, set[str]] = {}
     for name, service in SERVICES.items():
         for secret in service.get("secrets", ()):

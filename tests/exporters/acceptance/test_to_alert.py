@@ -220,7 +220,7 @@ async def test_alerts_of_recovered_targets_resolve(pipeline: AlertPipeline) -> N
 async def test_an_old_deployment_pages_without_a_rollback_alert(pipeline: AlertPipeline) -> None:
     pipeline.shop.moods["veteran"] = "errors"
     await pipeline.fires("CheckFailing", service="veteran")
-    # Another rule than the alert's, evaluated at another moment.
+    # A different rule, evaluated at another time.
     await pipeline.until('count(service_environment:trouble{alertname="ServiceFailing",service="veteran"})', 1)
     assert await pipeline.ask('ALERTS{alertname="ServiceFailing",service="veteran"}') == []
 

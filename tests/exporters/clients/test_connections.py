@@ -21,7 +21,7 @@ async def test_each_name_has_one_lookup_at_a_time(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(resolver._system, "resolve", resolve)
     lookups = [asyncio.create_task(resolver.resolve("a")) for _ in range(50)]
     await asyncio.sleep(0)
-    lookups[0].cancel()  # the first to ask gives up: the others still get their answer
+    lookups[0].cancel()  # the first caller is cancelled: the others still get their answer
     await asyncio.sleep(0)
     gate.set()
     results = await asyncio.gather(*lookups, return_exceptions=True)

@@ -91,7 +91,7 @@ async def test_loading_system_certificates_delays_no_other_probe(
 
     monkeypatch.setattr(ssl, "create_default_context", slowly)
     check = make(type="database_connection", dsn=f"rediss://127.0.0.1:{await talk(silent)}/0", timeout="2s")
-    # On the event loop it would be Unable every time: 0.5 s of 2 s is more than may be lost.
+    # On the event loop it would be Unable every time: 0.5 s of 2 s exceeds the allowed loss.
     result, _ = await run_not_stalled(check, connections)
     assert result.reason == "timeout"
 

@@ -35,7 +35,7 @@ def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    """Serves the given checks; gives a client."""
+    """Serves these checks; returns a client."""
     clients: list[tuple[Client, Live]] = []
 
     async def served(*checks: dict[str, Any], **top: Any) -> Client:

@@ -45,7 +45,7 @@ def aws_at(url: str) -> AwsSettings:
 
 @pytest.fixture
 def client_settings(prometheus: FakePrometheus, s3_server: str) -> dict[type, Any]:
-    """The settings of each client that the evidence needs."""
+    """The settings of each client that evidence needs."""
     return {
         Prometheus: PrometheusSettings.model_validate({"url": prometheus.url, "timeout": 5.0}),
         Aws: aws_at(s3_server),
@@ -79,7 +79,7 @@ def directory(tmp_path: Path) -> EvidenceSettings:
 
 
 def sources(*entries: dict[str, Any]) -> tuple[AnyLogSource, ...]:
-    """As they stand in YAML."""
+    """As in YAML."""
     return SOURCES.validate_json(json.dumps(entries))
 
 

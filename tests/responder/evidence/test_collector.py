@@ -44,7 +44,7 @@ KEEPS = Policy(name="keep-logs", match=('alertname="Overload"',), preserve_logs=
 
 
 class _Through:
-    """Every call of it passes through the point."""
+    """Every call passes through the point."""
 
     def __init__(self, target: Any, point: Point) -> None:
         self._target, self._point = target, point
@@ -214,7 +214,7 @@ async def test_evidence_is_collected_before_the_approval(
     assert (held.state, calls) == ("awaiting_approval", ["r1"])
 
 
-# --- by themselves ---
+# --- requested by policies ---
 @pytest.fixture
 async def worker_id(journal: Database) -> AsyncIterator[str]:
     lease = Lease(journal, 60.0)

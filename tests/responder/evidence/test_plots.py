@@ -1,4 +1,4 @@
-"""The picture has the values, the moments and their names, and neither loads nor runs anything."""
+"""The plot has the values, the marks and their names, and neither loads nor runs anything."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_lines_and_marks_are_drawn_with_their_names() -> None:
     labels = texts(svg)
     assert labels.count("onset") == labels.count("acted") == 1
     assert {"one", "two", "onset 21:55:00", "acted 21:58:00"} <= set(labels)
-    # Two series, and an upright from the floor to its name for each mark.
+    # Two series, and a vertical line to its name for each mark.
     drawn_lines = [path for path in paths(svg) if path.count(" ") >= 1]
     assert len(drawn_lines) >= 4
 

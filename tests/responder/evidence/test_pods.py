@@ -26,7 +26,7 @@ async def cluster(tmp_path: Path, client_settings: dict[type, Any]) -> AsyncIter
     cluster = Cluster(clock=lambda: 0.0)
     cluster.apply(deployment("backend", "shop:1", replicas=2))
     cluster.apply(deployment("other", "shop:1", replicas=1))
-    cluster.controllers = False  # from here on the tests say how it goes
+    cluster.controllers = False  # from here on the tests control the time
     for pod in cluster.all("Pod"):
         key = ("shop", pod["metadata"]["name"], pod["spec"]["containers"][0]["name"])
         cluster.logs[key] = [("2026-11-23T21:00:00Z", "long ago"), ("2026-11-23T21:58:00Z", f"I am {key[1]}")]

@@ -65,7 +65,7 @@ def answer(request: web.Request) -> web.Response:
 async def test_many_series_do_not_block_the_loop(
     directory: EvidenceSettings, around: Connections, prometheus: FakePrometheus
 ) -> None:
-    await kept(a_case(id="first"), directory, around)  # whatever is imported only once
+    await kept(a_case(id="first"), directory, around)  # one-time imports
     prometheus.raw = many_series(500)
     began = time.thread_time()
     manifest = await kept(a_case(queries=(Query("policy", "up"),)), directory, around)

@@ -119,13 +119,13 @@ class DispatcherBench:
         return name
 
     async def append(self, *events: Event, name: str = "e-1") -> None:
-        """As if they happened now."""
+        """Events with the current time."""
         known = await self.journal.read(executions.load, name)
         events = tuple(event.model_copy(update={"at": self.clock()}) for event in events)
         await self.journal.transaction(rollbacks.append, known, events, None)
 
     async def deliver(self, dispatcher: Dispatcher, *, after: float = 0) -> None:
-        """One round, to its end."""
+        """One complete round."""
         self.clock.advance(after)
         await dispatcher.round()
         await dispatcher.idle()

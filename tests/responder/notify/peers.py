@@ -1,4 +1,4 @@
-"""The other ends, spoken to over real sockets: Slack, GitHub, Grafana and any webhook, each by its documented contract;
+"""Peers on real sockets: Slack, GitHub, Grafana and any webhook, each by its documented contract;
 and an SMTP server with TLS. Each can fail, hang, and send Retry-After."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TOKEN = "a-token-that-must-never-show"
 
 
 class Peer:
-    """A server over HTTP. `trouble` are answers that it gives first; "hang" is none, "late" answers after acting."""
+    """A server over HTTP. `trouble`: the first answers; "hang" never answers, "late" answers after acting."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, Any]] = []
@@ -69,7 +69,7 @@ class Peer:
 
 
 class Sink(Peer):
-    """Takes whatever is posted."""
+    """Accepts every request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class Grafana(Peer):
     def __init__(self) -> None:
         super().__init__()
         self.annotations: dict[int, dict[str, Any]] = {}
-        self.rights: tuple[str, ...] | None = None  # as versions before 9 say nothing of them
+        self.rights: tuple[str, ...] | None = None  # versions before 9 do not report them
 
     async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -233,7 +233,7 @@ class Grafana(Peer):
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:
-    """Certificate and key of 127.0.0.1 and localhost, self-made."""
+    """A self-signed certificate and key for 127.0.0.1 and localhost."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -277,7 +277,7 @@ class Mail:
         starts = self.security == "starttls"
 
         def server() -> SMTP:
-            with warnings.catch_warnings(action="ignore"):  # it cannot see that the TLS is around it
+            with warnings.catch_warnings(action="ignore"):  # it does not see the TLS layer
                 return made()
 
         def made() -> SMTP:
@@ -300,7 +300,7 @@ class Mail:
             listening.close()
 
     def cause(self, trouble: str) -> None:
-        """Fails at the end of the next message."""
+        """Fails after the next message."""
         self.trouble.append({"error": f"550 rejected for {TOKEN}", "hang": "hang", "lost_response": "late"}[trouble])
 
     def _authenticate(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:

@@ -80,7 +80,7 @@ def settings(kind: str, **given: Any) -> ChannelSettings:
 
 
 def of(peer: Peer, **other: Any) -> ChannelSettings:
-    """How each peer is configured."""
+    """The configuration of each peer."""
     match peer:
         case Slack():
             fields = {"token": TOKEN, "channel": "#ops", "api_url": f"{peer.url}/api", "timeout": 1.0}
@@ -373,7 +373,7 @@ async def test_greylisted_mail_is_retried(mail: Mail, mail_by: Callable[..., Any
 
 async def test_accepted_mail_is_not_sent_again_if_quit_hangs(mail: Mail, mail_by: Callable[..., Any]) -> None:
     mail.hangs_at_the_end = True
-    async with OpenChannel(mail_by(mail)) as opened, asyncio.timeout(2.0):  # of the 3 s that a message may take
+    async with OpenChannel(mail_by(mail)) as opened, asyncio.timeout(2.0):  # of the 3 s allowed for a message
         await opened.channel.check_access()
         await opened.deliver(GOOD[0])
     mail.hangs_at_the_end = False
@@ -469,7 +469,7 @@ async def test_github_leaves_the_issue_open_if_the_service_has_not_recovered(
 
 async def test_github_opens_no_second_issue_after_a_crash(github: Github) -> None:
     for again in (False, True):
-        github.trouble = [] if again else ["", "late"]  # the second request, which opens it, is never answered
+        github.trouble = [] if again else ["", "late"]  # the second request, which creates it, is never answered
         async with OpenChannel(of(github)) as opened:
             if again:
                 await opened.deliver(GOOD[0], retry=True)
@@ -479,7 +479,7 @@ async def test_github_opens_no_second_issue_after_a_crash(github: Github) -> Non
     assert len(github.issues) == 1
     async with OpenChannel(of(github)) as opened:
         opened.reference = '{"issue": 41}'
-        github.trouble = ["", web.Response(status=502)]  # commented, and not noted
+        github.trouble = ["", web.Response(status=502)]  # commented, but not recorded
         with pytest.raises(NotDelivered, match="502"):
             await opened.deliver(GOOD[1])
         await opened.deliver(GOOD[1], retry=True)
@@ -498,7 +498,7 @@ async def test_github_deployment_has_the_status_of_the_rollback(github: Github) 
 
 
 async def test_github_needs_no_tag_for_the_issue(github: Github) -> None:
-    async with OpenChannel(of(github, deployments=True)) as opened:  # there is no tag "2.0"
+    async with OpenChannel(of(github, deployments=True)) as opened:  # the tag "2.0" does not exist
         await opened.deliver(*ALL)
     assert ([issue["state"] for issue in github.issues.values()], github.statuses) == (["closed"], [])
     assert len(github.did("POST", "/api/v3/repos/shop/backend/deployments")) == 1
@@ -582,7 +582,7 @@ async def test_grafana_is_annotated_once_also_after_a_crash(grafana: Grafana) ->
 
 
 class Dripping(Github):
-    """GitHub, whose answers come in pieces and without opened how long they are."""
+    """A GitHub that sends chunked answers without a length."""
 
     async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
         whole = await super().answer(request, raw, body)
@@ -597,7 +597,7 @@ class Dripping(Github):
 
 async def test_a_chunked_response_is_read_completely() -> None:
     async with Dripping().up() as github, OpenChannel(of(github)) as opened:
-        github.trouble = ["", "late"]  # the issue is opened, and we die before its number is known
+        github.trouble = ["", "late"]  # a crash after the issue is created, before its number is known
         with pytest.raises(NotDelivered, match="did not answer"):
             await opened.deliver(GOOD[0])
         await opened.deliver(GOOD[0], retry=True)

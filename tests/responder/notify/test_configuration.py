@@ -1,4 +1,4 @@
-"""Mistakes in channels and templates are reported at startup, with their path."""
+"""Errors in channels and templates are reported at startup, with their path."""
 
 from __future__ import annotations
 

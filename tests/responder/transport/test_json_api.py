@@ -1,4 +1,4 @@
-"""Every client of a JSON API has a deadline, a size limit, and keeps a pause that the server asks for."""
+"""Every client of a JSON API has a deadline and a size limit, and respects a requested pause."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def expected(client: str, status: int, kind: str) -> type[ResponderError] | None
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both SDKs try some statuses twice, after a pause."""
+    """Both SDKs retry some statuses after a pause."""
     hurried = SimpleNamespace(sleep=lambda seconds: None, time=time.time)
     monkeypatch.setattr(botocore.endpoint, "time", hurried)
     monkeypatch.setattr(google.auth._exponential_backoff, "time", hurried)

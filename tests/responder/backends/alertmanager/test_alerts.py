@@ -1,4 +1,4 @@
-"""Every body that Alertmanager, Grafana or vmalert sends is read; any other is refused with its place."""
+"""Every body that Alertmanager, Grafana or vmalert sends is read; any other is refused with its path."""
 
 from __future__ import annotations
 
@@ -375,7 +375,7 @@ def test_two_thousand_alerts_are_read_quickly() -> None:
 
 # --- against the real Alertmanager ---
 async def test_alerts_that_alertmanager_accepts_are_accepted_unchanged(tmp_path: Path) -> None:
-    """Each variant is posted to both, and both know it by the same fingerprint."""
+    """Each variant is posted to both, and has the same fingerprint in both."""
     text = {"newline": "a\nb", "control": "\x01", "nul": "a\0b", "accents": "Zoë ☃ \U0001d4b3", "half": "a\ud800b"}
     variants: list[dict[str, Any]] = [
         {"labels": {"alertname": "Text", "case": name, "value": value}}

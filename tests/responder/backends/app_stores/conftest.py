@@ -17,7 +17,7 @@ from tests.stores.keys import app_store_settings, play_settings
 
 @pytest.fixture
 async def play() -> AsyncIterator[tuple[FakePlay, GooglePlay]]:
-    """Version 1 has been for all, and 2 is for a fifth of them."""
+    """Version 1 was released to all users, and 2 to 20 % of them."""
     fake = FakePlay(release(41, "1", "completed"), release(42, "2", "inProgress", 0.2))
     async with serving(fake.answer) as url:
         client = await GooglePlay.connect(play_settings(url))

@@ -47,7 +47,7 @@ async def test_a_change_is_validated_and_committed_in_one_edit(play: Play) -> No
         "POST /1:validate",
         "POST /1:commit",
     ]
-    assert fake.releases == halted(before)  # notes, names and all other releases are as they were
+    assert fake.releases == halted(before)  # notes, names and all other releases are unchanged
 
 
 async def test_a_read_and_a_dry_run_leave_no_edit(play: Play) -> None:

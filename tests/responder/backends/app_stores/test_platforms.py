@@ -268,7 +268,7 @@ async def test_a_feed_is_verified_at_its_public_url(tmp_path: Path) -> None:
         await drafted(options, Local(), target=TARGET.model_copy(update={"to_version": "0"}))
 
 
-# --- all of them
+# --- all platforms
 async def test_a_platform_without_the_bad_version_is_skipped(tmp_path: Path) -> None:
     """A store takes days: the web is rolled back immediately, and platforms at another version are left unchanged."""
     for version in "12":
@@ -344,7 +344,7 @@ def test_every_listed_platform_needs_its_key() -> None:
         Frontend.model_validate({"platforms": ["web", "ios"], "android": ANDROID})
 
 
-# --- the configuration, and whether it would work
+# --- configuration and access
 def _configured(tmp_path: Path, play: str, apple: str, **stores: Any) -> Path:
     (tmp_path / "play.json").write_text(service_account())
     (tmp_path / "apple.p8").write_text(pem(apple_key()))
@@ -366,7 +366,7 @@ def _configured(tmp_path: Path, play: str, apple: str, **stores: Any) -> Path:
         ],
     }
     file = tmp_path / "responder.yml"
-    file.write_text(json.dumps(config))  # which YAML reads as well
+    file.write_text(json.dumps(config))  # JSON is YAML
     return file
 
 

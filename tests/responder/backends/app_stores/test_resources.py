@@ -77,7 +77,7 @@ async def test_a_change_that_is_not_visible_yet_has_not_converged(play: Play, ap
         (*apple, PHASED, "ACTIVE", "PAUSED"),
     ):
         fake.takes = 1e6
-        for _ in range(2):  # and writing it again does no harm
+        for _ in range(2):  # a repeated write is harmless
             with pytest.raises(Unavailable):
                 await resource.write(client, to, expected=before)
         fake.takes = 0.0

@@ -1,4 +1,4 @@
-"""An engine that is empty at the end of each test, and the responder's client in front of it."""
+"""An engine that is emptied after each test, and the responder's client for it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ RUNS = [{"containers": {"project": "shop", "service": "backend"}}]
 
 
 class ComposeProject:
-    """One service of the bad version 2, with a volume without a name, made by the real Compose."""
+    """One service of the bad version 2, with an anonymous volume, created by the real Compose."""
 
     def __init__(self, engine: Engine, docker: Docker, directory: Path, *up: str, **service: Any) -> None:
         self.engine, self.docker = engine, docker
@@ -105,7 +105,7 @@ async def test_compose_up_without_the_override_restores_the_bad_image(
 
 
 async def test_a_second_rollback_works_after_a_revert(engine: Engine, docker: Docker, tmp_path: Path) -> None:
-    """The restored container runs on a commit of the first one, and counts as version 2 all the same."""
+    """The restored container runs on a commit of the first one, and still counts as version 2."""
     shop = ComposeProject(engine, docker, tmp_path, environment={"MODE": "live"})
     assert (await shop.rollback("crashes").run()).outcome == "reverted"
     ended = await shop.rollback().run()

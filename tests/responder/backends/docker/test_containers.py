@@ -64,14 +64,14 @@ async def test_a_rollback_keeps_the_old_container_and_everything_but_the_image(e
     assert after["HostConfig"]["PortBindings"] == before["HostConfig"]["PortBindings"]
     assert after["HostConfig"]["RestartPolicy"] == before["HostConfig"]["RestartPolicy"]
     mounts = [{m["Destination"]: m["Name"] for m in container["Mounts"]} for container in (before, after)]
-    assert mounts[0] == mounts[1]  # also the volume without a name
+    assert mounts[0] == mounts[1]  # also the anonymous volume
     for network, alias in (("shop_default", "backend"), ("shop_back", "backend-back")):
         assert alias in after["NetworkSettings"]["Networks"][network]["Aliases"]
         assert before["Id"][:12] not in after["NetworkSettings"]["Networks"][network]["Aliases"]
     kept = engine.inspect(f"shop-backend-1_kept_{before['Id'][:12]}")
     assert kept["Config"]["Labels"]["io.rollback-responder.original"] == before["Id"]
     assert kept["State"]["Status"] == "created"
-    assert kept["HostConfig"]["RestartPolicy"]["Name"] == "no"  # else it would be back with the next engine
+    assert kept["HostConfig"]["RestartPolicy"]["Name"] == "no"  # otherwise an engine restart would start it
     assert list(engine.containers()) == ["shop-backend-1"]
 
 
@@ -89,7 +89,7 @@ async def test_a_container_that_does_not_start_is_reverted(engine: Engine, docke
 
 
 async def test_leftovers_of_an_earlier_attempt_are_removed(engine: Engine, docker: Docker) -> None:
-    """It had made a container of another version, and was stopped, or killed, before that took its place."""
+    """An attempt created a container of another version, and was stopped or killed before the switch."""
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
     bad = engine.inspect("shop-backend-1")

@@ -1,4 +1,4 @@
-"""Containers that a superseded replica made too late are removed, and nothing else is."""
+"""Only containers that a replica created after it lost its lease are removed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def value(docker: Docker, tag: str) -> Any:
 
 
 def late(engine: Engine, execution: str, *, name: str = "shop-backend-1", ours: bool = True) -> str:
-    """A container as a replica makes it that stalled right before; its name."""
+    """The name of a container that a stalled replica created too late."""
     pattern = engine.inspect("shop-backend-1")
     labels = {**pattern["Config"]["Labels"], **({f"{OURS}execution": execution} if ours else {})}
     late_name = f"{name}_next_{len(engine.containers()):012x}"
@@ -43,7 +43,7 @@ def late(engine: Engine, execution: str, *, name: str = "shop-backend-1", ours: 
 
 
 async def executed(journal: Database, service: str, *, closed: bool) -> str:
-    """A rollback in the journal; its id."""
+    """The ID of a rollback in the journal."""
     accepted = Accepted(
         at=NOW, service=service, environment="test", policy="p", strategy="immediate", from_version="2", to_version="1",
         requested_by="test", reason="a test", received_at=NOW,
@@ -74,7 +74,7 @@ async def test_only_leftovers_of_closed_rollbacks_are_removed(
     leftover = late(engine, over)
     stay = {
         "shop-backend-1",
-        late(engine, live),  # it may be about to take its place
+        late(engine, live),  # it may be part of a running switch
         late(engine, "20261123-231500-4f2a9c1b"),  # of another responder on the same engine
         late(engine, over, ours=False),
         late(engine, "", name="shop-cart-1"),

@@ -20,7 +20,7 @@ RUNS = [{"containers": {"project": "shop", "service": "backend"}}]
 
 
 def services(directory: Path) -> dict[str, Any]:
-    """One service with everything that Compose can say of a container on this engine."""
+    """One service with every container setting of Compose that this engine supports."""
     bound = directory / "bound"
     bound.mkdir()
     (directory / "secret").write_text("from a file")
@@ -148,7 +148,7 @@ async def test_all_settings_except_the_image_stay(
 async def test_volumes_from_a_removed_container_stay(
     again: bool, engine: Engine, docker: Docker, tmp_path: Path
 ) -> None:
-    """`volumes_from` names a container by its ID: once that is recreated, only the volumes themselves are left."""
+    """`volumes_from` names a container by its ID: once that is recreated, only the volumes remain."""
     services = {
         "data": {"image": "plain:3", "stop_signal": "SIGKILL", "volumes": ["/shared"]},
         "backend": {"image": "plain:2", "stop_signal": "SIGKILL", "volumes_from": ["data"]},
@@ -163,7 +163,7 @@ async def test_volumes_from_a_removed_container_stay(
 
 
 async def test_anonymous_volumes_stay(engine: Engine, docker: Docker) -> None:
-    """As `docker run -v /data` and other tools make them."""
+    """As created by `docker run -v /data` and other tools."""
     engine.compose("backend", "plain:2", port=free_port(), binds=("/bare",))
     engine.put("shop-backend-1", "/bare/x", "precious")
     engine.put("shop-backend-1", "/scratch/x", "precious too")

@@ -99,7 +99,7 @@ async def test_blue_green_behind_nginx(engine: Engine, docker: Docker, tmp_path:
         ended, hammer = await blue_green(engine, docker, proxy.url, pointer, ports)
         assert ended.outcome == "succeeded", ended.reason
         assert hammer.failed == []
-        assert set(hammer.versions) == {"1", "2"}  # never the version that stood by
+        assert set(hammer.versions) == {"1", "2"}  # never the version of the idle color
         assert engine.inspect("shop-green-1")["State"]["Running"]  # the failed color, for study
 
 

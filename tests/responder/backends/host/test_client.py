@@ -1,4 +1,4 @@
-"""A command ends by its deadline with everything that it started, and a link or a file changes in one instant."""
+"""A command ends by its deadline with its whole process group, and links and files change atomically."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_the_process_group_is_killed_at_the_deadline(tmp_path: Path) -> No
     began = time.monotonic()
     with pytest.raises(Unavailable, match=r"did not end within 0.3 s"):
         await run("sh", "-c", script, within=0.3)
-    assert time.monotonic() - began < 50  # and not the minute that it would take
+    assert time.monotonic() - began < 50  # not the minute that it would take
     for pid in map(int, pids.read_text().split()):
         assert await gone(pid)
 
@@ -213,7 +213,7 @@ async def test_a_failed_replacement_leaves_no_temporary_file(tmp_path: Path) -> 
 
 
 async def test_a_file_keeps_its_mode_when_it_is_replaced(tmp_path: Path) -> None:
-    """The proxy that reads the pointer may be another user."""
+    """A proxy of another user may read the pointer."""
     file = tmp_path / "live"
     file.write_text("blue\n")
     file.chmod(0o640)

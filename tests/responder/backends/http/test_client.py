@@ -1,4 +1,4 @@
-"""A plain GET ends by its deadline, follows nothing, and never talks to a process that was replaced meanwhile."""
+"""A GET ends by its deadline, follows no redirect, and never reaches a process that was replaced meanwhile."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_an_endless_body_is_read_up_to_the_limit(http: Http) -> None:
 
 
 async def test_cookies_are_not_kept(http: Http) -> None:
-    """A session cookie would pin a probe to the very instance that it judged last."""
+    """A session cookie would pin a probe to the instance of the last request."""
     seen: list[str] = []
 
     async def sticky(request: web.Request) -> web.Response:

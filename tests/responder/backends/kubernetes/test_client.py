@@ -50,7 +50,7 @@ async def test_objects_are_read_as_raw_json(kubernetes: Kubernetes, cluster: Clu
     assert found["spec"]["fieldOfTomorrow"] == {"x": 1}
     assert await kubernetes.get("Deployment", "shop", "none") is None
     (replica_set,) = await kubernetes.list("ReplicaSet", "shop", {"app": "backend"})
-    assert replica_set["kind"] == "ReplicaSet"  # which the server leaves out in a list
+    assert replica_set["kind"] == "ReplicaSet"  # the server omits it in lists
     assert await kubernetes.list("ReplicaSet", "shop", {"app": "other"}) == []
 
 

@@ -242,7 +242,7 @@ async def test_a_template_without_a_revision_yet_is_retried(cluster: Cluster, ku
 async def test_the_stuck_pod_of_an_ordered_statefulset_is_deleted(cluster: Cluster, kube: InProcess) -> None:
     cluster.images["shop:2"] = Image(starts="crashes")
     put_out(cluster, "StatefulSet", "web", "12", replicas=3)
-    stray = {"name": "look-around", "namespace": "shop", "labels": {"app": "web"}}  # somebody's, and not ready
+    stray = {"name": "look-around", "namespace": "shop", "labels": {"app": "web"}}  # a foreign pod that is not ready
     spec = {"containers": [{"name": "app", "image": "shop:2"}]}
     cluster.put({"apiVersion": "v1", "kind": "Pod", "metadata": stray, "spec": spec, "status": {}, "born": 0.0})
     resource = PodTemplate(namespace="shop", statefulset="web")

@@ -69,7 +69,7 @@ async def test_a_rolling_rollback_replaces_batch_by_batch(bad: Cluster, clock: A
     assert ended.outcome == "succeeded", ended.reason
     assert image(bad) == "shop:1"
     news = [new for new, _ in seen]
-    assert max(b - a for a, b in zip([2, *news], news, strict=False)) <= 2  # never more than a batch at a time
+    assert max(b - a for a, b in zip([2, *news], news, strict=False)) <= 2  # at most one batch at a time
     assert max(total for _, total in seen) <= 8
     assert clock.now >= 60
     after = bad.get("Deployment", "shop", "backend")["spec"]
@@ -643,7 +643,7 @@ async def test_a_resumed_rollout_is_verified(bad: Cluster, clock: Any) -> None:
     assert ended.outcome == "reverted", ended.reason
     assert "its image cannot be pulled" in ended.reason
     assert clock.now < 60
-    # Paused again only once nothing is left of the rollout that failed.
+    # Paused again only after the failed rollout has no pods.
     assert bad.get("Deployment", "shop", "backend")["spec"]["paused"]
     assert [p["spec"]["containers"][0]["image"] for p in bad.all("Pod")] == ["shop:2"] * 6
 
@@ -716,7 +716,7 @@ async def test_an_unavailable_control_plane_does_not_revert(
 
 
 class Silent(Prometheus):
-    """Knows nothing of the good version until it is scraped."""
+    """Has no data of the good version until it is scraped."""
 
     def __init__(self, clock: Any, first: float, value: float) -> None:
         self._clock, self._first, self._value = clock, first, value

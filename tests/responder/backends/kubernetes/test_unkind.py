@@ -21,7 +21,7 @@ RUNS = 0.05
 
 
 class Slow(InProcess):
-    """Each request takes its time, in which the controllers go on."""
+    """Each request takes time, during which the controllers continue."""
 
     def __init__(self, cluster: Cluster, wait: Callable[[float], None]) -> None:
         super().__init__(cluster)
@@ -33,7 +33,7 @@ class Slow(InProcess):
 
 
 class Watched:
-    """A rollback under which every wait is cut into short ones, and the ready pods are counted after each."""
+    """A rollback whose waits are split into short ones; counts the ready pods after each."""
 
     def __init__(self, cluster: Cluster, clock: Any, strategy: str = "immediate", **more: Any) -> None:
         self.cluster, self.clock = cluster, clock
@@ -103,7 +103,7 @@ async def test_a_revert_keeps_serving_pods(strategy: str, cluster: Cluster, cloc
     watched = Watched(cluster, clock, strategy, within="20s")
     cluster.images["shop:1"] = Image(ready_after=9999.0)
     for pod in cluster.all("Pod", "shop"):
-        pod["born"] -= 99999.0  # those that are there stay ready; new ones never are
+        pod["born"] -= 99999.0  # existing pods stay ready; new ones never become ready
     cluster.images["shop:2"] = Image(starts="crashes")
     ended = await watched.run()
     assert ended.outcome == "reverted", ended.reason
@@ -175,7 +175,7 @@ async def test_a_failing_good_version_is_detected(starts: str, why: str, cluster
 
 @pytest.mark.parametrize(("replicas", "why"), [(3, ""), (2, 'no pod can be created: pods "backend-6d-x" is forbidden')])
 def test_a_temporarily_exceeded_quota_is_tolerated(replicas: int, why: str) -> None:
-    """The ReplicaSet has made all its pods since; the Deployment shows its old condition until its own next sync."""
+    """The ReplicaSet has created all its pods since; the Deployment keeps its old condition until its next sync."""
     failure = {"type": "ReplicaFailure", "status": "True", "message": 'pods "backend-6d-x" is forbidden'}
     workload = {"metadata": {"name": "backend"}, "status": {"conditions": [failure]}}
     revision = {"metadata": {"name": "backend-6d"}, "spec": {"replicas": 3}, "status": {"replicas": replicas}}

@@ -20,7 +20,7 @@ _made: list[str] = []
 
 
 class AppDatabase:
-    """A database in which `version` of an application has made its schema, and the client that reaches it."""
+    """A database with the schema of `version` of an application, and a client for it."""
 
     def __init__(self, dsn: str, directory: Path, **variables: str) -> None:
         self.dsn, self.directory = dsn, directory
@@ -81,7 +81,7 @@ class AppDatabase:
 
 
 class AlwaysHealthy:
-    """Every service is well."""
+    """Every health check passes."""
 
     async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
         return 200, "{}"
@@ -103,7 +103,7 @@ def durable_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 async def shop(durable_postgres: Any, tmp_path: Path) -> AppDatabase:
-    """Emptied for every test, which is several times faster than a new one."""
+    """Emptied for every test: several times faster than a new database."""
     if not _made:
         _made.append(await durable_postgres.database("shop"))
     shop = AppDatabase(_made[0], tmp_path)

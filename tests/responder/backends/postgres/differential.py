@@ -1,4 +1,4 @@
-"""Ours against the tool's own downgrade: the same database twice, one rolled back by us, one by the tool itself."""
+"""Compares the responder's downgrade with the tool's: the same database twice, each downgraded by one of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.responder.backends.postgres.conftest import AppDatabase
 
 
 class DatabaseCopy:
-    """A database, and a copy of it that the tool itself takes back."""
+    """A database, and a copy of it that the tool downgrades."""
 
     def __init__(self, shop: AppDatabase) -> None:
         self.shop = shop
@@ -20,13 +20,13 @@ class DatabaseCopy:
         self.copy = AppDatabase(f"{server}/{name}_twin", shop.directory)
 
     async def split(self) -> None:
-        """Makes the copy, of the database as it is now."""
+        """Copies the database."""
         admin = AppDatabase(f"{self._server}/postgres", self.shop.directory)
         await admin.run(f'DROP DATABASE IF EXISTS "{self._name}_twin" WITH (FORCE)')
         await admin.run(f'CREATE DATABASE "{self._name}_twin" TEMPLATE "{self._name}"')
 
     async def differences(self) -> list[str]:
-        """Lines of the schema and rows that only one of the two has; the side schema is ours and not compared."""
+        """Schema lines and rows that only one of the two has, without the side schema."""
         ours, theirs = self._dumped(self.shop.dsn), self._dumped(self.copy.dsn)
         return [
             *(f"only ours: {line}" for line in ours - theirs),
@@ -40,7 +40,7 @@ class DatabaseCopy:
         return Counter(line for line in ran.stdout.splitlines() if line and not line.startswith(restrict))
 
     async def kept_rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Every kept relation with its rows as text."""
+        """Every preserved relation with its rows as text."""
         names = await self.shop.rows("SELECT source, copy FROM rollback_keep.preserved WHERE kind = 'table' ORDER BY 1")
         return {s: await self.shop.rows(f'SELECT k::text FROM rollback_keep."{k}" AS k ORDER BY 1') for s, k in names}
 

@@ -1,4 +1,4 @@
-"""Migrations as Alembic and Django generate them from models: ours against the tool's own downgrade."""
+"""Migrations that Alembic and Django generate from models: the responder's downgrade against the tool's."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def generated(shop: AppDatabase, tmp_path: Path) -> AlembicProject:
 async def test_migrations_generated_by_alembic_are_reverted(shop: AppDatabase, tmp_path: Path) -> None:
     project = await generated(shop, tmp_path)
     down = next((project.directory / "m" / "versions").glob("a2*")).read_text().split("def downgrade")[1]
-    assert down.index("drop_index") < down.index("drop_table"), down  # else this proves nothing
+    assert down.index("drop_index") < down.index("drop_table"), down  # otherwise the test proves nothing
     before = await content(shop, *_TABLES)
     twin = DatabaseCopy(shop)
     await twin.split()

@@ -59,7 +59,9 @@ async def test_a_migration_that_cannot_be_rendered_can_run(shop: AppDatabase, al
     ended = await shop.rollback("a3", "a1", tool=alembic.tool).run(through=approved)
     assert ended.outcome == "succeeded", ended.reason
     assert await versions(shop) == ["a1"]
-    assert [source for _, source, *_ in await shop.preserved()] == ['"t3"']  # ours, although a2 is the tool's
+    assert [source for _, source, *_ in await shop.preserved()] == [
+        '"t3"'
+    ]  # preserved by the responder, although the tool ran a2
 
 
 async def test_a_failed_step_of_the_tool_keeps_preserved_data(

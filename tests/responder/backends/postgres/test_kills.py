@@ -46,7 +46,7 @@ async def waits(shop: AppDatabase) -> bool:
 
 
 async def prepared(shop: AppDatabase, steps: list[str], at: int | None) -> Any:
-    """The rollback and its move; at one place of the script it waits at the gate."""
+    """The rollback and its change; at one point of the script it waits at the gate."""
     await shop.apply(BASE, TWO)
     async with shop.session() as session:
         await session.executemany("INSERT INTO users VALUES ($1, $2, $3)", ROWS)
@@ -83,7 +83,7 @@ async def state(shop: AppDatabase) -> str:
 
 
 async def goes_on(shop: AppDatabase, rollback: Any, change: Change) -> None:
-    """As the next worker does, from the journal alone."""
+    """As the next worker does, from the journal only."""
     await rollback.gateway.write(change.resource, change.after, expected=change.before)
     assert await state(shop) == "happened"
     assert await rollback.gateway.converged(change.resource, change.after)
@@ -221,7 +221,7 @@ async def test_a_failed_first_part_of_a_script_changes_nothing(shop: AppDatabase
 
 
 async def test_an_unrecorded_standalone_statement_runs_again(shop: AppDatabase) -> None:
-    """As after a crash right between its effect and the note of it."""
+    """As after a crash between its effect and its record."""
     rollback, change = await prepared(
         shop, ["DROP INDEX CONCURRENTLY by_name", "SELECT 1 / (count(*) - 49) FROM users"], None
     )

@@ -300,7 +300,7 @@ async def test_exceeding_loses_at_most_freezes_the_rollback(shop: AppDatabase, d
 
 
 async def test_rows_hidden_by_policies_are_not_lost(shop: AppDatabase) -> None:
-    """With row-level security over the owner a copy would silently lack rows: it is an error instead."""
+    """With forced row-level security a copy would silently lack rows: it is an error instead."""
     await shop.run("CREATE ROLE owner_of_secrets LOGIN; GRANT ALL ON SCHEMA public TO owner_of_secrets") if not (
         await shop.value("SELECT 1 FROM pg_roles WHERE rolname = 'owner_of_secrets'")
     ) else await shop.run("GRANT ALL ON SCHEMA public TO owner_of_secrets")
@@ -458,7 +458,7 @@ async def test_an_invalid_index_is_reported(shop: AppDatabase) -> None:
     assert findings == [{"problem": "index once is invalid"}]
 
 
-# --- the snapshot before, and the laws --------------------------------------------------------------------------------
+# --- snapshot and laws -----------------------------------------------------------------------------------------------
 async def with_a_place(shop: AppDatabase, rollback: Rollback, directory: str) -> Rollback:
     store = SnapshotStoreSettings.model_validate({"name": "vault", "directory": directory})
     databases = tuple(shop.schemas._databases.values())

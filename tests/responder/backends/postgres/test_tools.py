@@ -1,4 +1,4 @@
-"""Alembic, Django, plain SQL, a command of one's own and pgroll, each as it is really used."""
+"""Alembic, Django, plain SQL, a custom command and pgroll, each in a realistic setup."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ async def test_django_drops_a_table_and_reverts(shop: AppDatabase, django: Djang
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
     assert ended.outcome == "reverted", ended.reason
     assert await shop.rows("SELECT id, product_id FROM store_order") == [(1, 1)]
-    await shop.run("INSERT INTO store_order (product_id) VALUES (1)")  # its numbers go on
+    await shop.run("INSERT INTO store_order (product_id) VALUES (1)")  # its sequence continues
     rollback = shop.rollback("0003_order", "0001_initial", tool=django.tool("store"))
     rollback.target = rollback.target.model_copy(update={"execution": "drill-2"})
     await goes_back(rollback)
@@ -314,7 +314,7 @@ async def test_sql_supports_the_table_of_golang_migrate(shop: AppDatabase) -> No
     assert await shop.rows("SELECT * FROM schema_migrations") == [(1, False)]
 
 
-# --- a command of one's own, and pgroll -------------------------------------------------------------------------------
+# --- a custom command, and pgroll -------------------------------------------------------------------------------------
 SCRIPT = """
 import os, sys, psycopg
 old, new, fail = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -380,7 +380,7 @@ async def test_a_tool_is_retried_after_lock_errors(shop: AppDatabase) -> None:
 
 
 async def test_pgroll_is_detected(shop: AppDatabase) -> None:
-    """Not the real pgroll: its table as its documentation has it, and a stand-in for its command."""
+    """Not the real pgroll: its table as documented, and a stand-in for its command."""
     await shop.run(
         "CREATE SCHEMA pgroll; CREATE TABLE pgroll.migrations (schema name, name text, migration jsonb, created_at"
         " timestamptz DEFAULT now(), updated_at timestamptz, parent text, done bool DEFAULT false);"
@@ -399,7 +399,7 @@ async def test_pgroll_is_detected(shop: AppDatabase) -> None:
         await shop.rollback("01_first", "00_none", tool=tool).plan()
 
 
-# --- mistakes ---------------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("options", "why"),
     [

@@ -53,7 +53,7 @@ TABLES = ["every_type", "tree", "large", "unlogged", "widest", "measured", "audi
 
 async def test_whole_tables_are_preserved_and_restored(shop: AppDatabase) -> None:
     await tortured(shop)
-    await shop.run("UPDATE torture.every_type SET a_regclass = 'pg_class'")  # else it follows the table that moves
+    await shop.run("UPDATE torture.every_type SET a_regclass = 'pg_class'")  # otherwise it moves with the table
     there = {name: await shop.rows(HASHES.format(f"torture.{name}")) for name in TABLES}
     shop.file(2, ";".join(f"DROP TABLE torture.{name} CASCADE" for name in TABLES))
     await goes_back(shop.rollback())

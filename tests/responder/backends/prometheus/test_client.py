@@ -130,7 +130,7 @@ async def test_a_result_other_than_a_range_vector_fails(client: Prometheus, prom
 async def test_an_answer_above_the_limit_is_too_much(
     prometheus: FakePrometheus, over: int, taken: bool, packed: bool
 ) -> None:
-    """Of whatever kind: to read all of it would keep everything else waiting for seconds."""
+    """Of any kind: reading all of it would block everything else for seconds."""
     vector = b'{"data": {"resultType": "vector", "result": [{"metric": {}, "value": [1, "1"]}]}}'
     prometheus.raw = vector + b" " * ((4 << 20) - len(vector) + over)
     prometheus.packed = packed

@@ -33,7 +33,7 @@ BACKEND, FRONTEND = {"service": "backend"}, {"service": "frontend"}
         ({"at_most": 10.0}, [({}, "NaN")], False, "q has no data"),
         ({"at_least": 1.0}, [({}, "+Inf")], True, ""),
         ({"at_most": 1.0}, [({}, "+Inf")], False, "q is inf"),
-        # Every series has to be within the bounds, and the wrong one is named.
+        # Every series must be within the bounds, and the wrong one is named.
         ({"at_least": 1.0}, [(BACKEND, "1"), (FRONTEND, "1")], True, ""),
         ({"at_least": 1.0}, [(BACKEND, "1"), (FRONTEND, "0")], False, "q is 0 (service=frontend), expected"),
         ({"at_least": 1.0}, [({"__name__": "up", **FRONTEND}, "0")], False, "q is 0 (service=frontend), expected"),

@@ -57,7 +57,7 @@ def amazon() -> Amazon:
 
 @pytest.fixture
 async def amazon_url(amazon: Amazon, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    """For KeyValueStore boto3 puts the account before the host's name, which only a name server would answer."""
+    """For KeyValueStore boto3 prefixes the host name with the account, which needs a name server."""
     known = socket.getaddrinfo
 
     def look_up(host: Any, *more: Any, **other: Any) -> Any:
@@ -94,6 +94,6 @@ async def fastly() -> AsyncIterator[tuple[FakeFastly, Fastly]]:
 
 
 async def fill(aws: Aws, bucket: str) -> None:
-    """The same as `stock`, by S3's API."""
+    """Like `stock`, through the S3 API."""
     for key, (path, body) in stocked().items():
         await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body, **headers(path))

@@ -1,4 +1,4 @@
-"""Visitors with a real browser, through a real caching proxy: never a page of two versions, old tabs included."""
+"""Visitors with a real browser behind a real caching proxy never see a page of two versions, even in old tabs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Visitor:
         driver.switch_to.new_window("tab")
 
     def visit(self) -> None:
-        """Until it is over, and twice after that."""
+        """Loads until the end, and twice after it."""
         left = 2
         while left:
             left -= self.over.is_set()
@@ -77,7 +77,7 @@ async def test_every_page_has_one_version(amazon: Amazon, tmp_path: Path) -> Non
     need("chromium", "chromedriver", "nginx")
 
     def pause(request: Request) -> float:
-        return 0.3 if request.method == "PUT" else 0.0  # long enough for visitors to come in between
+        return 0.3 if request.method == "PUT" else 0.0  # long enough for visits in between
 
     refused: list[str] = []
 
@@ -124,6 +124,6 @@ async def _rolled_back_before_visitors(url: str, api: str, directory: Path) -> N
         assert versions == sorted(versions, reverse=True)  # first 2, then 1, and never 2 again
         assert set(versions) == {"1", "2"}
         assert await asyncio.to_thread(visitor.lazy) == "1"
-        assert await asyncio.to_thread(visitor.lazy, visitor.old) == "2"  # its chunk is still there
+        assert await asyncio.to_thread(visitor.lazy, visitor.old) == "2"  # its chunk still exists
     finally:
         await asyncio.to_thread(opening.__exit__, None, None, None)

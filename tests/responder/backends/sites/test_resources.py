@@ -1,4 +1,4 @@
-"""Pointers, live files and caches keep the laws of resources, against servers with the outside's own rules."""
+"""Pointers, live files and caches keep the laws of resources, against realistic servers."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ async def test_an_origin_path_converges_once_all_edges_use_it(aws: Aws, amazon: 
     assert not await PATH.converged(aws, "1")
     await asyncio.sleep(0.35)
     assert await PATH.converged(aws, "1")
-    assert "<PriceClass>PriceClass_100</PriceClass>" in amazon.distributions["E1"].config  # all else stays
+    assert (
+        "<PriceClass>PriceClass_100</PriceClass>" in amazon.distributions["E1"].config
+    )  # everything else is unchanged
 
 
 async def test_an_unclear_or_missing_origin_fails(aws: Aws, amazon: Amazon) -> None:
@@ -133,7 +135,7 @@ async def test_pages_are_copied_last_and_nothing_is_deleted(aws: Aws, amazon: Am
     order = [path.removeprefix("shop/live/") for path in amazon.s3.copied]
     assert order[-2:] == ["index.html", "sw.js"]
     assert all(path.startswith("assets/") for path in order[:-2])
-    assert "assets/logo.svg" not in order  # it is the same already
+    assert "assets/logo.svg" not in order  # already equal
     copies = [request.headers for request in amazon.requests if "x-amz-copy-source" in request.headers]
     assert all("if-match" in headers or headers.get("if-none-match") == "*" for headers in copies)
     last = [request for request in amazon.requests if request.method in ("PUT", "DELETE")][-2:]
@@ -241,7 +243,7 @@ _ORDER = [ASSET, "index.html", "about.html", "sw.js"]
 @pytest.mark.parametrize("meanwhile", _ORDER)
 @pytest.mark.parametrize("path", _ORDER)
 async def test_a_concurrently_written_file_is_not_overwritten(path: str, meanwhile: str, about: Amazon) -> None:
-    """Whichever it is, and whichever is copied at that moment."""
+    """For every changed file, during every copied file."""
     straight = _while(about, meanwhile, lambda: about.s3.put(f"shop/live/{path}", "a hotfix"))
     if _ORDER.index(path) < _ORDER.index(meanwhile):  # it was copied before, and changed once it was live
         await LIVE.write(straight, "1", expected="2")
@@ -476,7 +478,7 @@ async def test_other_paths_and_reverts_have_their_own_invalidation(aws: Aws) -> 
 
 
 async def test_old_invalidations_are_not_read(aws: Aws, amazon: Amazon) -> None:
-    """A distribution has hundreds, and each look would be one request for each of them, one after the other."""
+    """A distribution has hundreds, and each check would need one request per invalidation."""
     long_ago = datetime.now(UTC) - timedelta(days=2)
     made = [Invalidation(f"I{n}", f"ci-{n}", ("/*",), -1e9, long_ago) for n in range(40)]
     amazon.distributions["E1"].invalidations += made

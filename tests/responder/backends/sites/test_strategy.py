@@ -79,7 +79,7 @@ async def test_the_edge_must_serve_the_good_version(aws: Aws, amazon: Amazon, am
     amazon.takes = 0.3
     edge = at(amazon_url, within="9s")
     rollback = Rollback(frontend(web={"edge": edge}), {Aws: aws}, health_checks=[{"http": edge["version"][0]}])
-    await rollback.gateway.holds(rollback.service.health_checks[0])  # the edge holds the bad version now
+    await rollback.gateway.holds(rollback.service.health_checks[0])  # the edge now caches the bad version
     assert amazon.distributions["E1"].cache
     ended = await rollback.run()
     assert ended.outcome == "succeeded", ended.reason

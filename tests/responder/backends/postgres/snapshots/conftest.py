@@ -1,4 +1,4 @@
-"""A PostgreSQL for all tests of this directory, a fresh database for each, and an S3 server that can be killed."""
+"""One PostgreSQL for this directory, a new database for each test, and an S3 server that can be killed."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def settings_of(settings: dict[str, Any]) -> SnapshotSettings:
 
 @dataclass
 class SourceDatabase:
-    """A database, a place for snapshots of it, and the client that the resource is handed."""
+    """A database, a store for its snapshots, and the client of the resource."""
 
     postgres: parts.Postgres
     dsn: str
-    settings: dict[str, Any]  # the settings, as one may write them into a file
+    settings: dict[str, Any]  # the settings as in a configuration file
     snapshots: Snapshots
     directory: Path
 

@@ -1,4 +1,4 @@
-"""Whatever is killed at whatever step: nothing counts as a snapshot that is none, and the next try makes it whole."""
+"""After a kill of any process at any step, no incomplete snapshot counts, and the next attempt completes it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LESS_LIKELY_TO_DIFFER = {
     ("responder", "s3", READ),
     ("pg_restore", "s3", READ),
 }
-"""From the case beside each; run with `-m soak`."""
+"""Additional cases; run them with `-m soak`."""
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_any_killed_process_leaves_a_consistent_store(
         store.objects = objects
     await _started(stage.postgres)
     if victim == "s3":
-        await s3.start()  # with nothing in it: this server keeps all in memory
+        await s3.start()  # empty, because this server keeps everything in memory
 
     found = await stage.snapshots.find("kept", request.key)
     assert (found is not None) == (step == DONE), "a snapshot exists if and only if its manifest does"
@@ -131,7 +131,7 @@ async def _kill(victim: str, postgres: parts.Postgres, s3: S3) -> None:
 
 
 async def _started(postgres: parts.Postgres) -> None:
-    """It recovers first, which takes a busy machine a while."""
+    """It recovers first, which takes a while on a busy machine."""
     for _ in range(4):
         with contextlib.suppress(RuntimeError):
             return await postgres.start()

@@ -1,4 +1,4 @@
-"""A snapshot is consistent, counts only when it is whole, and is made once."""
+"""A snapshot is consistent, counts only if it is complete, and is taken once."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_a_differing_restored_copy_is_detected(source: SourceDatabase) -> 
 
 
 async def test_a_failed_dump_leaves_nothing(source: SourceDatabase) -> None:
-    """The data of one table cannot be read to its end."""
+    """The data of one table is unreadable."""
     await source.script(ROWS)
     await source.script("UPDATE pg_class SET relfilenode = 1 WHERE relname = 'paid'")
     with pytest.raises((StepFailed, Unavailable), match=r"paid|could not open"):
@@ -263,7 +263,7 @@ class _Blocks:
 async def test_streams_of_any_length_fit_into_s3(
     sizes: list[int], cluster: parts.Postgres, s3: S3, tmp_path: Path
 ) -> None:
-    """With two parts to an object: past that the next object is begun."""
+    """With two parts per object: further parts go to the next object."""
     async with source_database(cluster, tmp_path, s3=s3) as source:
         aws = source.snapshots._aws
         store = S3Store(aws, "snapshots", tmp_path.name, part=5 << 20, parts_of_an_object=2)
@@ -316,7 +316,7 @@ async def test_memory_does_not_grow_with_the_database(
                 f"FROM generate_series(1, {rows}) n"
             )
             if s3_settings := source.settings["aws"]:
-                s3_settings["timeout"] = "2m"  # this server puts 600 MiB together before it answers
+                s3_settings["timeout"] = "2m"  # this server joins 600 MiB before it answers
             orders = {"settings": source.settings, "at": "", "request": source.request(compress=0).model_dump()}
             (directory / "orders.json").write_text(json.dumps(orders))
             argv = [
@@ -331,4 +331,4 @@ async def test_memory_does_not_grow_with_the_database(
             peaks.append(int(out) / 1024)
     small, large = peaks
     print(f"peak of {where}: {small:.0f} and {large:.0f} MiB")
-    assert large < small + 100 * (many - few) / 280_000  # the same slope, however much it is
+    assert large < small + 100 * (many - few) / 280_000  # the same for any size

@@ -14,7 +14,7 @@ from tests.responder.backends.postgres.snapshots.conftest import S3, TORTURE, So
 
 
 async def hashes(source: SourceDatabase, name: str) -> dict[str, str]:
-    """Of everything that holds rows, with the sequences and the filled views beside them."""
+    """Checksums of all relations with rows, of sequences and of populated views."""
     async with checksums.session(source.snapshots.postgres, "shop", database_name=name) as connection:
         found = {
             t.name: str(await checksums.table_checksum(connection, t)) for t in await checksums.tables_of(connection)

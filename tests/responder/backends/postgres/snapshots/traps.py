@@ -31,7 +31,7 @@ STEPS = (
 
 
 class InterruptingStore:
-    """Passes everything on to a store."""
+    """Forwards everything to a store."""
 
     def __init__(self, store: Any, at: str, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._store, self._at, self._act = store, at, act
@@ -88,7 +88,7 @@ def set_trap(snapshots: Snapshots, at: str, act: Callable[[], Coroutine[Any, Any
 
 def in_small_parts(store: SnapshotStore) -> None:
     if isinstance(store.objects, S3Store):
-        store.objects._part = 5 << 20  # the least that S3 takes
+        store.objects._part = 5 << 20  # the minimum of S3
 
 
 async def _main(file: Path) -> None:
