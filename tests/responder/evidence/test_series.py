@@ -100,7 +100,9 @@ async def test_an_oversized_result_is_reported_as_missing(
 ) -> None:
     prometheus.raw = many_series(1000)
     manifest = await kept(a_case(queries=(Query("policy", "up"),)), directory, around)
-    assert [(gap.origin, "'up' is more than" in gap.reason) for gap in manifest.missing] == [("series of policy", True)]
+    assert [(gap.origin, "the answer to 'up' exceeds" in gap.reason) for gap in manifest.missing] == [
+        ("series of policy", True)
+    ]
 
 
 async def test_series_are_kept_as_data_and_as_a_plot(
