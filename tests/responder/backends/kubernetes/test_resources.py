@@ -305,6 +305,90 @@ async def test_the_stuck_pod_is_kept_until_the_controller_has_observed_the_chang
     assert "delete" not in [verb for verb, _ in cluster.requests]
 
 
+def make_unready(cluster: Cluster, *names: str) -> None:
+    for name in names:
+        for condition in cluster.get("Pod", "shop", name)["status"]["conditions"]:
+            condition["status"] = "False"
+
+
+async def deleted_by_assist(cluster: Cluster, kube: InProcess, resource: PodTemplate, value: Any) -> set[str]:
+    """The names of the pods that it deletes while the controllers stand still."""
+    cluster.controllers = False
+    before = {pod["metadata"]["name"] for pod in cluster.all("Pod")}
+    await resource.assist(kube, value)
+    return before - {pod["metadata"]["name"] for pod in cluster.all("Pod")}
+
+
+@pytest.mark.parametrize(
+    ("unready", "deleted"),
+    [
+        ((), {"web-2"}),
+        (("web-1",), {"web-1"}),
+        (("web-1", "web-2"), {"web-1"}),
+        (("web-0", "web-1", "web-2"), {"web-0"}),
+    ],
+)
+async def test_on_delete_takes_an_old_pod_that_is_not_ready_first(
+    unready: tuple[str, ...], deleted: set[str], cluster: Cluster, kube: InProcess
+) -> None:
+    put_out(cluster, "StatefulSet", "web", "12", updateStrategy={"type": "OnDelete"}, replicas=3)
+    resource = PodTemplate(namespace="shop", statefulset="web")
+    value = await resource.value_of(kube, "2", "")
+    make_unready(cluster, *unready)
+    assert await deleted_by_assist(cluster, kube, resource, value) == deleted
+
+
+async def test_on_delete_waits_for_the_pod_that_was_replaced(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "StatefulSet", "web", "12", updateStrategy={"type": "OnDelete"}, replicas=3)
+    resource = PodTemplate(namespace="shop", statefulset="web")
+    value = await resource.value_of(kube, "2", "")
+    await resource.assist(kube, value)
+    assert not await resource.converged(kube, value)
+    make_unready(cluster, "web-2")
+    assert await deleted_by_assist(cluster, kube, resource, value) == set()
+
+
+async def test_on_delete_keeps_pods_of_the_good_version(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "StatefulSet", "web", "1", updateStrategy={"type": "OnDelete"}, replicas=3)
+    resource = PodTemplate(namespace="shop", statefulset="web")
+    value = await resource.value_of(kube, "1", "")
+    assert await deleted_by_assist(cluster, kube, resource, value) == set()
+    make_unready(cluster, "web-0")
+    assert await deleted_by_assist(cluster, kube, resource, value) == set()
+
+
+async def test_no_pod_is_deleted_if_the_template_is_another(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "StatefulSet", "web", "12", updateStrategy={"type": "OnDelete"}, replicas=3)
+    resource = PodTemplate(namespace="shop", statefulset="web")
+    other = await resource.value_of(kube, "1", "")
+    assert await deleted_by_assist(cluster, kube, resource, other) == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("DaemonSet", {}), ("StatefulSet", {"podManagementPolicy": "Parallel", "replicas": 3}), ("Deployment", {})],
+)
+async def test_a_controller_that_replaces_pods_by_itself_is_not_assisted(
+    kind: str, more: dict[str, Any], cluster: Cluster, kube: InProcess
+) -> None:
+    cluster.images["shop:2"] = Image(starts="crashes")
+    put_out(cluster, kind, "web", "12", **more)
+    resource = PodTemplate(**{"namespace": "shop", kind.lower(): "web"})
+    value = await resource.value_of(kube, "1", "")
+    await resource.write(kube, value, expected=await resource.read(kube))
+    make_unready(cluster, *(pod["metadata"]["name"] for pod in cluster.all("Pod")))
+    assert await deleted_by_assist(cluster, kube, resource, value) == set()
+
+
+async def test_of_an_ordered_statefulset_no_ready_pod_is_deleted(cluster: Cluster, kube: InProcess) -> None:
+    partition = {"type": "RollingUpdate", "rollingUpdate": {"partition": 3}}
+    put_out(cluster, "StatefulSet", "web", "12", updateStrategy=partition, replicas=3)
+    resource = PodTemplate(namespace="shop", statefulset="web")
+    value = await resource.value_of(kube, "2", "")
+    assert {pod["spec"]["containers"][0]["image"] for pod in cluster.all("Pod")} == {"shop:1"}
+    assert await deleted_by_assist(cluster, kube, resource, value) == set()
+
+
 async def test_kept_pods_are_unchanged_and_replaced(cluster: Cluster, kube: InProcess) -> None:
     cluster.apply(deployment("backend", "shop:2", 3))
     before = {pod["metadata"]["name"] for pod in cluster.all("Pod")}
