@@ -1,4 +1,4 @@
-"""What the controller of HorizontalPodAutoscalers does: as many pods as the load wants, within bounds."""
+"""The controller of HorizontalPodAutoscalers: as many pods as the load needs, within bounds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def autoscale(cluster: Cluster, load: Callable[[str], int]) -> None:
-    """`load`: how many pods the load of the Deployment of that name wants."""
+    """`load`: the number of pods that the load of each Deployment needs."""
     for scaler in cluster.all("HorizontalPodAutoscaler"):
         meta, spec = scaler["metadata"], scaler["spec"]
         name = spec["scaleTargetRef"]["name"]
         found = cluster.get("Deployment", meta["namespace"], name)
         wanted = max(min(load(name), spec["maxReplicas"]), spec.get("minReplicas", 1))
-        if found["spec"]["replicas"] not in (0, wanted):  # 0 switches it off
+        if found["spec"]["replicas"] not in (0, wanted):  # 0 disables it
             after = {**found, "metadata": dict(found["metadata"]), "spec": {**found["spec"], "replicas": wanted}}
             cluster.put(after, before=found)

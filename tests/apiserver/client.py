@@ -1,4 +1,4 @@
-"""The responder's own client, without a socket between it and the cluster: fast enough for thousands of drills."""
+"""The responder's client without a socket to the cluster: fast enough for thousands of drills."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.apiserver.cluster import Cluster, Object
 
 
 class InProcess(Kubernetes):
-    """Everything but the transport is the real one."""
+    """The real client except for its transport."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(KubernetesSettings())

@@ -39,14 +39,14 @@ VERSIONS = {
     "flagger.app": "flagger.app/v1beta1",
 }  # fmt: skip
 _EPOCH = datetime(2026, 11, 24, tzinfo=UTC)
-"""When the clock of a cluster says 0."""
+"""The time at 0 of a cluster's clock."""
 BUILT_IN = ("", "apps", "discovery.k8s.io", "autoscaling")
 _RESOURCES = {kind: resource for resource, kind in KINDS.items()}
 
 
 @dataclass(frozen=True)
 class Image:
-    """How containers of an image fare."""
+    """The behavior of an image's containers."""
 
     digest: str = ""
     starts: str = "ready"  # ready, pull_fails, crashes, never_ready
@@ -65,22 +65,22 @@ class Cluster:
         self.clock, self.token = clock, token
         self._random = random.Random(seed)  # of the controllers' lags
         self.lags = True
-        self.noticed: dict[str, Any] = {}  # by uid: what its controller has seen of it
-        self.due: dict[str, float] = {}  # by uid: when its controller sees what is new
+        self.noticed: dict[str, Any] = {}  # by UID: the state that its controller has seen
+        self.due: dict[str, float] = {}  # by UID: when its controller sees the new state
         self.objects: dict[str, dict[Key, Object]] = {resource: {} for resource in KINDS}  # by group/plural
         self.images: dict[str, Image] = {}
         self.logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}  # namespace, pod, container: time and line
         self.previous_logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
         self.requests: list[tuple[str, str]] = []
-        self.watchers: list[list[tuple[str, Object]]] = []  # what each has yet to hear of
+        self.watchers: list[list[tuple[str, Object]]] = []  # pending events of each watch
         self.forbidden: set[tuple[str, str]] = set()
         self.installed: set[str] = set()  # API groups of custom resources; storing an object installs its group
-        self.controllers = True  # False: they lag behind
-        self.quota: int | None = None  # the most pods in a namespace
+        self.controllers = True  # False: they lag
+        self.quota: int | None = None  # maximum number of pods in a namespace
         self.version = 1
         self._uid = 0
-        self._at_rest: tuple[Any, ...] = ()  # all that the controllers look at, when they last came to rest
-        self.manager = "tests"  # who is told to have written what, as field manager
+        self._at_rest: tuple[Any, ...] = ()  # the input of the controllers when they were last idle
+        self.manager = "tests"  # the field manager of writes
         self.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}})
 
     # --- for the controllers and for tests ---
@@ -95,7 +95,7 @@ class Cluster:
         return self.objects[_RESOURCES[kind]][namespace, name]
 
     def put(self, manifest: Object, *, before: Object | None = None) -> Object:
-        """Stores a new object, or a new state of one, with a version of its own. Nothing is copied."""
+        """Stores a new object or a new state with its own version, without a copy."""
         kind, meta = manifest["kind"], manifest["metadata"]
         if before is None:
             self._uid += 1
@@ -116,7 +116,7 @@ class Cluster:
             changes.append((how, _shown(found)))
 
     def drop(self, found: Object) -> None:
-        """Deletes an object, and in the end what it owned."""
+        """Deletes an object and then the objects that it owns."""
         meta = found["metadata"]
         self.version += 1
         self.objects[_RESOURCES[found["kind"]]].pop((meta.get("namespace", ""), meta["name"]), None)
@@ -149,7 +149,7 @@ class Cluster:
         return f"{_home(group)}/namespaces/{namespace}/{plural}{'/' + name if name else ''}"
 
     def step(self) -> None:
-        """Lets controllers and kubelet do all that there is to do, as after some seconds in which nobody looked."""
+        """Runs controllers and kubelet until they are idle, as after some seconds without requests."""
         self.lags, before = False, self.lags
         try:
             self._catch_up()
@@ -158,7 +158,7 @@ class Cluster:
             self.noticed.clear()
 
     def _catch_up(self) -> None:
-        # At rest they do nothing until an object, an image or the time is another one: most requests only read.
+        # Idle controllers do nothing until an object, an image or the time changes: most requests only read.
         if self.controllers and self._at_rest != (self.version, *(seen := self._seen())):
             controllers.run(self)
             self._at_rest = self.version, *seen
@@ -188,7 +188,7 @@ class Cluster:
         content_type: str = "application/json",
         token: str = "",
     ) -> tuple[int, Any]:
-        """Status and answer, as the real one would give them: an object, or the text of a log."""
+        """Status and answer as of a real server: an object, or the text of a log."""
         try:
             if self.token and token != self.token:
                 raise Failed(401, "Unauthorized")
@@ -257,7 +257,7 @@ class Cluster:
         start, most = int(query.get("continue") or 0), int(query.get("limit") or 0) or len(items)
         more = {"continue": str(start + most)} if start + most < len(items) else {}
         items = items[start : start + most]
-        # Items of a list carry neither kind nor apiVersion on the wire of a real one.
+        # A real server omits kind and apiVersion in list items.
         bare = [{k: v for k, v in item.items() if k not in ("kind", "apiVersion")} for item in items]
         group = resource.rpartition("/")[0]
         return 200, {
@@ -266,7 +266,7 @@ class Cluster:
         }  # fmt: skip
 
     def _log(self, pod: Object, query: dict[str, str]) -> str:
-        """As the kubelet gives it: without `tailLines` and `sinceTime` all of it, oldest first."""
+        """As from the kubelet: oldest first, complete without `tailLines` and `sinceTime`."""
         meta, spec = pod["metadata"], pod["spec"]
         names = [container["name"] for container in (*spec.get("initContainers", ()), *spec["containers"])]
         name = query.get("container") or (names[0] if len(names) == 1 else "")
@@ -314,7 +314,7 @@ class Cluster:
         raise Failed(415, f"the body of the request was in an unknown format - {content_type}")
 
     def _store(self, before: Object, after: Object, query: dict[str, str], code: int = 422) -> Object:
-        """`code`: of a value of the wrong type, which is 422 in a patch."""
+        """`code`: the status for a value of the wrong type, 422 in a patch."""
         meta = after["metadata"]
         if meta.get("resourceVersion") not in (None, "", before["metadata"]["resourceVersion"]):
             message = "the object has been modified; please apply your changes to the latest version and try again"
@@ -331,7 +331,7 @@ class Cluster:
         return self.put(after, before=before)
 
     def _tell_managers(self, after: Object, before: Object) -> None:
-        """`managedFields`, as far as who wrote which field of the spec last."""
+        """`managedFields`: the last writer of each field of the spec."""
         if after["kind"] not in (*WORKLOADS, "Service", "Application", "HelmRelease"):
             return
         changed = [k for k, v in after.get("spec", {}).items() if before.get("spec", {}).get(k) != v]
@@ -369,7 +369,7 @@ class Cluster:
         return group in BUILT_IN or (group in VERSIONS and group in self.installed)
 
     def _discovery(self, path: str) -> Object | None:
-        """What there is, for clients that ask first, as kubectl does."""
+        """Discovery, for clients such as kubectl."""
         if path == "/version":
             return {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
         if path == "/api":
@@ -452,7 +452,7 @@ class Cluster:
                         continue
                     fits = how != "DELETED" and _selected(item, query)
                     uid = item["metadata"]["uid"]
-                    if fits or uid in known:  # one that fits no more is gone for whoever watches
+                    if fits or uid in known:  # an object that no longer matches is deleted for the watch
                         now = ("MODIFIED" if uid in known else "ADDED") if fits else "DELETED"
                         await response.write(_event(now, item))
                         (known.add if fits else known.discard)(uid)
@@ -460,12 +460,12 @@ class Cluster:
                 await asyncio.sleep(0.005)
         finally:
             self.watchers.remove(changes)
-        with contextlib.suppress(ConnectionError):  # who watched has gone
+        with contextlib.suppress(ConnectionError):  # the watch was closed
             await response.write_eof()
         return response
 
     def kubeconfig(self, url: str) -> Object:
-        """What a client reads to find it."""
+        """A kubeconfig for the server."""
         return {
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {"server": url}}],
@@ -500,7 +500,7 @@ def _at(found: Object, path: str) -> Any:
 
 
 def _shown(answer: Object) -> Object:
-    """A copy without what only our controllers know."""
+    """A copy without the internal fields of the stand-in."""
     answer = copy(answer)
     for item in (answer, *answer.get("items", ())):
         for key in HIDDEN:

@@ -1,7 +1,7 @@
-"""What the controllers and an instant kubelet do, as far as a rollback can see it.
+"""The controllers and an instant kubelet, as far as a rollback can see them.
 
-Each controller notices a change only some time after it, 5 to 320 ms as on a real control plane, and each of them by
-itself: of two that a change concerns, either may be the first.
+Each controller notices a change 5 to 320 ms later, as on a real control plane, and independently: either of two
+affected controllers may be the first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LAG = 0.005, 0.32
 
 
 def run(cluster: Cluster) -> None:
-    """All of them, until nothing changes any more at this moment."""
+    """Runs all controllers until nothing changes."""
     syncs: dict[str, Callable[[Cluster, Object], None]] = {
         "Deployment": sync_deployment, "ReplicaSet": sync_replicaset,
         "StatefulSet": _statefulset, "DaemonSet": _daemonset,
@@ -47,7 +47,7 @@ _DEPENDENTS = {"Deployment": "ReplicaSet", "ReplicaSet": "Pod", "StatefulSet": "
 
 
 def _sight(cluster: Cluster, kind: str, found: Object) -> Any:
-    """What a controller watches: the object, and those that it owns."""
+    """The objects that a controller watches: the object and those that it owns."""
     dependents = [
         (child["metadata"]["uid"], child["metadata"]["generation"], child.get("status")) if kind == "Deployment"
         else (child["metadata"]["uid"], child["metadata"].get("labels"), child.get("readySince"))
@@ -57,7 +57,7 @@ def _sight(cluster: Cluster, kind: str, found: Object) -> Any:
 
 
 def _notices(cluster: Cluster, kind: str, found: Object) -> bool:
-    """Whether its controller has seen the object as it is now. One that has nothing new to see looks at the time."""
+    """Whether its controller has seen the current object. Without changes, only the time matters."""
     if not cluster.lags:
         return True
     uid = found["metadata"]["uid"]
@@ -74,7 +74,7 @@ def _notices(cluster: Cluster, kind: str, found: Object) -> bool:
 
 
 def _revision(cluster: Cluster, found: Object) -> Object:
-    """The ControllerRevision of the present template; an equal one is used again, with the highest number."""
+    """The ControllerRevision of the current template; an equal one is reused with the highest number."""
     kept = owned(cluster, "ControllerRevision", found)
     template = {**found["spec"]["template"], "$patch": "replace"}
     highest = max((r["revision"] for r in kept), default=0)
@@ -124,7 +124,7 @@ def _statefulset(cluster: Cluster, found: Object) -> None:
             made["metadata"]["labels"]["statefulset.kubernetes.io/pod-name"] = f"{name}-{number}"
             pods[number] = pod = made
         if ordered and not is_ready(pod):
-            blocked = True  # kubernetes/kubernetes#67250: also where the pod is of a template that was taken back
+            blocked = True  # kubernetes/kubernetes#67250: also if the pod has a reverted template
             break
     if strategy["type"] == "RollingUpdate" and not blocked:
         for number in sorted(pods, reverse=True):

@@ -1,4 +1,4 @@
-"""What the controllers of Deployments and ReplicaSets do: each sees of the other only what stands in the objects."""
+"""The controllers of Deployments and ReplicaSets: they communicate through the objects only."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def sync_deployment(cluster: Cluster, found: Object) -> None:
 
 
 def _renumber(cluster: Cluster, found: Object, new: Object, sets: list[Object]) -> None:
-    """The current ReplicaSet has the highest number, and alone of all the present `minReadySeconds`."""
+    """Only the current ReplicaSet has the highest number and the current `minReadySeconds`."""
     highest = max(int(rs["metadata"]["annotations"][_REVISION]) for rs in sets)
     if int(new["metadata"]["annotations"][_REVISION]) < highest:
         annotations = {**new["metadata"]["annotations"], _REVISION: str(highest + 1)}
@@ -122,12 +122,12 @@ def _roll(cluster: Cluster, found: Object, new: Object, old: list[Object]) -> No
         return
     if new["spec"]["replicas"] < wanted and total < wanted + surge:
         _scale(cluster, new, min(wanted, new["spec"]["replicas"] + wanted + surge - total))
-        return  # whatever else there is to do waits for what comes of it
+        return  # everything else waits for the result
     least = wanted - unavailable
     spare = total - least - (new["spec"]["replicas"] - _of(new, "availableReplicas"))
     if spare <= 0:
         return
-    for rs in old:  # what is not available goes first and costs nothing
+    for rs in old:  # unavailable pods are removed first
         gone = max(min(rs["spec"]["replicas"] - _of(rs, "availableReplicas"), spare), 0)
         spare -= gone
         _scale(cluster, rs, rs["spec"]["replicas"] - gone)
@@ -164,7 +164,7 @@ def _status(cluster: Cluster, found: Object, new: Object | None, sets: list[Obje
 
 
 def _progressing(cluster: Cluster, found: Object, new: Object | None, *, done: bool) -> Object:
-    # Progress is counted from the last time that anything moved.
+    # Progress is measured from the last change.
     counts = [_of(new, field) if new else 0 for field in ("replicas", "readyReplicas")]
     observed = [found["metadata"]["generation"], *counts, len(owned(cluster, "ReplicaSet", found))]
     if found.get("progress", {}).get("observed") != observed:
@@ -185,7 +185,7 @@ def _progressing(cluster: Cluster, found: Object, new: Object | None, *, done: b
 
 
 def _failures(sets: list[Object], new: Object | None) -> list[Object]:
-    """One at most: that of the current ReplicaSet, else that of any other."""
+    """At most one: of the current ReplicaSet, else of any other."""
     for rs in sorted(sets, key=lambda candidate: candidate is not new):
         for condition in rs.get("status", {}).get("conditions", ()):
             return [condition]
@@ -193,7 +193,7 @@ def _failures(sets: list[Object], new: Object | None) -> list[Object]:
 
 
 def _outlived(cluster: Cluster, found: Object, conditions: list[Object]) -> list[Object]:
-    """The conditions as they show: after a new generation those of before stand for a while."""
+    """The visible conditions: after a new generation the old ones remain for a while."""
     meta, shown = found["metadata"], found.get("status", {}).get("conditions", [])
     if found.get("observed", {}).get("generation") != meta["generation"]:
         lasting = {"Progressing": cluster.draw(0.13, 0.32), "ReplicaFailure": cluster.draw(0.005, 0.007)}
@@ -213,7 +213,7 @@ def _outlived(cluster: Cluster, found: Object, conditions: list[Object]) -> list
 
 
 def stamped(cluster: Cluster, before: Object | None, after: Object) -> Object:
-    """With its times, which are kept where it says the same."""
+    """Adds the times, which stay if the condition is equal."""
     times = {"lastUpdateTime": cluster.stamp(), "lastTransitionTime": cluster.stamp()}
     if before and all(before.get(k) == after[k] for k in ("status", "reason", "message")):
         return before
@@ -226,7 +226,7 @@ def stamped(cluster: Cluster, before: Object | None, after: Object) -> Object:
 def sync_replicaset(cluster: Cluster, rs: Object) -> None:
     wanted_labels = rs["spec"]["selector"]["matchLabels"]
     for pod in owned(cluster, "Pod", rs):
-        if not has(pod, wanted_labels):  # released: somebody took a label away
+        if not has(pod, wanted_labels):  # released: a label was removed
             meta = {k: v for k, v in pod["metadata"].items() if k != "ownerReferences"}
             put(cluster, pod, metadata=meta)
     for pod in cluster.all("Pod", rs["metadata"]["namespace"]):

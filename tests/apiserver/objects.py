@@ -1,4 +1,4 @@
-"""What all controllers do with objects: find what is theirs, make pods, and store a new state where it is one."""
+"""Shared by all controllers: finds owned objects, creates pods, and stores changed states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Object = dict[str, Any]
 
 
 def put(cluster: Cluster, found: Object, **changes: Any) -> None:
-    """Stores a new state, where it is one."""
+    """Stores a state if it changed."""
     after = {**found, **changes}
     if after != found:
         after["metadata"] = dict(after["metadata"])

@@ -18,7 +18,7 @@ def copy(value: Any) -> Any:
 
 
 def json_patch(document: Any, operations: list[dict[str, Any]]) -> Any:
-    """RFC 6902, without `move` and `copy`. Raises Rejected for a failing test or a path that is not there."""
+    """RFC 6902, without `move` and `copy`. Raises Rejected for a failed test or a missing path."""
     document = copy(document)
     for operation in operations:
         *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
@@ -67,7 +67,7 @@ def merge_patch(document: Any, patch: Any) -> Any:
 
 
 def strategic_merge(document: Any, patch: Any, key: str = "") -> Any:
-    """As merge, but the lists of a pod are merged by their keys; `$patch: replace` and `delete` are honoured."""
+    """As merge, but the lists of a pod are merged by their keys; `$patch: replace` and `delete` are supported."""
     if isinstance(patch, list):
         return _merge_list(document, patch, _KEYS.get(key))
     if not isinstance(patch, dict):

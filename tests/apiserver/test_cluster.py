@@ -1,6 +1,6 @@
-"""The stand-in answers as a real control plane does: shared/facts/kubernetes-observed.md, line by line.
+"""The stand-in answers like a real control plane: shared/facts/kubernetes-observed.md, line by line.
 
-Where `KUBECONFIG_E2E` names a cluster, the same tests run against that one, in a namespace of their own.
+If `KUBECONFIG_E2E` is set, the same tests run against that cluster, in their own namespace.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tests.responder.harness import Rollback
 
 REAL = os.environ.get("KUBECONFIG_E2E")
 IMAGES = os.environ.get("KUBECONFIG_E2E_IMAGES", "shop:1 shop:2").split()
-"""Two images of which the first is good; their tags are the versions."""
+"""Two images; the first is good. Their tags are the versions."""
 
 JSON, MERGE, STRATEGIC = (f"application/{kind}+json" for kind in ("json-patch", "merge-patch", "strategic-merge-patch"))
 
 
 class Api:
-    """One namespace of a cluster, spoken to over HTTP."""
+    """One namespace of a cluster over HTTP."""
 
     def __init__(self, kube: Kubernetes, namespace: str, config: Path) -> None:
         self.kube, self.namespace, self.config = kube, namespace, config
@@ -54,7 +54,7 @@ class Api:
         return await self.converged(f"{kind}/{manifest['metadata']['name']}")
 
     async def converged(self, resource: str) -> dict[str, Any]:
-        """The workload once its controller has made all that it asks for."""
+        """The workload after its controller has completed it."""
 
         async def look() -> dict[str, Any]:
             return (await self("GET", resource))[1]
@@ -87,7 +87,7 @@ async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[A
         await client.close()
 
 
-async def test_creation(api: Api) -> None:
+async def test_objects_are_created(api: Api) -> None:
     status, made = await api("POST", "deployments", api.workload())
     assert status == 201
     assert made["kind"] == "Deployment"
@@ -98,7 +98,7 @@ async def test_creation(api: Api) -> None:
     assert (status, answer["reason"], answer["kind"]) == (409, "AlreadyExists", "Status")
 
 
-async def test_what_cannot_be_created(api: Api) -> None:
+async def test_invalid_creations_are_refused(api: Api) -> None:
     other = api.workload()
     other["spec"]["selector"]["matchLabels"] = {"app": "other"}
     status, answer = await api("POST", "deployments", other)
@@ -118,18 +118,18 @@ async def test_what_cannot_be_created(api: Api) -> None:
         (lambda spec: spec["template"]["spec"].pop("containers"), {}, 422),
     ],
 )
-async def test_what_cannot_be_decoded_and_what_is_invalid(
+async def test_undecodable_and_invalid_objects_have_their_status(
     change: Any, more: dict[str, str], status: int, api: Api
 ) -> None:
     manifest = api.workload()
     change(manifest["spec"])
     found, answer = await api("POST", "deployments", manifest, **more)
     assert found == status, answer
-    assert (await api("GET", "deployments"))[0] == 200  # and it answers on
+    assert (await api("GET", "deployments"))[0] == 200  # and it still answers
 
 
-async def test_an_api_group_that_is_not_installed(api: Api) -> None:
-    """Plain text, unlike everything else: a client that wants JSON of every answer is lost."""
+async def test_a_missing_api_group_answers_404_in_plain_text(api: Api) -> None:
+    """Plain text, unlike every other answer: a client must not expect JSON."""
     for path in ("canaries", "canaries/backend"):
         status, answer = await api("GET", path, home="apis/flagger.app/v1beta1")
         assert (status, answer) == (404, {"message": "404 page not found"})
@@ -137,13 +137,13 @@ async def test_an_api_group_that_is_not_installed(api: Api) -> None:
     assert await api.kube.get("Canary", api.namespace, "backend") is None
 
 
-async def test_what_is_missing(api: Api) -> None:
+async def test_missing_objects_answer_404(api: Api) -> None:
     for method in ("GET", "DELETE"):
         status, answer = await api(method, "deployments/none")
         assert (status, answer["reason"]) == (404, "NotFound")
 
 
-async def test_after_creation_there_is_a_replicaset(api: Api) -> None:
+async def test_a_deployment_creates_a_replicaset(api: Api) -> None:
     found = await api.applied()
     _, sets = await api("GET", "replicasets", labelSelector="app=backend")
     assert sets["kind"] == "ReplicaSetList"
@@ -156,7 +156,7 @@ async def test_after_creation_there_is_a_replicaset(api: Api) -> None:
     assert found["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
 
 
-async def test_patches(api: Api) -> None:
+async def test_patches_are_applied(api: Api) -> None:
     await api.applied()
     containers = [{"name": "app", "image": IMAGES[1]}]
     body = {"spec": {"template": {"spec": {"containers": containers}}}}
@@ -178,7 +178,7 @@ async def test_patches(api: Api) -> None:
         {"op": "replace", "path": "/spec/nothing/there", "value": 1},
     ],
 )
-async def test_a_patch_that_does_not_apply(operation: dict[str, Any], api: Api) -> None:
+async def test_an_inapplicable_patch_is_refused(operation: dict[str, Any], api: Api) -> None:
     await api.applied()
     status, answer = await api("PATCH", "deployments/backend", [operation], content_type=JSON)
     assert status == 422
@@ -205,7 +205,7 @@ async def test_a_dry_run_stores_nothing(api: Api) -> None:
     assert (await api("GET", "deployments/backend"))[1]["spec"]["replicas"] == 2
 
 
-async def test_going_back_uses_the_old_replicaset_under_a_new_number(api: Api) -> None:
+async def test_a_rollback_reuses_the_old_replicaset_with_a_new_number(api: Api) -> None:
     found = await api.applied()
     _, before = await api("GET", "replicasets")
     for image in (IMAGES[1], IMAGES[0]):
@@ -252,8 +252,8 @@ _WAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("way", _WAYS)
-async def test_a_rollback(way: str, api: Api) -> None:
-    """The whole of it, by the responder, on whatever cluster this is."""
+async def test_the_responder_rolls_back(way: str, api: Api) -> None:
+    """A complete rollback by the responder, on any cluster."""
     strategy, after = _WAYS[way]
     resource = "statefulsets" if way == "by partition" else "deployments"
     if way == "blue-green":
@@ -283,7 +283,7 @@ async def test_a_rollback(way: str, api: Api) -> None:
         assert (await api("GET", "services/backend", home="api/v1"))[1]["spec"]["selector"]["color"] == "blue"
 
 
-async def test_kubectl_is_content_with_it(api: Api) -> None:
+async def test_kubectl_accepts_the_server(api: Api) -> None:
     need("kubectl")
     await api.applied()
     for argv in (

@@ -1,4 +1,4 @@
-"""What the API server fills in, and what it refuses: 400 where it cannot decode the object, 422 where it is invalid."""
+"""Defaults and validation of the API server: 400 for an undecodable object, 422 for an invalid one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 Object = dict[str, Any]
 
 HIDDEN = ("born", "readySince", "progress", "observed")
-"""What only our controllers know of an object."""
+"""Internal fields of the stand-in."""
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 410: "Expired",
            415: "UnsupportedMediaType", 422: "Invalid"}  # fmt: skip
@@ -33,7 +33,7 @@ _CONTAINER_TYPES: dict[str, Any] = {
 
 
 class Failed(Exception):
-    """An answer that is a Status of failure."""
+    """A Status answer with a failure."""
 
     def __init__(self, code: int, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class Failed(Exception):
 
 
 def default(made: Object) -> None:
-    """Fills in what the API server fills in."""
+    """Sets the defaults of the API server."""
     spec = made.setdefault("spec", {}) if made["kind"] in (*WORKLOADS, "Service", "Pod") else made.get("spec", {})
     made["metadata"].setdefault("annotations", {}) if made["kind"] == "Deployment" else None
     match made["kind"]:
@@ -70,7 +70,7 @@ def _default_strategy(spec: Object, key: str, rolling: Object) -> None:
 
 
 def decode(made: Object, *, strict: bool, code: int = 400) -> None:
-    """Raises `Failed` where the object does not fit its type. `strict`: nor may it have an unknown field."""
+    """Raises `Failed` if the object does not match its type. `strict`: also for an unknown field."""
     if made["kind"] not in WORKLOADS:
         return
     spec = made.get("spec")
@@ -100,7 +100,7 @@ def decode(made: Object, *, strict: bool, code: int = 400) -> None:
 
 
 def validate(made: Object, before: Object | None) -> None:
-    """Raises `Failed` where a workload that was decoded is invalid."""
+    """Raises `Failed` if a decoded workload is invalid."""
     kind, name = made["kind"], made["metadata"].get("name")
     if kind not in WORKLOADS:
         return

@@ -1,8 +1,7 @@
-"""Amazon's CloudFront, KeyValueStore and S3, Cloudflare and Fastly, as far as a rollback speaks with them.
+"""Stand-ins for CloudFront, KeyValueStore and S3 of Amazon, Cloudflare and Fastly, as far as rollbacks use them.
 
-They keep what those document and what a stand-in easily leaves out: who may ask, ETags that must match, what happens to
-the same request twice, quotas, and edges that follow late. Each is one function from request to answer, so that tests
-reach it over a socket, and the many drills without one.
+They follow the documentation and implement authentication, ETag conditions, repeated requests, quotas, and the delay of
+edges. Each is one function from request to answer, so that tests use it over a socket, and the many drills without one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CloudFront with its API, its KeyValueStore and one edge, and the S3 behind it."""
+"""CloudFront with its API, its KeyValueStore and one edge, and its S3 origin."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Distribution:
     config: str
     etag: int = 1
     changed_at: float = -1e9
-    path_before: str = ""  # edges go on with it until they have followed
+    path_before: str = ""  # edges use it until they are updated
     invalidations: list[Invalidation] = field(default_factory=list)
     cache: dict[str, bytes] = field(default_factory=dict)
 
@@ -51,17 +51,17 @@ class Distribution:
 
 
 class Amazon:
-    """`takes`: seconds until edges have followed an invalidation, a distribution or a key."""
+    """`takes`: seconds until edges apply an invalidation, a distribution or a key."""
 
     def __init__(self, *, takes: float = 0.0, clock: Callable[[], float] = time.monotonic, page: int = 1000) -> None:
         self.s3 = S3(page)
         self.takes, self.clock = takes, clock
-        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)  # by which signatures expire
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)  # the time for the expiry of signatures
         self.distributions = {"E1": Distribution(_CONFIG.format(path="/releases/2"))}
         self.keys: dict[str, str] = {"active": "2"}
         self.keys_etag = 1
         self.requests: list[Request] = []
-        self.busy = 0  # wildcard invalidations of others under way
+        self.busy = 0  # running wildcard invalidations of others
 
     def answer(self, request: Request) -> Response:
         self.requests.append(request)
@@ -79,7 +79,7 @@ class Amazon:
         return self.s3.answer(request)
 
     def _authorized(self, request: Request, service: str) -> None:
-        """KeyValueStore takes only signatures that hold in several regions (SigV4A); they are checked to the end."""
+        """KeyValueStore accepts only multi-region signatures (SigV4A); they are fully verified."""
         if service == KEYS:
             return signatures.check(request, service, self.now())
         authorization, scope = request.headers.get("authorization", ""), rf"\d+/us-east-1/{service}/aws4_request"
@@ -192,7 +192,7 @@ class Amazon:
         payload = {"Key": key, "Value": self.keys[key], "ItemCount": len(self.keys), "TotalSizeInBytes": 1}
         return Response(200, json.dumps(payload).encode())
 
-    # --- what visitors get: `/edge/E1/index.html` of what lies below the distribution's origin path
+    # --- visitors: `/edge/E1/index.html` below the distribution's origin path
     def _edge(self, path: str, request: Request) -> Response:
         name, _, rest = path.partition("/")
         distribution = self.distributions[name]

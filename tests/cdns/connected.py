@@ -1,4 +1,4 @@
-"""How the responder's own clients are connected to the stand-ins."""
+"""Connects the responder's clients to the stand-ins."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def _json(status: int, payload: Any, **headers: str) -> Response:
 
 
 class FakeCloudflare:
-    """`limited`: how many requests are still turned away because there were too many. `fails`: told with a 200."""
+    """`limited`: the number of next requests to refuse with a rate limit. `fails`: errors answered with 200."""
 
     def __init__(self) -> None:
         self.purges: list[dict[str, Any]] = []
@@ -58,14 +58,14 @@ class FakeFastly:
             for n, comment in ((1, "0"), (2, "1"), (3, "2"), (4, ""))
         ]
         self.purges: list[tuple[str, bool, list[str]]] = []
-        self.held: dict[str, tuple[str, tuple[str, ...]]] = {}  # by path: of which release, under which surrogate keys
+        self.held: dict[str, tuple[str, tuple[str, ...]]] = {}  # by path: the release and the surrogate keys
         self.stale: set[str] = set()
         self.limited = 0
-        self.services: list[str] = []  # that the token is for; none: all
+        self.services: list[str] = []  # services of the token; none: all
         self.scope = "global"
 
     def visited(self, path: str, *keys: str) -> str:
-        """The release that a visitor of a page gets; what is stale is served once more, while it is fetched."""
+        """The release that a visitor of a page gets; stale content is served once while it is refreshed."""
         fresh = next(str(version["comment"]) for version in self.versions if version["active"])
         served, _ = self.held.get(path, (fresh, ()))
         if path not in self.held or path in self.stale:

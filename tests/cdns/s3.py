@@ -16,7 +16,7 @@ _KEPT = ("content-type", "cache-control", "content-encoding")
 class Stored:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
-    key: bytes = b""  # that it is encrypted with: then the ETag says nothing of the content
+    key: bytes = b""  # encryption key: then the ETag does not depend on the content
 
     @property
     def etag(self) -> str:
@@ -41,7 +41,7 @@ class S3:
         try:
             if not key:
                 return self._list(bucket, request)
-            if "acl" in request.query:  # as many stores that are not Amazon's
+            if "acl" in request.query:  # as many other stores
                 raise Refusal(501, "NotImplemented")
             match request.method:
                 case "PUT":

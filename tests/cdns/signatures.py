@@ -1,4 +1,4 @@
-"""Signatures that hold in several of Amazon's regions (SigV4A): checked against what came over the wire, and made."""
+"""Multi-region signatures of Amazon (SigV4A): verifies requests as received, and signs requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AUTHORIZATION = re.compile(rf"{ALGORITHM} Credential=([^/]+)/(\d{{8}})/(.+), Si
 
 @cache
 def signing_key(key_id: str, secret: str) -> ec.EllipticCurvePrivateKey:
-    """NIST's KDF in counter mode (SP 800-108), with the next counter where what comes out is not below the order."""
+    """NIST's KDF in counter mode (SP 800-108), with the next counter if the result is not below the order."""
     for counter in range(1, 255):
         context = key_id.encode() + bytes([counter])
         message = (1).to_bytes(4) + ALGORITHM.encode() + b"\0" + context + (256).to_bytes(4)
@@ -38,7 +38,7 @@ def signing_key(key_id: str, secret: str) -> ec.EllipticCurvePrivateKey:
 
 
 def check(request: Request, service: str, now: datetime) -> None:
-    """Raises Refusal, with the codes and words that Amazon documents where signed requests go wrong."""
+    """Raises Refusal with Amazon's documented code and message for an invalid signature."""
     if not (given := request.headers.get("authorization")):
         raise Refusal(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
     if not given.startswith(f"{ALGORITHM} "):
@@ -69,7 +69,7 @@ def check(request: Request, service: str, now: datetime) -> None:
 
 
 def sign(request: Request, service: str, *, regions: str = "*") -> None:
-    """Puts a signature of now on it, as boto3 would."""
+    """Signs the request with the current time, as boto3 does."""
     at = datetime.now(UTC)
     request.headers |= {"host": "amazon.test", "x-amz-date": at.strftime(_TIME), "x-amz-region-set": regions}
     scope, signed = f"{at:%Y%m%d}/{service}/aws4_request", sorted(request.headers)
@@ -101,12 +101,12 @@ def _invalid(message: str) -> Refusal:
 
 
 def _to_sign(request: Request, scope: str, signed: list[str]) -> bytes:
-    """Of the request as it came: only what was signed of its headers, but all of its path, query and body."""
+    """The canonical request as received: signed headers, and the complete path, query and body."""
     path, _, query = request.target.partition("?")
     pairs = sorted(tuple(_quoted(part) for part in pair.partition("=")[::2]) for pair in query.split("&") if pair)
     lines = (
         request.method,
-        quote(path),  # encoded once more than on the wire, for every service but S3
+        quote(path),  # encoded twice, for every service except S3
         "&".join(f"{name}={value}" for name, value in pairs),
         *(f"{name}:{' '.join(request.headers.get(name, '').split())}" for name in signed),
         "",

@@ -1,4 +1,4 @@
-"""A small site as a bundler builds it: pages that name assets by the hash of their content, and a list of all files."""
+"""A small site as built by a bundler: pages that refer to assets by content hash, and a list of all files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "json
 
 
 def site(version: str) -> dict[str, bytes]:
-    """The files of a release. The page loads a script and a style, and the script a chunk once somebody asks for it."""
+    """The files of a release. The page loads a script and a style, and the script loads a chunk on demand."""
     lazy = f"export const version = {json.dumps(version)};"
     chunk = _hashed("lazy", "js", lazy)
     app = f"""window.script = {json.dumps(version)};
@@ -43,14 +43,14 @@ def manifest(files: dict[str, bytes]) -> bytes:
 
 
 def headers(path: str) -> dict[str, Any]:
-    """As boto3 wants them."""
+    """In the format of boto3."""
     hashed = path.startswith("assets/") and path.count(".") == 2
     kind = _TYPES.get(path.rpartition(".")[2], "image/svg+xml")
     return {"ContentType": kind, "CacheControl": FOREVER if hashed else ALWAYS}
 
 
 def released(version: str) -> dict[str, bytes]:
-    """All that lies under `releases/<version>/`."""
+    """All files under `releases/<version>/`."""
     files = site(version)
     return {**files, "manifest.json": manifest(files)}
 
@@ -63,7 +63,7 @@ def stocked(live: str = "2") -> dict[str, tuple[str, bytes]]:
 
 
 def stock(amazon: Amazon, live: str = "2") -> None:
-    """Puts all of that into the bucket `shop`."""
+    """Stores all of it in the bucket `shop`."""
     for key, (path, body) in stocked(live).items():
         metadata = headers(path)
         amazon.s3.put(f"shop/{key}", body, content_type=metadata["ContentType"], cache_control=metadata["CacheControl"])

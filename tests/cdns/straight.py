@@ -1,4 +1,4 @@
-"""The responder's clients without sockets and boto3, for the many drills; what those add is tried elsewhere."""
+"""The responder's clients without sockets and boto3, for the many drills; other tests cover sockets and SDKs."""
 
 from __future__ import annotations
 

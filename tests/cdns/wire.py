@@ -1,4 +1,4 @@
-"""A request and an answer without a socket, and a server that puts them on one."""
+"""A request and an answer without a socket, and a server for them on one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer
 @dataclass
 class Request:
     method: str
-    target: str  # as it came: path and query, encoded
+    target: str  # as received: path and query, encoded
     headers: dict[str, str]  # names in lower case
     body: bytes
 
@@ -52,7 +52,7 @@ class Refusal(Exception):
 async def serving(
     answer: Callable[[Request], Response], pause: Callable[[Request], float] = lambda request: 0.0
 ) -> AsyncIterator[str]:
-    """Gives the base URL. `pause`: how long it takes to answer."""
+    """Yields the base URL. `pause`: seconds before each answer."""
 
     async def handle(request: web.Request) -> web.Response:
         headers = {name: ",".join(request.headers.getall(name)) for name in request.headers}

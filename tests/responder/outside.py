@@ -113,7 +113,7 @@ def many_series(count: int, points: int = 240) -> bytes:
 
 
 class FakePrometheus(FakeServer):
-    """Answers `/api/v1/query` with the vector that the test put under the query; nothing there is no data.
+    """Answers `/api/v1/query` with the vector that the test set for the query; an unset query has no data.
 
     `history` is what it was before: the value of a query at a time, where it is asked about one.
     """

@@ -24,7 +24,7 @@ _NEXT = {
 
 
 class FakeAppStore:
-    """Version 2 of an iOS app is in phased release. `takes`: seconds until a change is seen by those who look."""
+    """Version 2 of an iOS app is in phased release. `takes`: seconds until a change is visible."""
 
     def __init__(
         self,
@@ -38,14 +38,14 @@ class FakeAppStore:
         self.states: list[tuple[float, str | None]] = [(-1e9, state)]
         self.version_state = "READY_FOR_DISTRIBUTION"
         self.role = "APP_MANAGER"
-        self.left = 3600  # requests of this hour
+        self.left = 3600  # requests in this hour
         self.paused_days = 3
-        self.answers: list[Response] = []  # instead, one after the other
+        self.answers: list[Response] = []  # scripted answers, in order
         self.tokens: set[str] = set()
 
     @property
     def state(self) -> str | None:
-        """As it is, whether anybody sees it or not."""
+        """The current state, visible or not."""
         return self.states[-1][1]
 
     def set(self, state: str) -> None:
@@ -119,7 +119,7 @@ class FakeAppStore:
         if (data["type"], data["id"]) != ("appStoreVersionPhasedReleases", "ph2"):
             raise Refusal(409, "ENTITY_ERROR.ATTRIBUTE.INVALID", "The provided entity includes an unknown type or id")
         wanted = data["attributes"]["phasedReleaseState"]
-        if (self.state, wanted) not in _NEXT:  # nor the one that it has already
+        if (self.state, wanted) not in _NEXT:  # nor its current state
             raise Refusal(
                 409, "ENTITY_ERROR.ATTRIBUTE.INVALID", f"The state cannot change from {self.state} to {wanted}"
             )

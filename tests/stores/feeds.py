@@ -1,10 +1,10 @@
-"""Feeds of a desktop app, as Sparkle, Squirrel and electron-updater have them."""
+"""Feeds of a desktop app in the formats of Sparkle, Squirrel and electron-updater."""
 
 from __future__ import annotations
 
 
 def appcast(*versions: str, beta: str = "") -> bytes:
-    """The build of a version is a hundred and its number; `2` is 102."""
+    """The build of a version is 100 plus its number; `2` is 102."""
 
     def item(version: str, channel: str = "") -> str:
         return (

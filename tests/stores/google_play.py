@@ -35,12 +35,12 @@ def release(code: int, version: str, status: str, fraction: float | None = None)
 class Edit:
     user: str
     releases: list[Release]
-    base: int  # how many commits it has seen
+    base: int  # number of commits
     gone: str = ""
 
 
 class FakePlay:
-    """`takes`: seconds until a commit is seen by those who look. `tick`: lets time go by with each request."""
+    """`takes`: seconds until a commit is visible. `tick`: advances the time with each request."""
 
     def __init__(
         self,
@@ -51,17 +51,17 @@ class FakePlay:
     ) -> None:
         self.takes, self.clock, self._tick = takes, clock, tick
         self.commits: list[tuple[float, list[Release]]] = [(-1e9, list(releases))]
-        self.full = [41]  # what was served to all before what is now: what takes the place of a halted one
+        self.full = [41]  # the previous full release, which replaces a halted one
         self.edits: dict[str, Edit] = {}
         self.tokens: set[str] = set()
         self.rights = {"view", "release"}
-        self.limited: list[Response] = []  # what is answered instead, one after the other
+        self.limited: list[Response] = []  # scripted answers, in order
         self.demands_manual_review = False
         self.requests: list[str] = []
 
     @property
     def releases(self) -> list[Release]:
-        """As they are, whether anybody sees it or not."""
+        """The current releases, visible or not."""
         return self.commits[-1][1]
 
     def shares(self) -> dict[str, tuple[str, float | None]]:
@@ -70,7 +70,7 @@ class FakePlay:
         }
 
     def committed_by_another(self, *releases: Release) -> None:
-        """In the Play Console, or by another account."""
+        """A change in the Play Console or by another account."""
         self._commit(list(releases))
 
     def answer(self, request: Request) -> Response:
@@ -88,7 +88,7 @@ class FakePlay:
         except Refusal as no:
             return refused(no.status, no.code, no.message)
 
-    # --- who asks
+    # --- authentication
     def _token(self, request: Request) -> Response:
         form = {key: values[0] for key, values in parse_qs(request.body.decode()).items()}
         try:
@@ -198,7 +198,7 @@ class FakePlay:
 
 
 def refused(status: int, code: str, message: str, reason: str = "", **headers: str) -> Response:
-    """As Google's APIs say no."""
+    """A refusal in the format of Google's APIs."""
     error = {"code": status, "message": message, "status": code}
     error["errors"] = [{"message": message, "domain": "androidpublisher", "reason": reason or "badRequest"}]
     return _json(status, {"error": error}, **headers)

@@ -1,4 +1,4 @@
-"""A service account and a team key, made once, and how the responder is told of them."""
+"""A service account and a team key, created once, and their settings."""
 
 from __future__ import annotations
 

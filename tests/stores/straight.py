@@ -1,4 +1,4 @@
-"""The responder's clients without sockets, for the many drills; what those add is tried elsewhere."""
+"""The responder's clients without sockets, for the many drills; other tests cover the sockets."""
 
 from __future__ import annotations
 
