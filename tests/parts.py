@@ -153,7 +153,7 @@ class Process:
         dies_by: str = "TERM",
         inside: Sequence[str] = (),
     ) -> Process:
-        """`ready` is a URL that must answer 200, or something to await that becomes true; `env` extends the environment.
+        """`ready` is a URL that must answer 200, or an awaitable that becomes true; `env` extends the environment.
 
         `inside` is a command that enters a namespace and becomes the server; it still has the rights of the tests.
         """
