@@ -358,26 +358,33 @@ async def test_on_delete_keeps_pods_of_the_good_version(cluster: Cluster, kube: 
 
 
 async def test_no_pod_is_deleted_if_the_template_is_another(cluster: Cluster, kube: InProcess) -> None:
-    put_out(cluster, "StatefulSet", "web", "12", updateStrategy={"type": "OnDelete"}, replicas=3)
+    put_out(cluster, "StatefulSet", "web", "123", updateStrategy={"type": "OnDelete"}, replicas=3)
     resource = PodTemplate(namespace="shop", statefulset="web")
-    other = await resource.value_of(kube, "1", "")
+    other = await resource.value_of(kube, "2", "")
     assert await deleted_by_assist(cluster, kube, resource, other) == set()
 
 
 @pytest.mark.parametrize(
-    ("kind", "more"),
-    [("DaemonSet", {}), ("StatefulSet", {"podManagementPolicy": "Parallel", "replicas": 3}), ("Deployment", {})],
+    ("kind", "more", "deleted"),
+    [
+        ("StatefulSet", {"replicas": 3}, {"web-0"}),
+        ("StatefulSet", {"podManagementPolicy": "Parallel", "replicas": 3}, set()),
+        ("DaemonSet", {}, set()),
+        ("Deployment", {}, set()),
+    ],
 )
-async def test_a_controller_that_replaces_pods_by_itself_is_not_assisted(
-    kind: str, more: dict[str, Any], cluster: Cluster, kube: InProcess
+async def test_only_a_controller_that_would_wait_forever_is_assisted(
+    kind: str, more: dict[str, Any], deleted: set[str], cluster: Cluster, kube: InProcess
 ) -> None:
-    cluster.images["shop:2"] = Image(starts="crashes")
     put_out(cluster, kind, "web", "12", **more)
     resource = PodTemplate(**{"namespace": "shop", kind.lower(): "web"})
-    value = await resource.value_of(kube, "1", "")
-    await resource.write(kube, value, expected=await resource.read(kube))
-    make_unready(cluster, *(pod["metadata"]["name"] for pod in cluster.all("Pod")))
-    assert await deleted_by_assist(cluster, kube, resource, value) == set()
+    value = await resource.value_of(kube, "2", "")
+    assert await resource.converged(kube, value)
+    cluster.controllers = False
+    for pod in cluster.all("Pod"):
+        pod["metadata"]["labels"] |= {"controller-revision-hash": "old", "pod-template-hash": "old"}
+        make_unready(cluster, pod["metadata"]["name"])
+    assert await deleted_by_assist(cluster, kube, resource, value) == deleted
 
 
 async def test_of_an_ordered_statefulset_no_ready_pod_is_deleted(cluster: Cluster, kube: InProcess) -> None:
