@@ -13,7 +13,17 @@ from responder.decisions.limits import CircuitBreaker, Limits
 from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, decisions
 from responder.journal.decisions import RecordedDecision
-from responder.rollback.events import Closed, Event, Outcome, Planned, StepCompleted, StepStarted
+from responder.rollback.events import (
+    ApprovalRequested,
+    Closed,
+    Event,
+    Outcome,
+    Planned,
+    RetriesExhausted,
+    StepCompleted,
+    StepStarted,
+    StopRequested,
+)
 from responder.services import rollbacks
 from tests.responder.examples import NOW, accepted, ago, incident, plan, policy, policy_set, service
 
@@ -145,7 +155,23 @@ async def test_a_dependency_that_is_being_rolled_back_is_locked(journal: Databas
 
 
 @pytest.mark.parametrize(
-    ("seconds_ago", "changed", "is_locked"), [(29, True, True), (30, True, False), (29, False, False)]
+    ("event", "state"),
+    [
+        (Planned(at=NOW, plan=plan()), "running"),
+        (StopRequested(at=NOW, by="alice", reason="enough"), "reverting"),
+        (ApprovalRequested(at=NOW, reason="a freeze", until=NOW), "awaiting_approval"),
+        (RetriesExhausted(at=NOW, reason="too often"), "stuck"),
+    ],
+)
+async def test_a_dependency_is_locked_until_its_rollback_is_closed(journal: Database, event: Event, state: str) -> None:
+    execution = await journal.transaction(rollbacks.accept, "r1", accepted(service="db", at=ago(60)))
+    await journal.transaction(rollbacks.append, execution, [event], None)
+    assert await locked(journal) == (f"db (r1 is {state})",)
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "changed", "is_locked"),
+    [(29, True, True), (30, True, False), (31, True, False), (29, False, False)],
 )
 async def test_a_dependency_recovers_after_its_rollback(
     journal: Database, seconds_ago: float, changed: bool, is_locked: bool
