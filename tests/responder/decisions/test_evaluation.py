@@ -1,0 +1,112 @@
+"""The guards for each service of an incident, and the incident of an execution."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from responder.decisions.evaluation import collect, evaluate, incident_of, others_in_trouble
+from responder.decisions.facts import FleetState
+from responder.decisions.guards import GUARDS, LOG_GUARDS
+from responder.decisions.policies import BY_HAND
+from responder.journal import Database, decisions
+from responder.journal.decisions import RecordedDecision
+from responder.rollback.execution import begin
+from tests.responder.examples import (
+    FIRES,
+    NOW,
+    accepted,
+    ago,
+    alert,
+    incident,
+    make_facts,
+    policy,
+    policy_set,
+    service,
+    version_change,
+)
+
+BOTH = ("backend", "frontend")
+TOGETHER = incident(together=BOTH, policy=policy(roll_back=BOTH, together=True))
+
+
+def test_each_service_has_its_results_and_is_named_in_all_but_the_first() -> None:
+    decision = evaluate(TOGETHER, [make_facts(), make_facts()], NOW)
+    names = [guard.name for guard in GUARDS]
+    assert [result.guard for result in decision.guard_results] == [*names, *names]
+    reasons = [result.reason.startswith("frontend: ") for result in decision.guard_results]
+    assert reasons == [*[False] * len(names), *[True] * len(names)]
+
+
+@pytest.mark.parametrize("denied", [0, 1])
+def test_a_denial_for_one_service_denies_all(denied: int) -> None:
+    facts = [make_facts(), make_facts()]
+    facts[denied] = make_facts(opened="r1")
+    deciding = evaluate(TOGETHER, facts, NOW).deciding
+    assert (deciding.guard, deciding.result) == ("duplicate_alert", "deny")
+
+
+def test_preserving_logs_has_its_own_guards() -> None:
+    decision = evaluate(incident(action="preserve_logs"), [make_facts()], NOW)
+    assert [result.guard for result in decision.guard_results] == [guard.name for guard in LOG_GUARDS]
+
+
+def test_the_incident_of_an_execution_is_the_one_that_it_was_accepted_for() -> None:
+    by = policy_set()
+    case = incident(requested_by="am-1", forced=True, received_at=ago(5))
+    execution = begin("x", accepted(requested_by="am-1", forced=True, received_at=ago(5)))
+    assert incident_of(execution, by) == case
+    assert incident_of(begin("x", accepted(policy="gone")), by).policy == BY_HAND
+
+
+def test_the_incident_of_an_execution_names_all_its_services() -> None:
+    also = (version_change("frontend"),)
+    assert incident_of(begin("x", accepted(also=also)), policy_set()).together == BOTH
+
+
+@pytest.mark.parametrize("live", [None, FIRES])
+async def test_the_state_of_the_fleet_is_collected_only_with_the_live_state(journal: Database, live: Any) -> None:
+    by = policy_set(services=(service(), service("frontend")))
+    lives = None if live is None else (live, live)
+    found = await journal.read(collect, TOGETHER, lives, by, NOW, frozenset({"cart"}))
+    assert [facts.service.name for facts in found if facts.service] == list(BOTH)
+    fleet = None if live is None else FleetState(also_in_trouble=("cart",))
+    assert [(facts.live, facts.fleet) for facts in found] == [(live, fleet)] * 2
+
+
+async def test_the_fleet_of_an_unknown_service_is_not_collected(journal: Database) -> None:
+    (facts,) = await journal.read(collect, incident(service="nobody"), (FIRES,), policy_set(), NOW)
+    assert (facts.service, facts.live, facts.fleet) == (None, None, None)
+
+
+async def decide(journal: Database, of: str, at: datetime) -> None:
+    fields = {
+        "id": of,
+        "incident": f"trouble of {of}",
+        "policy": "backend-down",
+        "environment": "production",
+        "result": "deny",
+        "guard": "cooldown",
+        "reason": "x",
+        "body": "{}",
+    }
+    await journal.transaction(decisions.insert, RecordedDecision(service=of, at=at, last_at=at, **fields))
+
+
+async def test_others_in_trouble_since_before_the_rollback_was_accepted(journal: Database) -> None:
+    by = policy_set(services=(service(), service("search", depends_on=("backend",))))
+    within = by.policies[0].verify.within
+    execution = begin("x", accepted(at=ago(60), alerts=(alert(),)))
+    for of, seconds_ago in (
+        ("a", 60 + within + 1),
+        ("b", 60 + within),
+        ("d", 0),
+        ("c", 60),
+        ("e", -1),
+        ("search", 0),
+        ("backend", 0),
+    ):
+        await decide(journal, of, ago(seconds_ago))
+    assert await journal.read(others_in_trouble, execution, by, NOW) == ("b", "c", "d")
