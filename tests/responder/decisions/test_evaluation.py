@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from responder.decisions.evaluation import collect, evaluate, incident_of, others_in_trouble
+from responder.backends.alertmanager.alerts import fingerprint
+from responder.backends.connections import Connections
+from responder.decisions.evaluation import collect, evaluate, evaluate_again, incident_of, others_in_trouble
 from responder.decisions.facts import FleetState
 from responder.decisions.guards import GUARDS, LOG_GUARDS
 from responder.decisions.policies import BY_HAND
 from responder.journal import Database, decisions
 from responder.journal.decisions import RecordedDecision
 from responder.rollback.execution import begin
+from responder.services import registry
 from tests.responder.examples import (
     FIRES,
+    LABELS,
     NOW,
     accepted,
     ago,
     alert,
+    deployment,
     incident,
     make_facts,
     policy,
@@ -27,6 +33,7 @@ from tests.responder.examples import (
     service,
     version_change,
 )
+from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 BOTH = ("backend", "frontend")
 TOGETHER = incident(together=BOTH, policy=policy(roll_back=BOTH, together=True))
@@ -110,3 +117,78 @@ async def test_others_in_trouble_since_before_the_rollback_was_accepted(journal:
     ):
         await decide(journal, of, ago(seconds_ago))
     assert await journal.read(others_in_trouble, execution, by, NOW) == ("b", "c", "d")
+
+
+# --- before the first change ---
+Denied = tuple[str, bool, bool] | None
+"""The guard, whether the trouble is resolved, and whether a system did not answer."""
+
+Again = Callable[..., Awaitable[Denied]]
+
+
+@pytest.fixture
+async def again(
+    journal: Database, connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> Again:
+    """Evaluates again, for an execution with these fields, while the trouble persists."""
+    now = datetime.now(UTC)
+    await journal.transaction(registry.record, deployment(id="d0", version="2.0", at=ago(86400, now)), "good")
+    await journal.transaction(registry.record, deployment(at=ago(600, now)))
+    alertmanager.fires(LABELS, fingerprint(LABELS))
+    prometheus.sees(LABELS)
+
+    async def evaluated(*, although_resolved: bool = False, **fields: Any) -> Denied:
+        fields = {"at": now, "received_at": now, "alerts": (alert(starts_at=ago(60, now)),), **fields}
+        execution = begin("x", accepted(**fields)).model_copy(update={"although_resolved": although_resolved})
+        how: Any = {"policy_set": policy_set(), "journal": journal, "connections": connections, "now": now}
+        found = await evaluate_again(execution, **how)
+        return (found.guard, found.resolved, found.unknown) if found else None
+
+    return evaluated
+
+
+async def test_nothing_denies_while_the_trouble_persists(again: Again) -> None:
+    assert await again() is None
+
+
+async def test_a_guard_without_live_data_is_not_evaluated_again(again: Again, journal: Database) -> None:
+    await journal.transaction(decisions.set_kill_switch, "bob", "storm", NOW)
+    assert await again() is None
+
+
+@pytest.mark.parametrize("although_resolved", [False, True])
+async def test_a_resolved_alert_denies_unless_a_person_approved_it_as_resolved(
+    again: Again, alertmanager: FakeAlertmanager, although_resolved: bool
+) -> None:
+    alertmanager.alerts.clear()
+    expected = None if although_resolved else ("still_firing", True, False)
+    assert await again(although_resolved=although_resolved) == expected
+
+
+@pytest.mark.parametrize("although_resolved", [False, True])
+async def test_trouble_that_is_gone_denies_unless_a_person_approved_it_as_resolved(
+    again: Again, prometheus: FakePrometheus, although_resolved: bool
+) -> None:
+    prometheus.recorded.clear()
+    expected = None if although_resolved else ("trouble_now", True, False)
+    assert await again(although_resolved=although_resolved) == expected
+
+
+async def test_a_silenced_alert_is_not_resolved(again: Again, alertmanager: FakeAlertmanager) -> None:
+    alertmanager.alerts.clear()
+    alertmanager.fires(LABELS, fingerprint(LABELS), state="suppressed", silenced_by=("s1",))
+    assert await again(although_resolved=True) == ("still_firing", False, False)
+
+
+async def test_without_an_answer_the_state_is_unknown(again: Again, alertmanager: FakeAlertmanager) -> None:
+    alertmanager.status = 503
+    assert await again(although_resolved=True) == ("still_firing", False, True)
+
+
+@pytest.mark.parametrize("fields", [{"forced": True}, {"alerts": ()}])
+async def test_the_request_of_a_person_is_not_evaluated_again(
+    again: Again, alertmanager: FakeAlertmanager, fields: dict[str, Any]
+) -> None:
+    alertmanager.status = 503
+    assert await again(**fields) is None
+    assert alertmanager.requests == []
