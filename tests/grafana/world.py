@@ -148,7 +148,7 @@ async def lived(folder: Path, dsn: str) -> AsyncIterator[GrafanaQueries]:
             Alertmanager: AlertmanagerSettings(urls=(fake_alertmanager.url,)),
             Prometheus: PrometheusSettings(url=onset.url),
         }
-        connections = Connections(settings)
+        connections = Connections(settings.get)
         leaving.push_async_callback(connections.close)
         history = History(journal, connections, fake_alertmanager, onset)
 
