@@ -31,6 +31,7 @@ from responder.web.http.server import listen, routes
 from responder.web.links.approve import ApprovalPage
 from responder.web.links.signing import Links
 from responder.web.links.stop import StopPage
+from responder.web.process import Process
 from responder.web.receiver import Receiver
 from responder.web.reload import Reload
 from responder.web.reports import Reports
@@ -140,15 +141,14 @@ class App:
                 await connections.close()
 
     def _handlers(self, journal: Database, worker: Worker, broadcast: ExecutionBroadcast) -> tuple[Handlers, ...]:
-        receiver = Receiver(journal, self.policy_set, self.connections, worker, self._metrics)
-        executions = Executions(
-            journal, self.policy_set, self.connections, worker, lambda execution: self._links.approve_link(execution)
-        )
-        reports = Reports(journal, self.policy_set, self.connections, worker, lambda: self._mistakes)
+        process = Process(journal, self.policy_set, self.connections, worker)
+        receiver = Receiver(process, self._metrics)
+        executions = Executions(process, lambda execution: self._links.approve_link(execution))
+        reports = Reports(process, lambda: self._mistakes)
         channels = lambda: tuple(self._config.notify.channels)  # noqa: E731
         return (
             receiver,
-            Rollbacks(journal, self.policy_set, self.connections, worker, receiver),
+            Rollbacks(process, receiver),
             executions,
             reports,
             Registry(journal, self.policy_set),

@@ -8,21 +8,19 @@ from typing import Any, get_args
 from aiohttp import web
 from pydantic import Field
 
-from responder.backends.connections import Connections
 from responder.decisions.evaluation import GuardDenial
-from responder.decisions.policy_set import PolicySet
 from responder.errors import Invalid
-from responder.journal import Database, Transaction, executions
+from responder.journal import Transaction, executions
 from responder.operations.approve import approve, blocked_by
 from responder.operations.close import close, resume_all
 from responder.operations.stop import STOPPABLE, effect_of_stop, stop, stop_all
 from responder.rollback.events import Event, Outcome
 from responder.rollback.execution import Execution, State, fold
-from responder.runtime.worker import Worker
 from responder.web.access.access import WHO, who_asks
 from responder.web.access.permission import demand, demand_execution, demand_unlimited, permitted
 from responder.web.http.requests import ApiRequest, answer, limit, read, since
-from responder.web.http.routes import EXECUTION, Handlers, Route, get, post
+from responder.web.http.routes import EXECUTION, Route, get, post
+from responder.web.process import Process, ProcessHandlers
 
 
 class _Stop(ApiRequest):
@@ -39,19 +37,12 @@ class _Approve(ApiRequest):
     although_resolved: bool = False  # also if the trouble is no longer visible
 
 
-class Executions(Handlers):
+class Executions(ProcessHandlers):
     """`/api/v1/executions` and the operations on one of them. The ID `all` stands for the kill switch."""
 
-    def __init__(
-        self,
-        journal: Database,
-        policy_set: Callable[[], PolicySet],
-        connections: Callable[[], Connections],
-        worker: Worker,
-        approve_link: Callable[[Execution], str | None],
-    ) -> None:
-        self._journal, self._policy_set, self._connections = journal, policy_set, connections
-        self._worker, self._approve_link = worker, approve_link
+    def __init__(self, process: Process, approve_link: Callable[[Execution], str | None]) -> None:
+        super().__init__(process)
+        self._approve_link = approve_link
 
     def routes(self) -> Iterable[Route]:
         return (

@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 
 from aiohttp import web
 
 from responder.backends.alertmanager.alerts import AlertGroup
 from responder.backends.alertmanager.webhook import read_body
-from responder.backends.connections import Connections
-from responder.decisions.policy_set import PolicySet
 from responder.errors import Conflict, Invalid, JournalUnavailable
-from responder.journal import Database
 from responder.logging import say
 from responder.operations.alerts import receive_alerts
 from responder.operations.decided import Decided
 from responder.runtime.metrics import Metrics
-from responder.runtime.worker import Worker
 from responder.web.access.access import WHO, Who, error
 from responder.web.http.bodies import MOST_BYTES, READ_WITHIN, body_of
-from responder.web.http.routes import Handlers, Route, post
+from responder.web.http.routes import Route, post
+from responder.web.process import Process, ProcessHandlers
 
 __all__ = ["MOST_AT_ONCE", "MOST_BYTES", "READ_WITHIN", "Receiver"]
 
@@ -36,20 +33,12 @@ _OFF_THE_LOOP = 1 << 16
 """Bytes; a larger body is parsed in a thread."""
 
 
-class Receiver(Handlers):
+class Receiver(ProcessHandlers):
     """Takes the bodies of Alertmanager, Grafana Alerting and vmalert."""
 
-    def __init__(
-        self,
-        journal: Database,
-        policy_set: Callable[[], PolicySet],
-        connections: Callable[[], Connections],
-        worker: Worker,
-        metrics: Metrics,
-    ) -> None:
-        self._journal, self._policy_set, self._connections = journal, policy_set, connections
-        self._worker, self._metrics = worker, metrics
-        self._concurrent = 0
+    def __init__(self, process: Process, metrics: Metrics) -> None:
+        super().__init__(process)
+        self._metrics, self._concurrent = metrics, 0
 
     def routes(self) -> Iterable[Route]:
         # Version 2 is where vmalert and Prometheus post to their notifiers.

@@ -9,19 +9,18 @@ from datetime import datetime, timedelta
 
 from aiohttp import web
 
-from responder.backends.connections import Connections
 from responder.config.permitted import Permitted
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Invalid, StepFailed, Unavailable, Unknown
-from responder.journal import Database, Transaction, decisions, deployments, executions
+from responder.journal import Transaction, decisions, deployments, executions
 from responder.reports import health, health_text, picture, postmortem, postmortem_text, record
 from responder.reports.inspection import inspect
-from responder.runtime.worker import Worker
 from responder.services.service import Service
 from responder.web.access.access import error
 from responder.web.access.permission import demand, demand_execution, narrowed, permitted
 from responder.web.http.requests import answer, since
-from responder.web.http.routes import EXECUTION, Handlers, Route, get
+from responder.web.http.routes import EXECUTION, Route, get
+from responder.web.process import Process, ProcessHandlers
 
 _DAY = timedelta(days=1)
 
@@ -29,21 +28,12 @@ _AT_ONCE = 4
 """Concurrent health reports. Each queries all services, so their number is limited."""
 
 
-class Reports(Handlers):
+class Reports(ProcessHandlers):
     """`GET /api/v1/report`, and the post-mortem and the plot of one rollback."""
 
-    def __init__(
-        self,
-        journal: Database,
-        policy_set: Callable[[], PolicySet],
-        connections: Callable[[], Connections],
-        worker: Worker,
-        mistakes: Callable[[], list[str]] = list,
-        *,
-        within: float = 5.0,
-    ) -> None:
-        self._journal, self._policy_set, self._connections = journal, policy_set, connections
-        self._worker, self._mistakes, self._within = worker, mistakes, within
+    def __init__(self, process: Process, mistakes: Callable[[], list[str]] = list, *, within: float = 5.0) -> None:
+        super().__init__(process)
+        self._mistakes, self._within = mistakes, within
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._last: dict[tuple[tuple[str | None, str | None], Permitted], tuple[health.Status, datetime]] = {}
 

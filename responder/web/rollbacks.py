@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -13,20 +13,18 @@ from pydantic import Field
 from responder.backends.alertmanager.alerts import AlertGroup
 from responder.backends.alertmanager.client import Alertmanager
 from responder.backends.alertmanager.webhook import read_body
-from responder.backends.connections import Connections
-from responder.decisions.policy_set import PolicySet
 from responder.errors import Invalid, Unavailable
-from responder.journal import Database, decisions
+from responder.journal import decisions
 from responder.operations.explain import Explained, explain_alerts, explain_with_plan
 from responder.operations.permitted import permits
 from responder.operations.request import requested_rollback
 from responder.operations.respond import respond
-from responder.runtime.worker import Worker
 from responder.web.access.access import who_asks
 from responder.web.access.permission import demand, permitted, service_of
 from responder.web.http.bodies import body_of
 from responder.web.http.requests import ApiRequest, answer, limit, read, since
-from responder.web.http.routes import Handlers, Route, get, post
+from responder.web.http.routes import Route, get, post
+from responder.web.process import Process, ProcessHandlers
 from responder.web.receiver import Receiver
 
 
@@ -40,19 +38,12 @@ class _Rollback(ApiRequest):
     also: tuple[str, ...] = Field(default=(), max_length=100)  # other services of the environment, same rollback
 
 
-class Rollbacks(Handlers):
+class Rollbacks(ProcessHandlers):
     """Rollbacks by hand, dry runs, previews and decisions."""
 
-    def __init__(
-        self,
-        journal: Database,
-        policy_set: Callable[[], PolicySet],
-        connections: Callable[[], Connections],
-        worker: Worker,
-        receiver: Receiver,
-    ) -> None:
-        self._journal, self._policy_set, self._connections = journal, policy_set, connections
-        self._worker, self._receiver = worker, receiver
+    def __init__(self, process: Process, receiver: Receiver) -> None:
+        super().__init__(process)
+        self._receiver = receiver
 
     def routes(self) -> Iterable[Route]:
         return (

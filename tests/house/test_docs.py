@@ -7,6 +7,7 @@ import re
 import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
+from inspect import isabstract
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from responder.journal.database import load_migrations
 from responder.runtime.journal_metrics import JournalMetrics, JournalSnapshot
 from responder.runtime.metrics import Metrics
 from responder.web.http.routes import Handlers
+from responder.web.process import ProcessHandlers
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -238,7 +240,8 @@ def test_documented_views_have_their_columns() -> None:
 
 
 def test_documented_routes_exist() -> None:
-    own_pages = (page for page in Handlers.__subclasses__() if page.__module__.startswith("responder."))
+    subclasses = (*Handlers.__subclasses__(), *ProcessHandlers.__subclasses__())
+    own_pages = (page for page in subclasses if page.__module__.startswith("responder.") and not isabstract(page))
     handlers = (object.__new__(page) for page in own_pages)  # no URL depends on the dependencies of a page
     registered = {f"{route.method} {route.path}" for page in handlers for route in page.routes()}
     text = (ROOT / "docs" / "reference" / "http.md").read_text()

@@ -32,6 +32,7 @@ from responder.web.http.server import routes
 from responder.web.links.approve import ApprovalPage
 from responder.web.links.signing import Links
 from responder.web.links.stop import StopPage
+from responder.web.process import Process
 from responder.web.receiver import Receiver
 from responder.web.reports import Reports
 from responder.web.rollbacks import Rollbacks
@@ -89,10 +90,11 @@ class SimulatedRunner:
         self._metrics = Metrics()
         self._start_worker()
         links = Links(WebSettings())
-        receiver = Receiver(self._journal, self._policy_set, self._connect, self._worker, self._metrics)
-        executions = Executions(self._journal, self._policy_set, self._connect, self._worker, links.approve_link)
-        rollbacks = Rollbacks(self._journal, self._policy_set, self._connect, self._worker, receiver)
-        reports = Reports(self._journal, self._policy_set, self._connect, self._worker)
+        process = Process(self._journal, self._policy_set, self._connect, self._worker)
+        receiver = Receiver(process, self._metrics)
+        executions = Executions(process, links.approve_link)
+        rollbacks = Rollbacks(process, receiver)
+        reports = Reports(process)
         status = Status(self._journal, self._policy_set, self._worker, self._metrics, reports)
         self._parts = (receiver, rollbacks, executions, status, reports)
         access = Access(WebSettings())

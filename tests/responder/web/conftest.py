@@ -35,6 +35,7 @@ from responder.web.http.server import routes
 from responder.web.links.approve import ApprovalPage
 from responder.web.links.signing import Links
 from responder.web.links.stop import StopPage
+from responder.web.process import Process
 from responder.web.receiver import Receiver
 from responder.web.reload import Reload
 from responder.web.reports import Reports
@@ -139,15 +140,14 @@ async def make_responder(
         broadcast = ExecutionBroadcast(journal, poll=0.2, most=3)
         listeners = (metrics.happened, broadcast.happened)
         worker = Worker(journal, lambda: responder.policy_set, lambda: connections, poll=0.02, listeners=listeners)
-        receiver = Receiver(journal, lambda: responder.policy_set, lambda: connections, worker, metrics)
+        process = Process(journal, lambda: responder.policy_set, lambda: connections, worker)
+        receiver = Receiver(process, metrics)
         links = Links(WebSettings(tokens=tokens))
-        rollbacks = Rollbacks(journal, lambda: responder.policy_set, lambda: connections, worker, receiver)
-        steering = Executions(journal, lambda: responder.policy_set, lambda: connections, worker, links.approve_link)
+        rollbacks = Rollbacks(process, receiver)
+        steering = Executions(process, links.approve_link)
         registry = Registry(journal, lambda: responder.policy_set)
         approval = ApprovalPage(journal, steering, lambda: links)
-        reports = Reports(
-            journal, lambda: responder.policy_set, lambda: connections, worker, lambda: responder.mistakes, within=1.0
-        )
+        reports = Reports(process, lambda: responder.mistakes, within=1.0)
         status = Status(journal, lambda: responder.policy_set, worker, metrics, reports)
 
         settings = WebSettings(tokens=tokens)
