@@ -115,7 +115,7 @@ class RealTimeRunner(SimulatedRunner):
                 days = timedelta(days=len(self._given.good_before) - n)
                 await self._deploy(name, version, at=datetime.now(UTC) - days, status="good")
         if self._armed:
-            while not (await self._ask("GET", "/api/v1/status"))["armed"]:
+            while not (await self._request("GET", "/api/v1/status"))["armed"]:
                 await asyncio.sleep(0.1)
         self._zero = self._clock()
         return self
@@ -173,13 +173,13 @@ class RealTimeRunner(SimulatedRunner):
         self._zero = max(self._zero, self._clock() - second / FASTER)
 
     async def see(self) -> Observation:
-        found = (await self._ask("GET", "/api/v1/executions?limit=1000"))["executions"]
+        found = (await self._request("GET", "/api/v1/executions?limit=1000"))["executions"]
         found.sort(key=lambda x: (x["service"], x["accepted_at"]))  # the order of simultaneous ones is undefined
         silences = await parts._call("GET", f"{self._alertmanager.url}/api/v2/silences")
-        status = await self._ask("GET", "/api/v1/status")
+        status = await self._request("GET", "/api/v1/status")
         return Observation(
-            decisions=(await self._ask("GET", "/api/v1/decisions?limit=1000"))["decisions"],
-            executions=[await self._ask("GET", f"/api/v1/executions/{x['id']}") for x in found],
+            decisions=(await self._request("GET", "/api/v1/decisions?limit=1000"))["decisions"],
+            executions=[await self._request("GET", f"/api/v1/executions/{x['id']}") for x in found],
             running={name: self._running(name) for name in self._given.services},
             deployed={s["service"]: s["version"] or "" for s in status["services"]},
             versions={name: await self._versions(name) for name in self._given.services},
@@ -196,7 +196,7 @@ class RealTimeRunner(SimulatedRunner):
                 raise AssertionError("\n  ".join([*wrong, *(f"{d['guard']}: {d['reason']}" for d in seen.decisions)]))
             await asyncio.sleep(0.2)
 
-    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    async def _request(self, method: str, path: str, body: Any = None) -> Any:
         answer = await (self._responder.get(path) if method == "GET" else self._responder.post(path, body))
         self.answered = answer.status
         return answer.body
