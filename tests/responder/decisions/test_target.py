@@ -62,7 +62,7 @@ async def test_the_target_has_its_artifact(journal: Database) -> None:
 
 
 # --- what the target requires of others ---
-async def test_a_required_service_whose_version_is_unknown(journal: Database) -> None:
+async def test_a_required_service_without_a_known_version(journal: Database) -> None:
     expected = "backend 2.0 works with auth >=1, and the running version of auth is unknown"
     assert await unmet(journal, shop(requires={"auth": ">=1"})) == (expected,)
 
@@ -120,3 +120,11 @@ async def test_services_of_the_same_rollback_count_with_their_targets(journal: D
     assert await unmet(journal, by, incident(together=("backend", "frontend"))) == ()
     unknown = incident(together=("backend", "frontend", "unknown"))
     assert await unmet(journal, by, unknown) == ()
+
+
+async def test_the_version_that_is_rolled_back_on_a_platform_does_not_run_afterwards(journal: Database) -> None:
+    await deploy(journal, "frontend", "3", 9, status="good")
+    await deploy(journal, "frontend", "4", 8, platform="ios")
+    await journal.transaction(registry.require, deployment(service="frontend", version="3"), {"backend": "<2.1"}, NOW)
+    by = shop(service("frontend", requires={"backend": ">=2.1"}))
+    assert await unmet(journal, by, incident(together=("backend", "frontend"))) == ()
