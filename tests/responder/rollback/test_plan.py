@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -109,3 +110,25 @@ def test_the_text_of_a_mitigation() -> None:
     )
     assert str(mitigation) == "android (2 blocked; at least 1; a off; b on): publish 3"
     assert str(Mitigation(platform="ios", remains="publish 3")) == "ios: publish 3"
+
+
+def test_the_defaults_of_a_step() -> None:
+    step, check = change(), gate()
+    assert (step.one_way, step.irreversible, step.meanwhile, step.reverting) == (False, "", (), False)
+    assert (step.every, check.every) == (0.5, 1.0)
+    assert (check.hold_for, check.within, check.otherwise) == (0.0, 60.0, "revert")
+    mitigation = Mitigation(platform="ios", remains="publish 3")
+    assert (mitigation.service, mitigation.min_version, mitigation.flags) == ("", "", {})
+
+
+@pytest.mark.parametrize("make", [change, gate])
+def test_the_pause_of_a_step_is_positive(make: Callable[..., Change | Gate]) -> None:
+    assert make(every=0.001).every == 0.001
+    for every in (0.0, -1.0):
+        with pytest.raises(ValidationError, match="greater than 0"):
+            make(every=every)
+
+
+def test_a_plan_is_for_at_least_one_service() -> None:
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        Plan(parts=(), steps=())
