@@ -136,7 +136,7 @@ class _Loading:
     def _read_secret_files(self, values: dict[str, Any], path: KeyPath) -> None:
         for key in SECRETS_IN_FILES:
             if isinstance(values.get(key), str) and is_reference(values[key]):
-                why = "is an unexpanded reference: only ${NAME} is filled in from the environment"
+                why = "is an unexpanded reference: only ${NAME} is replaced by an environment variable"
                 self._mistake((*path, key), why)
             if (file_key := f"{key}_file") not in values:
                 continue

@@ -87,11 +87,11 @@ MISTAKES = [
     ),
     (
         f"checks:\n- {{{HTTP}, bearer_token_file: reference}}",
-        "f.yml:2: checks[0].bearer_token_file: {folder}/reference holds an unexpanded reference: write the secret",
+        "f.yml:2: checks[0].bearer_token_file: {folder}/reference holds an unexpanded reference: replace it",
     ),
     (
         f"checks:\n- {{{HTTP}, bearer_token: $SHOP_TOKEN}}",
-        "f.yml:2: checks[0].bearer_token: is an unexpanded reference: only ${NAME} is filled in from the environment",
+        "f.yml:2: checks[0].bearer_token: is an unexpanded reference: only ${NAME} is replaced by an environment variable",
     ),
     (
         f"checks:\n- {{{DATABASE}, dsn: 'postgresql://u:$PGPASSWORD@h/d'}}",
