@@ -91,7 +91,7 @@ MISTAKES = [
     ),
     (
         f"checks:\n- {{{HTTP}, bearer_token: $SHOP_TOKEN}}",
-        "f.yml:2: checks[0].bearer_token: is an unexpanded reference: only ${NAME} is replaced by an environment variable",
+        "f.yml:2: checks[0].bearer_token: is an unexpanded reference: only ${NAME} is replaced by an environment",
     ),
     (
         f"checks:\n- {{{DATABASE}, dsn: 'postgresql://u:$PGPASSWORD@h/d'}}",
