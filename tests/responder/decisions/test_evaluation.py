@@ -12,8 +12,10 @@ from responder.backends.alertmanager.alerts import fingerprint
 from responder.backends.connections import Connections
 from responder.decisions.evaluation import collect, evaluate, evaluate_again, incident_of, others_in_trouble
 from responder.decisions.facts import FleetState
-from responder.decisions.guards import GUARDS, LOG_GUARDS
+from responder.decisions.guards import GUARDS, LOG_GUARDS, decide
+from responder.decisions.limits import Watchdog
 from responder.decisions.policies import BY_HAND
+from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, decisions
 from responder.journal.decisions import RecordedDecision
 from responder.rollback.execution import begin
@@ -41,10 +43,10 @@ TOGETHER = incident(together=BOTH, policy=policy(roll_back=BOTH, together=True))
 
 def test_each_service_has_its_results_and_is_named_in_all_but_the_first() -> None:
     decision = evaluate(TOGETHER, [make_facts(), make_facts()], NOW)
-    names = [guard.name for guard in GUARDS]
-    assert [result.guard for result in decision.guard_results] == [*names, *names]
-    reasons = [result.reason.startswith("frontend: ") for result in decision.guard_results]
-    assert reasons == [*[False] * len(names), *[True] * len(names)]
+    plain = [(result.guard, result.reason) for result in decide(TOGETHER, make_facts(), NOW).guard_results]
+    assert [name for name, _ in plain] == [guard.name for guard in GUARDS]
+    named = [(name, f"frontend: {reason}") for name, reason in plain]
+    assert [(result.guard, result.reason) for result in decision.guard_results] == [*plain, *named]
 
 
 @pytest.mark.parametrize("denied", [0, 1])
@@ -88,7 +90,7 @@ async def test_the_fleet_of_an_unknown_service_is_not_collected(journal: Databas
     assert (facts.service, facts.live, facts.fleet) == (None, None, None)
 
 
-async def decide(journal: Database, of: str, at: datetime) -> None:
+async def record(journal: Database, of: str, at: datetime) -> None:
     fields = {
         "id": of,
         "incident": f"trouble of {of}",
@@ -115,7 +117,7 @@ async def test_others_in_trouble_since_before_the_rollback_was_accepted(journal:
         ("search", 0),
         ("backend", 0),
     ):
-        await decide(journal, of, ago(seconds_ago))
+        await record(journal, of, ago(seconds_ago))
     assert await journal.read(others_in_trouble, execution, by, NOW) == ("b", "c", "d")
 
 
@@ -137,10 +139,10 @@ async def again(
     alertmanager.fires(LABELS, fingerprint(LABELS))
     prometheus.sees(LABELS)
 
-    async def evaluated(*, although_resolved: bool = False, **fields: Any) -> Denied:
+    async def evaluated(*, although_resolved: bool = False, by: PolicySet | None = None, **fields: Any) -> Denied:
         fields = {"at": now, "received_at": now, "alerts": (alert(starts_at=ago(60, now)),), **fields}
         execution = begin("x", accepted(**fields)).model_copy(update={"although_resolved": although_resolved})
-        how: Any = {"policy_set": policy_set(), "journal": journal, "connections": connections, "now": now}
+        how: Any = {"policy_set": by or policy_set(), "journal": journal, "connections": connections, "now": now}
         found = await evaluate_again(execution, **how)
         return (found.guard, found.resolved, found.unknown) if found else None
 
@@ -183,6 +185,15 @@ async def test_a_silenced_alert_is_not_resolved(again: Again, alertmanager: Fake
 async def test_without_an_answer_the_state_is_unknown(again: Again, alertmanager: FakeAlertmanager) -> None:
     alertmanager.status = 503
     assert await again(although_resolved=True) == ("still_firing", False, True)
+
+
+@pytest.mark.parametrize("gone", ["alert", "trouble"])
+async def test_another_denial_does_not_count_as_resolved(
+    again: Again, alertmanager: FakeAlertmanager, prometheus: FakePrometheus, gone: str
+) -> None:
+    (alertmanager.alerts if gone == "alert" else prometheus.recorded).clear()
+    watching = policy_set().model_copy(update={"watchdog": Watchdog()})
+    assert await again(although_resolved=True, by=watching) == ("armed", False, False)
 
 
 @pytest.mark.parametrize("fields", [{"forced": True}, {"alerts": ()}])
