@@ -131,7 +131,7 @@ def test_no_version_change_without_a_service_and_two_versions(missing: str) -> N
     assert make_facts(**{missing: None}).version_change(None) is None
 
 
-def test_the_younger_version_that_was_replaced_is_suspected() -> None:
+def test_the_newer_version_that_was_replaced_is_suspected() -> None:
     replaced = Replaced(version="2.2", at=NOW, status="candidate")
     assert make_facts(replaced=replaced).suspected == replaced
     assert make_facts().suspected == deployment()
