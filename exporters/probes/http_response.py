@@ -29,6 +29,7 @@ from exporters.output import ProbeOutput
 from exporters.probes.check import Check, PositiveDuration, Regex
 from exporters.probes.json_path import JsonPath, pick
 from exporters.probes.statuses import Statuses, status_matches
+from foundation.client_errors import describe_client_error
 from foundation.durations import format_duration
 from foundation.redaction import shown_url
 
@@ -138,7 +139,7 @@ class HttpResponse(Check):
             raise Failed(f"cannot connect: {describe_error(error.os_error)}", reason=step) from error
         except (aiohttp.ClientError, OSError) as error:
             raise_if_local(error)
-            raise Failed(f"the exchange failed: {_error_text(error)}", reason="protocol") from error
+            raise Failed(f"the exchange failed: {describe_client_error(error)}", reason="protocol") from error
         finally:
             self._measure(out, spent, tls_handshake)
         self._check_certificate(tls_handshake)
@@ -255,19 +256,3 @@ class HttpResponse(Check):
         if connection is not None and (expiry := earliest_expiry(connection)) is not None:
             meaning = "Unix time at which the first certificate of the server expires."
             out.gauge("probe_ssl_earliest_cert_expiry", meaning, expiry)
-
-
-def _error_text(error: BaseException) -> str:
-    # The texts of aiohttp may quote the response or the URL, which may hold secrets.
-
-    match error:
-        case aiohttp.ServerDisconnectedError():
-            return "the server closed the connection without an answer"
-        case aiohttp.ClientPayloadError():
-            return "the body ended too early or is not encoded as announced"
-        case aiohttp.ClientOSError() if error.strerror:
-            return error.strerror
-        case aiohttp.ClientResponseError():
-            return "the answer is not HTTP"
-        case _:
-            return type(error).__name__

@@ -18,7 +18,7 @@ import yaml
 
 from foundation.secrets import read_secret
 from responder.errors import ResponderError
-from responder.transport.bodies import body_of, json_object
+from responder.transport.http_client import Answer, HttpClient, NoAnswer, body_of
 
 
 class Refused(ResponderError):
@@ -102,6 +102,9 @@ def trust(*given: Path | None) -> ssl.SSLContext | bool:
 LISTENS = "127.0.0.1:9095"
 CONFIG = Path("responder.yml")
 
+_TIMEOUT = 30.0
+"""Seconds for a request and its answer."""
+
 FIRST_BYTES = 5.0
 """Seconds until the first bytes of a stream. A proxy that buffers takes longer."""
 
@@ -120,29 +123,20 @@ class ResponderClient:
         self._url = url
         self.ahead = timedelta()  # how far the responder's clock is ahead; zero if less than two seconds
         headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._session = aiohttp.ClientSession(
-            headers=headers, timeout=aiohttp.ClientTimeout(total=30), connector=aiohttp.TCPConnector(ssl=tls)
-        )
+        self._http, self._tls = HttpClient(_TIMEOUT, headers=headers, follow_redirects=True), tls
 
     async def __aenter__(self) -> ResponderClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+        await self._http.close()
 
     async def get(self, path: str, **query: str | int | None) -> dict[str, Any]:
         return await self._request("GET", path, params={k: str(v) for k, v in query.items() if v is not None})
 
     async def download(self, path: str) -> bytes:
         """Downloads a file without decompressing it."""
-        try:
-            async with self._session.get(self._url + path, auto_decompress=False) as response:
-                data = await body_of(response)
-        except (aiohttp.ClientError, TimeoutError) as e:
-            raise ResponderError(f"{self._url}{path}: {e or type(e).__name__}") from None
-        if response.status >= 400:
-            raise _refused(json_object(data), response.status, self._url)
-        return data
+        return (await self._send("GET", path, auto_decompress=False)).body
 
     async def post(self, path: str, body: Mapping[str, Any] | bytes) -> dict[str, Any]:
         data = {"data": body} if isinstance(body, bytes) else {"json": {k: v for k, v in body.items() if v is not None}}
@@ -150,26 +144,22 @@ class ResponderClient:
 
     async def text(self, path: str) -> str:
         """An answer other than JSON, such as a plot."""
-        try:
-            async with self._session.get(self._url + path, headers={"Accept": "*/*"}) as response:
-                self._inspect(response)
-                if response.status < 400:
-                    return await response.text()
-                raise _refused(json_object(await body_of(response)), response.status, self._url)
-        except (aiohttp.ClientError, TimeoutError) as e:
-            raise self._unreachable(e) from None
+        return (await self._send("GET", path, headers={"Accept": "*/*"})).text
 
     async def events(self, path: str, after: int) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Server-sent events after number `after`, each with its type, until the stream ends. Raises NoStream."""
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": str(after)} if after >= 0 else {})}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=_SILENCE)
         try:
-            async with self._session.get(self._url + path, headers=headers, timeout=timeout) as response:
-                self._inspect(response)
+            async with self._http.stream(
+                "GET", self._url + path, shown=self._url, timeout=timeout, ssl=self._tls, headers=headers
+            ) as response:
+                self._inspect(response.status, response.headers)
                 if response.status == 503:
                     raise NoStream("the responder has too many streams")
                 if response.content_type != "text/event-stream":
-                    raise _refused(json_object(await body_of(response)), response.status, self._url)
+                    answer = Answer(response.status, response.headers, await body_of(response))
+                    raise _refused(answer, self._url)
                 chunks = response.content.iter_any().__aiter__()
                 try:
                     async with asyncio.timeout(FIRST_BYTES):
@@ -184,41 +174,41 @@ class ResponderClient:
                     if not (more := await anext(chunks, b"")):
                         return
                     left += more
-        except (aiohttp.ClientError, TimeoutError) as e:
+        except NoAnswer as e:
             raise self._unreachable(e) from None
 
-    async def _request(self, method: str, path: str, **how: Any) -> dict[str, Any]:
-        try:
-            async with self._session.request(method, self._url + path, **how) as response:
-                self._inspect(response)
-                raw, status = await body_of(response), response.status
-        except (aiohttp.ClientError, TimeoutError) as e:
-            raise self._unreachable(e) from None
-        body = json_object(raw)
-        if status >= 400:
-            raise _refused(body, status, self._url)
-        if not body and raw.strip() != b"{}":
-            raise ResponderError(f"{self._url}{path} answered {status}, but without a JSON object")
+    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        answer = await self._send(method, path, **options)
+        body = answer.json_object
+        if not body and answer.body.strip() != b"{}":
+            raise ResponderError(f"{self._url}{path} answered {answer.status}, but without a JSON object")
         return body
 
-    def _inspect(self, response: aiohttp.ClientResponse) -> None:
-        # A proxy sets its own `Server`.
-        if "rollback-responder" not in (response.headers.get("X-Responder"), response.headers.get("Server")):
-            raise ResponderError(f"{self._url} answered {response.status}, but is not a responder")
+    async def _send(self, method: str, path: str, **options: Any) -> Answer:
         try:
-            ahead = parsedate_to_datetime(response.headers["Date"]) - datetime.now(UTC)
+            answer = await self._http.send(method, self._url + path, shown=self._url, ssl=self._tls, **options)
+        except NoAnswer as e:
+            raise self._unreachable(e) from None
+        self._inspect(answer.status, answer.headers)
+        if answer.status >= 400:
+            raise _refused(answer, self._url)
+        return answer
+
+    def _inspect(self, status: int, headers: Mapping[str, str]) -> None:
+        # A proxy sets its own `Server`.
+        if "rollback-responder" not in (headers.get("X-Responder"), headers.get("Server")):
+            raise ResponderError(f"{self._url} answered {status}, but is not a responder")
+        try:
+            ahead = parsedate_to_datetime(headers["Date"]) - datetime.now(UTC)
         except (KeyError, ValueError, TypeError):
             ahead = timedelta()
         self.ahead = (
             ahead if abs(ahead.total_seconds()) > 2 else timedelta()
         )  # the header has a resolution of one second
 
-    def _unreachable(self, e: Exception) -> ResponderError:
-        reason = str(e) or type(e).__name__
-        if type(e) is aiohttp.ClientConnectorError and e.os_error.errno:  # its text contains Python internals
-            reason = os.strerror(e.os_error.errno)
+    def _unreachable(self, e: NoAnswer) -> ResponderError:
         return ResponderError(
-            f"no responder answers at {self._url}: {reason} (set its address with --url or RESPONDER_URL)"
+            f"no responder answers at {self._url}: {e.reason} (set its address with --url or RESPONDER_URL)"
         )
 
 
@@ -226,7 +216,8 @@ WRONG_USE = (401, 403, 415)
 """Statuses of a wrong command: the token is missing, wrong or lacks a scope, or the address is not allowed."""
 
 
-def _refused(body: dict[str, Any], status: int, url: str) -> Refused:
+def _refused(answer: Answer, url: str) -> Refused:
+    body, status = answer.json_object, answer.status
     where = f" (at {body['where']})" if body.get("where") else ""
     guard = f"{body['guard']}: {body.get('reason')}" if body.get("guard") else f"{url} answered {status}"
     message = body["error"] if isinstance(body.get("error"), str) and body["error"] else guard

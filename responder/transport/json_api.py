@@ -1,4 +1,4 @@
-"""Clients of JSON APIs: every request has a deadline and every answer a size limit; a requested pause is kept."""
+"""Clients of JSON APIs with a login. They keep a pause that the API requests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import aiohttp
-
 from responder.errors import StepFailed, Unavailable
-from responder.transport.bodies import body_of, json_object
+from responder.transport.http_client import HttpClient
 from responder.transport.retry_after import retry_after
 
 
@@ -30,12 +28,12 @@ class JsonApi(ABC):
 
     def __init__(self, url: str, timeout: float) -> None:
         self._url, self._timeout = url.rstrip("/"), timeout
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        self._http = HttpClient(timeout)
         self._paused_until, self._pause_reason = 0.0, ""
 
     async def close(self) -> None:
         """Closes all connections."""
-        await self._session.close()
+        await self._http.close()
 
     async def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         """Returns the JSON document of the answer, or None if it has no body.
@@ -46,31 +44,19 @@ class JsonApi(ABC):
         if (left := self._paused_until - time.monotonic()) > 0:
             raise Unavailable(f"{self._pause_reason}; retry in {left:.0f} s")
         login = await self._login()
-        status, answer_headers, text = await self._send(method, path, body, {**(headers or {}), **login})
-        if 200 <= status < 300:
-            return self._document(status, text)
-        reason, message = self._error(json_object(text))
-        message = message or text.strip()[:200] or "(no text)"
+        sent = {**(headers or {}), **login}
+        answer = await self._http.send(method, self._url + path, shown=self.name, json=body, headers=sent)
+        status = answer.status
+        if answer.succeeded:
+            return self._document(status, answer.text)
+        reason, message = self._error(answer.json_object)
+        message = message or answer.text.strip()[:200] or "(no text)"
         if status in (408, 429) or status >= 500 or self._over_quota(reason):
             why = f"{self.name} answered {status}: {message}"
-            if pause := retry_after(answer_headers) or self._usual_pause(answer_headers):
+            if pause := retry_after(answer.headers) or self._usual_pause(answer.headers):
                 self._paused_until, self._pause_reason = time.monotonic() + pause, why
             raise Unavailable(why)
         raise ApiRefused(f"{self.name} refuses {method} {path} ({status}): {message}", status, reason)
-
-    async def _send(
-        self, method: str, path: str, body: Any, headers: Mapping[str, str]
-    ) -> tuple[int, Mapping[str, str], str]:
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
-        try:
-            async with self._session.request(
-                method, self._url + path, json=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as answer:
-                return answer.status, answer.headers, (await body_of(answer)).decode(errors="replace")
-        except TimeoutError:
-            raise Unavailable(f"{self.name} did not answer within {self._timeout:g} s") from None
-        except (aiohttp.ClientError, OSError) as e:
-            raise Unavailable(f"{self.name}: {e or type(e).__name__}") from e
 
     def _document(self, status: int, text: str) -> Any:
         try:

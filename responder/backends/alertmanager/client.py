@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
-import aiohttp
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, TypeAdapter
 
 from foundation.durations import Duration
@@ -18,7 +17,7 @@ from responder.backends.alertmanager.alerts import Alert, Timestamp
 from responder.backends.alertmanager.matchers import Matcher, MatcherText, all_match
 from responder.config.text import one_line
 from responder.errors import Unavailable
-from responder.transport.bodies import body_of
+from responder.transport.http_client import HttpClient
 
 
 class AlertmanagerSettings(StrictModel):
@@ -145,14 +144,14 @@ class Alertmanager:
     def __init__(self, settings: AlertmanagerSettings) -> None:
         self._settings = settings
         headers = {"Authorization": f"Bearer {settings.token.get_secret_value()}"} if settings.token else {}
-        self._session = aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=settings.timeout))
+        self._http = HttpClient(settings.timeout, headers=headers, follow_redirects=True)
 
     @classmethod
     async def connect(cls, settings: AlertmanagerSettings) -> Self:
         return cls(settings)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._http.close()
 
     async def alerts(self, labels: dict[str, str]) -> list[LiveAlert]:
         """Alerts with these labels in any state, each in the strictest state of all peers.
@@ -212,21 +211,13 @@ class Alertmanager:
             existing = {silence.comment for silence in own}
             for new in silences:
                 if new.comment not in existing:
-                    await self._send("POST", f"{base}/api/v2/silences", new.posted(author))
+                    await self._request("POST", f"{base}/api/v2/silences", json=new.posted(author))
                     done.append(f"silenced: {new.comment}")
             for old in own:
                 if old.state != "expired" and not live(old.comment):
-                    await self._send("DELETE", f"{base}/api/v2/silence/{quote(old.id, safe='')}", None)
+                    await self._request("DELETE", f"{base}/api/v2/silence/{quote(old.id, safe='')}")
                     done.append(f"expired: {old.comment}")
         return done
-
-    async def _send(self, method: str, url: str, body: Any) -> None:
-        try:
-            async with self._session.request(method, url, json=body) as response:
-                if response.status != 200:
-                    raise Unavailable(f"{url} answered {response.status}: {_shown(await body_of(response))}")
-        except (aiohttp.ClientError, TimeoutError) as e:
-            raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e
 
     async def _all(self, path: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> list[T]:
         requests = [self._get(str(url).rstrip("/") + path, query, shape) for url in self._settings.urls]
@@ -240,17 +231,17 @@ class Alertmanager:
         return good
 
     async def _get(self, url: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> T:
+        body = await self._request("GET", url, params=query)
         try:
-            async with self._session.get(url, params=query) as response:
-                body = await body_of(response)
-                if response.status != 200:
-                    raise Unavailable(f"{url} answered {response.status}: {_shown(body)}")
-                try:
-                    return shape.validate_json(body)
-                except ValueError:
-                    raise Unavailable(f"{url} answered 200 with an unexpected body: {_shown(body)}") from None
-        except (aiohttp.ClientError, TimeoutError) as e:
-            raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e
+            return shape.validate_json(body)
+        except ValueError:
+            raise Unavailable(f"{url} answered 200 with an unexpected body: {_shown(body)}") from None
+
+    async def _request(self, method: str, url: str, **options: Any) -> bytes:
+        answer = await self._http.send(method, url, shown=url, **options)
+        if answer.status != 200:
+            raise Unavailable(f"{url} answered {answer.status}: {_shown(answer.body)}")
+        return answer.body
 
 
 def _shown(body: bytes) -> str:

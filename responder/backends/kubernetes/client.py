@@ -31,7 +31,7 @@ from responder.backends.kubernetes.api import (
 from responder.backends.kubernetes.objects import Object
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
-from responder.transport.bodies import body_of
+from responder.transport.http_client import body_of
 from responder.transport.retry_after import retry_after
 
 _DISCOVERED_FOR = 60.0

@@ -12,10 +12,11 @@ from foundation.secrets import SecretFile
 from responder.config.text import one_line
 from responder.notify.channel import ChannelSettings, NotDelivered
 from responder.notify.channels.github_text import escape, issue_body
-from responder.notify.http import Api, Response
+from responder.notify.http import Api
 from responder.notify.notification import Notification
 from responder.notify.templates import TemplateText, Text
 from responder.rollback.stages import STAGES, Stage
+from responder.transport.http_client import Answer
 
 _BODY_LIMIT = 60_000  # characters; GitHub allows 65536
 _QUIET: tuple[Stage, ...] = ("observed", "denied", "progress")
@@ -82,7 +83,7 @@ class Github:
         await self._api.close()
 
     async def check_access(self) -> None:
-        body = (await self._request("GET", "")).body
+        body = (await self._request("GET", "")).data
         repository = body if isinstance(body, dict) else {}
         name = self._settings.repository
         if repository.get("archived") is True:
@@ -108,7 +109,7 @@ class Github:
             raise NotDelivered(str(e), reference=json.dumps(known), retry_after=e.retry_after) from None
         return json.dumps(known)
 
-    async def _request(self, method: str, path: str, *, accepted: tuple[int, ...] = (), **options: Any) -> Response:
+    async def _request(self, method: str, path: str, *, accepted: tuple[int, ...] = (), **options: Any) -> Answer:
         return await self._api.request(method, self._repository + path, accepted=accepted, **options)
 
     async def _issue(self, notification: Notification, known: dict[str, Any], retry: bool) -> None:
@@ -143,13 +144,13 @@ class Github:
             "body": self._issue_body(notification),
             "labels": list(self._settings.labels),
         }
-        number = _field((await self._request("POST", "/issues", json=issue)).body, "number")
+        number = _field((await self._request("POST", "/issues", json=issue)).data, "number")
         return int(number)
 
     async def _find(self, notification: Notification) -> int | None:
         query = {"state": "all", "since": f"{notification.accepted_at:%Y-%m-%dT%H:%M:%SZ}", "per_page": "100"}
         for page in range(1, 6):
-            found = (await self._request("GET", "/issues", params={**query, "page": str(page)})).body
+            found = (await self._request("GET", "/issues", params={**query, "page": str(page)})).data
             issues = _list(found)
             for issue in issues:
                 if _mark(notification) in (issue.get("body") or ""):
@@ -162,7 +163,7 @@ class Github:
         for page in range(1, 6):
             query = {"per_page": "100", "page": str(page)}
             response = await self._request("GET", f"/issues/{number}/comments", params=query, accepted=(404, 410))
-            comments = _list(response.body) if response.status == 200 else []
+            comments = _list(response.data) if response.status == 200 else []
             if any(mark in (comment.get("body") or "") for comment in comments):
                 return True
             if len(comments) < 100:
@@ -199,11 +200,11 @@ class Github:
         }
         response = await self._request("POST", "/deployments", json=deployment, accepted=(404, 409, 422))
         # GitHub does not know the ref: a retry does not help, and the issue matters more.
-        return int(_field(response.body, "id")) if response.status == 201 else 0
+        return int(_field(response.data, "id")) if response.status == 201 else 0
 
     async def _find_deployment(self, notification: Notification) -> int | None:
         query = {"environment": notification.environment, "task": "rollback", "per_page": "30"}
-        found = (await self._request("GET", "/deployments", params=query)).body
+        found = (await self._request("GET", "/deployments", params=query)).data
         for deployment in _list(found):
             payload = deployment.get("payload")
             if isinstance(payload, str):

@@ -70,7 +70,7 @@ class Grafana:
             await self._api.request("GET", f"{self._base}/dashboards/uid/{quote(self._settings.dashboard, safe='')}")
         # Grafana before 9 does not report permissions.
         url = f"{self._base}/access-control/user/permissions"
-        permissions = (await self._api.request("GET", url, accepted=(401, 403, 404))).body
+        permissions = (await self._api.request("GET", url, accepted=(401, 403, 404))).data
         if isinstance(permissions, dict) and any(":" in permission for permission in permissions):
             missing = [
                 permission
@@ -97,14 +97,14 @@ class Grafana:
         created = {"time": _milliseconds(notification.started_at or notification.accepted_at), **annotation}
         if self._settings.dashboard:
             created["dashboardUID"] = self._settings.dashboard
-        body = (await self._api.request("POST", f"{self._base}/annotations", json=created)).body
+        body = (await self._api.request("POST", f"{self._base}/annotations", json=created)).data
         if not isinstance(body, dict) or "id" not in body:
             raise NotDelivered("Grafana created an annotation but returned no ID")
         return str(body["id"])
 
     async def _find(self, notification: Notification) -> str:
         query = {"tags": f"exec:{notification.subject}", "type": "annotation", "limit": "10"}
-        found = (await self._api.request("GET", f"{self._base}/annotations", params=query)).body
+        found = (await self._api.request("GET", f"{self._base}/annotations", params=query)).data
         if not isinstance(found, list):  # unknown: a second annotation would be worse
             raise NotDelivered("expected a list of annotations from Grafana")
         if found and not (isinstance(found[0], dict) and "id" in found[0]):

@@ -11,10 +11,11 @@ from foundation.models import StrictModel
 from foundation.secrets import SecretFile
 from responder.config.text import one_line
 from responder.notify.channel import ChannelSettings, NotDelivered
-from responder.notify.http import Api, Response
+from responder.notify.http import Api
 from responder.notify.notification import Notification
 from responder.notify.templates import TemplateText, Text
 from responder.rollback.stages import STAGES, Stage
+from responder.transport.http_client import Answer
 
 _SECTION_LIMIT = 2900  # characters of a section; Slack allows 3000
 _ICONS = {"done": ":white_check_mark:", "running": ":hourglass_flowing_sand:", "failed": ":x:"}
@@ -139,13 +140,13 @@ class Slack:
         return True
 
     async def _call(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
-        data: dict[str, Any] = (await self._request(method, body)).body
+        data: dict[str, Any] = (await self._request(method, body)).data
         return data
 
-    async def _request(self, method: str, body: dict[str, Any]) -> Response:
+    async def _request(self, method: str, body: dict[str, Any]) -> Answer:
         url = f"{str(self._settings.api_url).rstrip('/')}/{method}"
-        answer: Response = await self._api.request("POST", url, json=body)
-        data = answer.body if isinstance(answer.body, dict) else {}
+        answer = await self._api.request("POST", url, json=body)
+        data = answer.json_object
         if data.get("ok") is not True:  # Slack answers 200 to every well-formed request
             raise _ApiError(method, str(data.get("error", "no JSON")))
         return answer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from responder.errors import Unavailable
-from responder.transport import json_api
-from responder.transport.bodies import body_of
+from responder.transport import http_client
+from responder.transport.http_client import body_of
 from responder.transport.json_api import ApiRefused, JsonApi
 
 
@@ -71,7 +70,7 @@ async def test_a_late_answer_is_unavailable(server: Server, api: Example) -> Non
 async def test_an_oversized_answer_is_unavailable(
     server: Server, api: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_api, "body_of", partial(body_of, longest=1000))
+    monkeypatch.setattr(http_client, "body_of", lambda response, longest, cut: body_of(response, 1000, cut=cut))
     server.response = {"text": f'"{"x" * 1000}"'}
     with pytest.raises(Unavailable, match="answered 200 with more than"):
         await api.request("GET", "/x")
