@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from responder.errors import StepFailed, Unavailable
-from responder.transport.http_client import HttpClient
+from responder.transport.http_client import Answer, HttpClient
 from responder.transport.retry_after import retry_after
 
 
@@ -44,8 +44,7 @@ class JsonApi(ABC):
         if (left := self._paused_until - time.monotonic()) > 0:
             raise Unavailable(f"{self._pause_reason}; retry in {left:.0f} s")
         login = await self._login()
-        sent = {**(headers or {}), **login}
-        answer = await self._http.send(method, self._url + path, shown=self.name, json=body, headers=sent)
+        answer = await self._send(method, path, body, {**(headers or {}), **login})
         status = answer.status
         if answer.succeeded:
             return self._document(status, answer.text)
@@ -57,6 +56,9 @@ class JsonApi(ABC):
                 self._paused_until, self._pause_reason = time.monotonic() + pause, why
             raise Unavailable(why)
         raise ApiRefused(f"{self.name} refuses {method} {path} ({status}): {message}", status, reason)
+
+    async def _send(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> Answer:
+        return await self._http.send(method, self._url + path, shown=self.name, json=body, headers=headers)
 
     def _document(self, status: int, text: str) -> Any:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
@@ -11,6 +10,7 @@ from xml.etree import ElementTree as ET
 from responder.backends.sites.cdn_client import Cloudflare, Fastly
 from responder.transport.acting import acting
 from responder.transport.aws import Aws, AwsRefused
+from responder.transport.http_client import Answer
 from tests.cdns.amazon import KEYS, NS, Amazon
 from tests.cdns.connected import aws_settings, cloudflare_settings, fastly_settings
 from tests.cdns.others import FakeCloudflare, FakeFastly
@@ -134,9 +134,9 @@ class StraightCloudflare(Cloudflare):
         super().__init__(cloudflare_settings("http://cloudflare.test"))
         self._fake = fake
 
-    async def _send(self, method: str, path: str, body: Any, headers: Any) -> tuple[int, Mapping[str, str], str]:
+    async def _send(self, method: str, path: str, body: Any, headers: Any) -> Answer:
         response = self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode()))
-        return response.status, response.headers, response.body.decode()
+        return Answer(response.status, response.headers, response.body)
 
 
 class StraightFastly(Fastly):
@@ -144,6 +144,6 @@ class StraightFastly(Fastly):
         super().__init__(fastly_settings("http://fastly.test"))
         self._fake = fake
 
-    async def _send(self, method: str, path: str, body: Any, headers: Any) -> tuple[int, Mapping[str, str], str]:
+    async def _send(self, method: str, path: str, body: Any, headers: Any) -> Answer:
         response = self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode()))
-        return response.status, response.headers, response.body.decode()
+        return Answer(response.status, response.headers, response.body)

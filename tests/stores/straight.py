@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from responder.backends.app_stores.app_store_client import AppStore
 from responder.backends.app_stores.google_play_client import GooglePlay
+from responder.transport.http_client import Answer
 from tests.cdns.wire import Request, Response
 from tests.stores.app_store import FakeAppStore
 from tests.stores.google_play import FakePlay
 from tests.stores.keys import app_store_settings, apple_key, pem, play_settings
 
 
-def _answer(answer: Response) -> tuple[int, Mapping[str, str], str]:
-    return answer.status, answer.headers, answer.body.decode()
+def _answer(answer: Response) -> Answer:
+    return Answer(answer.status, answer.headers, answer.body)
 
 
 class StraightPlay(GooglePlay):
