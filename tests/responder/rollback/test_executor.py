@@ -255,7 +255,7 @@ async def test_a_stop_reverts_completed_steps(
     assert (ended.outcome, fakes.gateway.writes) == (outcome, writes)
     if outcome == "cancelled":
         assert ended.reason == "stopped by alice: enough"
-        assert ended.cancelled
+        assert (ended.cancelled, ended.cancelled_by_guard) == (True, False)
 
 
 @pytest.mark.parametrize(
