@@ -41,8 +41,8 @@ from responder.notify import Notify
 from responder.services.contradictions import contradictions
 from responder.services.service import Service
 from responder.transport.aws import Aws, AwsSettings
-from responder.transport.signing import ClientSettings
 from responder.web.access.settings import WebSettings
+from responder.web.document_signing import ClientSettings
 
 
 class Config(StrictModel):

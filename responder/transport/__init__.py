@@ -1,1 +1,1 @@
-"""JSON APIs, AWS, object stores, child processes and background loops. May import `config` and `foundation`."""
+"""HTTP and AWS clients, object stores, child processes and background loops. May import `config` and `foundation`."""

@@ -13,7 +13,6 @@ from responder.errors import StepFailed
 
 MAGIC = b"RBRSEAL1"
 FRAME = 1 << 20
-ALGORITHM = "AES-256-GCM in frames"
 _TAG, _SALT = 16, 32
 
 
