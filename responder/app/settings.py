@@ -42,7 +42,7 @@ from responder.services.contradictions import contradictions
 from responder.services.service import Service
 from responder.transport.aws import Aws, AwsSettings
 from responder.web.access.settings import WebSettings
-from responder.web.document_signing import ClientSettings
+from responder.web.client_settings import ClientSettings
 
 
 class Config(StrictModel):

@@ -17,7 +17,7 @@ from responder.services.client_rules import RuleChange, change_rules
 from responder.services.service import Name, Service
 from responder.web.access.access import who_asks
 from responder.web.access.permission import service_of
-from responder.web.document_signing import ClientSettings
+from responder.web.client_settings import ClientSettings
 from responder.web.http.requests import ApiRequest, Version, answer, limit, must_match, read, tag_of, unless_known
 from responder.web.http.routes import Handlers, Route, get, post
 

@@ -27,7 +27,7 @@ from responder.web.access.access import Access
 from responder.web.access.settings import Token, WebSettings
 from responder.web.broadcast import ExecutionBroadcast
 from responder.web.client_documents import ClientDocuments
-from responder.web.document_signing import ClientSettings
+from responder.web.client_settings import ClientSettings
 from responder.web.events import Events
 from responder.web.evidence import Evidence
 from responder.web.executions import Executions

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import ValidationError
 
-from responder.web.document_signing import ClientSettings
+from responder.web.client_settings import ClientSettings
 from tests.responder.web.conftest import SECRETS, ResponderServer
 
 PATH = "/api/v1/clients/backend/android"
