@@ -35,6 +35,9 @@ def evaluated(at: float = CLOCK, **labels: str) -> Sample:
     [
         ([now(), evaluated()], "visible", "BackendDown: visible in the last scrapes (queried at "),
         ([now()], "visible", "visible in the last scrapes"),
+        ([now(CLOCK - 90), evaluated(CLOCK - 90)], "visible", "visible in the last scrapes"),
+        ([now(CLOCK - 0.5), evaluated()], "visible", "visible in the last scrapes"),
+        ([evaluated(CLOCK - 90)], "gone", ""),
         ([now(CLOCK - 89), evaluated(CLOCK - 89)], "visible", "visible in the last scrapes"),
         ([now(CLOCK - 15), evaluated(CLOCK - 30)], "visible", "visible in the last scrapes"),
         ([now(replica="a"), evaluated(replica="a"), evaluated(CLOCK - 7, replica="b")], "visible", "visible"),
@@ -154,3 +157,30 @@ async def test_it_is_one_query(connections: Connections, prometheus: FakePrometh
     await query_trouble(incident(), policy_set(), connections)
     [request] = prometheus.requests
     assert request.query["query"] == " or ".join(questions(LABELS))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "health", "state", "of_rule"),
+    [
+        (True, HEALTHY, "visible", True),
+        (True, NO_DATA, "visible", True),
+        (False, HEALTHY, "gone", True),
+        (False, SICK, "visible", False),
+        (False, NO_DATA, "unknown", False),
+    ],
+)
+async def test_alerts_with_and_without_a_recording_in_the_same_incident(
+    recorded: bool,
+    health: list[Any],
+    state: str,
+    of_rule: bool,
+    connections: Connections,
+    prometheus: FakePrometheus,
+) -> None:
+    other = alert({**LABELS, "alertname": "Other"})
+    prometheus.vectors[UP] = health
+    (prometheus.sees if recorded else prometheus.evaluates)(LABELS)
+    found = await query_trouble(incident(alerts=(alert(), other)), policy_set(), connections)
+    assert found.state == state
+    assert ("in the last scrapes" in found.reason) is of_rule
+    assert of_rule or "BackendDown" not in found.reason
