@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
@@ -221,12 +220,16 @@ class Kubernetes:
     ) -> tuple[int, Object]:
         if method != "GET":
             acting.get()()
-        with self._errors():
+        try:
             response = (await self._call(api, method, path, query, body, content_type)).response
             try:
                 return response.status, await _read(response)
             finally:
                 response.release()
+        except TimeoutError:
+            raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
+        except (aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
 
     async def _call(
         self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
@@ -240,7 +243,7 @@ class Kubernetes:
 
     async def _stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
         """Streams the text of an answer. Raises like `request`."""
-        with self._errors():
+        try:
             response = (await self._call(await self._connected(), "GET", path, query, None, "text/plain")).response
             try:
                 if response.status >= 300:
@@ -249,12 +252,6 @@ class Kubernetes:
                     yield chunk
             finally:
                 response.close()
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Raises Unavailable for the errors of the connection."""
-        try:
-            yield
         except TimeoutError:
             raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as e:
