@@ -14,24 +14,19 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 STEP = re.compile(
-    r"^(Create|In) `([^`]+)`(?:, add (to|above) `(\w+)`)?:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
+    r"\b(Create|In) `([^`]+)`(?:, add (to|above) `([\w ]+)`)?:\n\n```(?:python|yaml)\n(.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
-EXAMPLES = {
-    "Add a probe": ["tests/exporters/probes/test_unix_socket.py"],
-    "Add a notification channel": [
-        "tests/responder/notify/test_contract.py",
-        "tests/responder/cli/checking/test_live.py::test_every_unusable_channel_is_reported",
-    ],
-    "Add a backend": [
-        "tests/responder/backends/consul",
-        "tests/responder/cli/checking/test_live.py::test_every_unusable_target_is_reported",
-    ],
-}
+COMMAND = re.compile(r"^\.venv/bin/(?:python -m )?(\w.*)$", re.MULTILINE)
+EXAMPLES = ("Add a probe", "Add a notification channel", "Add a backend")
+
+
+def section(heading: str) -> str:
+    return PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
 def steps(heading: str) -> list[tuple[str, str, str, str, str]]:
-    section = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    return STEP.findall(section)
+    return STEP.findall(section(heading))
 
 
 def perform(tree: Path, verb: str, path: str, where: str, name: str, text: str) -> None:
@@ -44,8 +39,9 @@ def perform(tree: Path, verb: str, path: str, where: str, name: str, text: str) 
     lines = file.read_text().splitlines(keepends=True)
     at = next(n for n, line in enumerate(lines) if re.match(rf"(def )?{name}\b", line))
     if where == "to":
-        at = next(n for n in range(at, len(lines)) if lines[n].rstrip().endswith("{")) + 1
-    elif name != "import":
+        opening = "{" if path.endswith(".py") else ":"
+        at = next(n for n in range(at, len(lines)) if lines[n].rstrip().endswith(opening)) + 1
+    elif not name.startswith("import "):
         text += "\n\n"
     file.write_text("".join((*lines[:at], text, *lines[at:])))
 
@@ -53,9 +49,11 @@ def perform(tree: Path, verb: str, path: str, where: str, name: str, text: str) 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the files that the examples change, check and test."""
-    for name in ("responder", "exporters", "foundation", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for file in ROOT.iterdir():
+        if file.is_dir() and not file.name.startswith("."):
+            shutil.copytree(file, tmp_path / file.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif file.is_file():
+            shutil.copy(file, tmp_path)
     if (ROOT / ".mypy_cache").exists():  # from `make lint`: without it, mypy analyzes everything again
         shutil.copytree(ROOT / ".mypy_cache", tmp_path / ".mypy_cache")
     return tmp_path
@@ -73,11 +71,14 @@ def run(tree: Path, *argv: str) -> None:
 def test_an_example_works_as_written(heading: str, tree: Path) -> None:
     for step in steps(heading):
         perform(tree, *step)
-    written = [path for _, path, *_ in steps(heading)]
+    written = [path for _, path, *_ in steps(heading) if path.endswith(".py")]
     run(tree, "ruff", "check", "-q", "--ignore", "I001", *written)
     run(tree, "ruff", "format", "-q", "--check", *written)
     run(tree, "mypy", *(path for path in written if not path.startswith("tests")))
-    run(tree, "pytest", "-q", "-p", "no:cacheprovider", *EXAMPLES[heading])
+    commands = [command.split() for command in COMMAND.findall(section(heading))]
+    assert commands, "the example names no tests"
+    for command in commands:
+        run(tree, *command)
 
 
 def test_a_missing_part_is_named(tree: Path) -> None:
