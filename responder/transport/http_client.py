@@ -126,8 +126,9 @@ class HttpClient:
                 method, url, timeout=limit, allow_redirects=self._follow_redirects, **options
             ) as response:
                 yield response
-        except TimeoutError:
-            reason = f"did not answer within {limit.total or limit.sock_read:g} s"
+        except TimeoutError as e:
+            connecting = limit.sock_connect if isinstance(e, aiohttp.ConnectionTimeoutError) else None
+            reason = f"did not answer within {connecting or limit.total or limit.sock_read:g} s"
             raise NoAnswer(f"{shown} {reason}", reason) from None
         except (aiohttp.ClientError, OSError, ValueError) as e:
             reason = describe_client_error(e)
