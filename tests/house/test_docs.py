@@ -31,7 +31,7 @@ from responder.web.process import ProcessHandlers
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
-TOLD = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 PAGES = sorted(p for p in ROOT.rglob("*.md") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts))
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "responder": responder_parser,
@@ -54,7 +54,7 @@ def _outside_of_blocks(page: Path) -> str:
     return re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-YAML = [(page, text) for page in TOLD for language, text in _blocks(page) if language == "yaml"]
+YAML = [(page, text) for page in DOCUMENTS for language, text in _blocks(page) if language == "yaml"]
 CONFIGURATIONS = [(page, text) for page, text in YAML if text.startswith("state:")]
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 RUN_BY = {
@@ -83,7 +83,7 @@ def _commands(page: Path) -> Iterator[list[str]]:
             yield words[: next(ends, len(words))]
 
 
-COMMANDS = [(page, words) for page in TOLD for words in _commands(page)]
+COMMANDS = [(page, words) for page in DOCUMENTS for words in _commands(page)]
 
 
 def _environment(text: str) -> dict[str, str]:
@@ -202,6 +202,15 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+def test_documented_files_exist() -> None:
+    for page in DOCUMENTS:
+        named = set(re.findall(r"`((?:[\w]+/)+[\w]+\.(?:py|sql))`", page.read_text()))
+        if page.name == "CONTRIBUTING.md":  # its examples add files
+            named = {file for file in named if not re.search("unix_socket|pagerduty|consul", file)}
+        lost = {file for file in named if not any((top / file).exists() for top in (ROOT, ROOT / "responder"))}
+        assert lost == set(), _name(page)
+
+
 def test_documented_series_exist() -> None:
     nothing = JournalSnapshot(stopped="", open_executions=[], ends=[], running=[], targets=[], statuses=[], troubled=[])
     parts = (Metrics().registry, JournalMetrics(nothing, PolicySet(), disarmed=""))
@@ -254,7 +263,7 @@ def test_documented_guards_exist() -> None:
     bypassed = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", reference, flags=re.MULTILINE))
     assert list(bypassed) == names
     assert {g.name for g in GUARDS if g.bypassed} <= {name for name, who in bypassed.items() if who == "yes"}
-    for page in TOLD:
+    for page in DOCUMENTS:
         listed = re.findall(r"\bguards? ((?:`\w+`(?:, | and )?)+)", _outside_of_blocks(page))
         named = {name for some in listed for name in re.findall(r"`(\w+)`", some)}
         assert named <= {*names, "policy"}, _name(page)  # `policy` stands for alerts that no policy matches
@@ -265,6 +274,6 @@ def test_documented_policies_exist() -> None:
         f.read_text() for f in sorted((ROOT / "examples").rglob("responder.yml"))
     ]
     known = {policy["name"] for text in texts for policy in yaml.safe_load(text).get("policies", ())} | {BY_HAND.name}
-    for page in TOLD:
+    for page in DOCUMENTS:
         named = set(re.findall(r"\bpolicy `([\w-]+)`", _outside_of_blocks(page)))
         assert named <= known, _name(page)
