@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs what is missing of the Debian packages that are named, without starting any service; silent if all are there.
+# Installs missing Debian packages without starting any service. Prints nothing if all are installed.
 #   scripts/install-debian.sh [PACKAGE...]     default: prometheus prometheus-alertmanager
 set -eu
 [ $# -gt 0 ] || set -- prometheus prometheus-alertmanager
 
-# The program that a package brings, where its name is another: one that was installed by hand is as good.
+# A program of the package on the PATH is enough, even if it was installed without the package.
 there() {
     case $1 in
         prometheus-alertmanager) command -v prometheus-alertmanager || command -v alertmanager ;;
@@ -18,7 +18,7 @@ there() {
         *) command -v "$1" ;;
     esac >/dev/null 2>&1 && return 0
     command -v dpkg-query >/dev/null 2>&1 || return 1
-    # A package is never half there: "removed" still leaves configuration files and an entry behind.
+    # A removed package can leave configuration files and an entry in the database: only "installed" counts.
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
@@ -44,8 +44,8 @@ if [ "$(id -u)" -ne 0 ]; then
     as_root=sudo
 fi
 
-# Debian starts and enables services as they are installed. A policy that says no keeps it from that; it is gone
-# again when we are done, however we end, and one that was there before stays as it is.
+# Debian starts a service when it installs the package. A policy-rc.d that denies prevents this. It is removed at exit,
+# also after a signal; an existing policy-rc.d is not changed.
 policy=/usr/sbin/policy-rc.d
 ours=
 log=$(mktemp)
@@ -59,7 +59,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$log"
-    $as_root true || give_up "sudo was refused."
+    $as_root true || give_up "sudo failed."
     ours=yes
     $as_root install -m 755 "$log" "$policy" || give_up "$policy could not be written."
 fi
@@ -68,21 +68,21 @@ installed() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^i
 
 echo "installing $missing (no service is started)"
 installed >"$before"
-# shellcheck disable=SC2086  # the list is words on purpose
+# shellcheck disable=SC2086  # the list must be split into words
 if ! {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing ||
         { $as_root apt-get update &&
             $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; }
 } </dev/null >"$log" 2>&1; then
     tail -n 15 "$log" >&2
-    give_up "apt-get failed; above is what it said last."
+    give_up "apt-get failed; the end of its output is above."
 fi
 
-# The policy keeps them from starting now, not from being enabled for the next boot.
+# The policy prevents the start now, but the packages also enable their services for the next boot.
 if command -v systemctl >/dev/null 2>&1; then
     for package in $(installed | comm -13 "$before" -); do
         for unit in $(dpkg -L "$package" | sed -n 's#^\(/usr\)\{0,1\}/lib/systemd/system/\([^/]*\.\(service\|socket\|timer\)\)$#\2#p'); do
-            $as_root systemctl disable "$unit" >/dev/null 2>&1 || true # a template, or one that is never enabled
+            $as_root systemctl disable "$unit" >/dev/null 2>&1 || true # fails for templates and for units that cannot be enabled
         done
     done
 fi

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the virtual environment with exactly the versions of requirements.lock, and this project in it.
-# Prints one line a step; what pip says is in pip.log of the environment, and shown when pip fails.
+# Creates a virtual environment with the versions of requirements.lock, and installs this project in it.
+# Prints one line per step. The output of pip is in pip.log of the environment, and printed if pip fails.
 set -eu
 venv=$1
 python=${PYTHON:-python3}
@@ -18,9 +18,9 @@ pip() {
 
 command -v "$python" >/dev/null || fail "Python 3.11 or newer is missing: apt-get install python3 python3-venv"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    fail "$("$python" --version) is too old: 3.11 or newer is needed (PYTHON=... make names another)"
+    fail "$("$python" --version) is too old: 3.11 or newer is needed (select another one with PYTHON=... make)"
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
-    # Debian ships venv's other half as a package of its own.
+    # On Debian, ensurepip is in a separate package.
     sh scripts/install-debian.sh python3-venv
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
