@@ -176,8 +176,11 @@ class Execution(FrozenModel):
 
     @property
     def verification_failed(self) -> bool:
-        """Whether every change was made and the service still did not recover: then both versions are suspect."""
-        if self.plan is None or self.state not in ("stuck", "closed") or self.outcome == "succeeded":
+        """Whether every change was made and the service still did not recover: then both versions are suspect.
+
+        A stop during the verification says nothing about the versions.
+        """
+        if self.plan is None or self.cancelled or self.state not in ("stuck", "closed") or self.outcome == "succeeded":
             return False
         last = self.plan.steps[-1]
         return isinstance(last, Gate) and last.otherwise == "freeze" and self.taken == self.plan.steps[:-1]

@@ -145,6 +145,7 @@ def test_a_step_restarted_after_a_crash_counts_once() -> None:
         ([GAVE_UP], False),
         ([planned(plan(FIRST, gate(otherwise="revert"))), started(0), done(0), started(1), GAVE_UP], False),
         ([planned(plan(FIRST, SECOND)), started(0), done(0), started(1), GAVE_UP], False),
+        ([planned(), started(0), done(0), started(1), done(1), started(2), stopped(hold=True)], False),
     ],
 )
 def test_verification_failed_only_if_every_change_was_made(events: list[Event], failed: bool) -> None:
