@@ -1,1 +1,1 @@
-"""Puts the last known-good version back: safely, once, and with every act and refusal on record."""
+"""Rolls services back to their last known-good version when Prometheus alerts."""

@@ -1,4 +1,4 @@
-"""The errors of the responder. Each class stands for what happens next."""
+"""The errors of the responder. The class decides the reaction: retry, revert, freeze, or a response to the caller."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Puts the configuration and all rooms together, serves, and reloads. It may import every room but `cli`."""
+"""Loads the configuration, connects the rooms, serves and reloads. It may import every room but `cli`."""

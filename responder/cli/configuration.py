@@ -16,7 +16,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="also check that this user can reach everything that plans use; changes nothing",
+        help="also check access to every external system, as this user; changes nothing",
     )
     parser = commands.add("notify", "send a test notification", "notify slack", _notify, local=True)
     parser.add_argument("channel", help="one of `notify.channels`")

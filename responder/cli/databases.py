@@ -35,7 +35,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     )
     made = known.add_parser(
         "preserved",
-        help="data that rollbacks preserved: list, restore",
+        help="list or restore data that rollbacks preserved",
         description="Data that rollbacks of a database preserved.",
     )
     made.epilog = "example: responder preserved list shop"

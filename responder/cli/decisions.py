@@ -26,8 +26,8 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("file", nargs="?", metavar="FILE|-", help="webhook body to evaluate; nothing is changed")
     parser.add_argument("--last", action="store_true", help="last decisions with guard results (default without FILE)")
-    parser.add_argument("--service")
-    parser.add_argument("--limit", type=int, default=3)
+    parser.add_argument("--service", help="only this service")
+    parser.add_argument("--limit", type=int, default=3, help="number of decisions to show (default: 3)")
 
 
 async def explain(args: argparse.Namespace, client: ResponderClient) -> int:

@@ -29,10 +29,10 @@ def add_to(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="SERVICE",
-        help="another service to roll back together; repeatable",
+        help="another service to roll back with this one; repeatable",
     )
     parser.add_argument("--strategy", help="one of the service's alternatives")
-    parser.add_argument("--reason", required=True, help="reason to journal")
+    parser.add_argument("--reason", required=True, help="reason, recorded in the journal")
     parser.add_argument("--dry-run", action="store_true", help="show guard results and plan; change nothing")
     parser.add_argument("--wait", action="store_true", help="follow the rollback; exit 1 unless it succeeds")
     parser = commands.add(
@@ -56,7 +56,7 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("id", nargs="?", help="ID of the rollback")
     parser.add_argument("--all", action="store_true", help="set the kill switch; `close --all` releases it")
-    parser.add_argument("--reason", default="", help="reason to journal")
+    parser.add_argument("--reason", default="", help="reason, recorded in the journal")
     parser = commands.add(
         "close",
         "close a stuck rollback, or release the kill switch",
@@ -66,15 +66,15 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("id", nargs="?", help="ID of the rollback")
     parser.add_argument("--all", action="store_true", help="release the kill switch")
     parser.add_argument("--outcome", choices=("failed", "succeeded", "reverted", "cancelled"), default="failed")
-    parser.add_argument("--reason", required=True, help="reason to journal")
+    parser.add_argument("--reason", required=True, help="reason, recorded in the journal")
     parser = commands.add(
         "history", "list past rollbacks, or show one rollback with its events", "history --service backend", history
     )
     parser.add_argument("id", nargs="?", help="ID of the rollback")
-    parser.add_argument("--service")
+    parser.add_argument("--service", help="only this service")
     parser.add_argument("--state", choices=_STATES)
     parser.add_argument("--since", metavar="TIME", help="time or age, such as 2026-11-23T22:00:00Z or 24h")
-    parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--limit", type=int, default=20, help="number of rollbacks to show (default: 20)")
 
 
 async def rollback(args: argparse.Namespace, client: ResponderClient) -> int:

@@ -19,7 +19,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     """Adds the command and its subcommands."""
     made = known.add_parser(
         "snapshots",
-        help="snapshots of databases: list, verify, restore, prune, take",
+        help="list, verify, restore, prune or take database snapshots",
         description="Snapshots of databases.",
     )
     made.epilog = "example: responder snapshots list"

@@ -29,7 +29,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--environment", help=_ENVIRONMENT)
     parser.add_argument("--no-rollback", metavar="WHY", help="deny rollbacks past this version, as for a security fix")
     parser.add_argument("--lift", action="store_true", help="allow rollbacks past this version again")
-    parser.add_argument("--reason", default="", help="reason to journal")
+    parser.add_argument("--reason", default="", help="reason, recorded in the journal")
     parser = commands.add("versions", "list the versions of a service", "versions backend", versions)
     parser.add_argument("service")
     parser.add_argument("--environment", help="required with --platform if the service is in more than one")
@@ -82,7 +82,7 @@ def _add_clients(commands: Commands) -> None:
         metavar="NAME=false",
         help="feature flag (name=true, name=false; name= removes it); repeatable",
     )
-    parser.add_argument("--reason", default="", help="reason to journal; required for a change")
+    parser.add_argument("--reason", default="", help="reason, recorded in the journal; required for a change")
     parser.add_argument("--limit", type=int, default=20, help="number of changes to show")
 
 

@@ -1,4 +1,4 @@
-"""Delivers notifications about rollbacks to people: at least once, in order, and never at the cost of a rollback.
+"""Delivers notifications at least once and in order, without delaying a rollback.
 
 May import decisions, services, journal, rollback, transport and config.
 """

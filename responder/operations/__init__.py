@@ -1,1 +1,1 @@
-"""What people and alerts can request, each operation once. It may import `reports` and below."""
+"""The operations that people and alerts can request. It may import `reports` and below."""

@@ -41,7 +41,7 @@ class Service(StrictModel):
     )
     health_checks: Annotated[
         tuple[AnyCheck, ...],
-        Field(min_length=1, description="Health of the service. All must hold to verify a rollback"),
+        Field(min_length=1, description="Health of the service. All must pass to verify a rollback"),
     ]
     traffic_checks: tuple[AnyCheck, ...] = Field(
         default=(),

@@ -1,4 +1,4 @@
-"""Contract suites: what every channel, resource and strategy must keep, for distributions that add their own.
+"""Contract tests of channels, resources and strategies, for this project and for plugins.
 
 May import every room. No room may import it.
 """

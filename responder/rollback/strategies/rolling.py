@@ -39,7 +39,7 @@ class Rolling(Strategy, OneResource):
     health_check_interval: Duration = Field(default=2.0, gt=0, description="Pause between checks of a batch")
     batch_healthy: tuple[AnyCheck, ...] = Field(
         default=(),
-        description="Checks of the new pods or containers that must hold at every check of a batch, besides readiness",
+        description="Checks of the new pods or containers that must pass throughout each batch, besides readiness",
     )
     surge: bool = Field(
         default=True, description="Start new pods before old ones stop; false if there is no capacity for more"
