@@ -39,10 +39,12 @@ def describe_client_error(error: BaseException) -> str:
             return f"the host has no address: {error.os_error.strerror}"
         case OSError() if error.errno and error.errno > 0:
             return os.strerror(error.errno)
-        case OSError() if error.strerror:
+        case OSError() if error.errno and error.strerror:
             return error.strerror
         case aiohttp.ClientConnectorError():
             return str(error.os_error) or "the server closed the connection before it was established"
+        case aiohttp.ClientOSError():  # its text quotes the URL
+            return "the server closed the connection before the request was complete"
         case aiohttp.ClientConnectionError() if error.args:
             return str(error)
         case _:

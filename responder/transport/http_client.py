@@ -149,7 +149,7 @@ class TooLong(aiohttp.ClientPayloadError):
 
 
 async def body_of(response: aiohttp.ClientResponse, longest: int | None = LONGEST, *, cut: bool = False) -> bytes:
-    """Returns the body; empty if the body of a failure does not arrive. Raises aiohttp.ClientPayloadError.
+    """Returns the body; of a failure, what arrived of it. Raises aiohttp.ClientPayloadError.
 
     `longest`: bytes, or None for no limit. `cut`: returns the first bytes of a longer body instead of raising TooLong.
     """
@@ -164,7 +164,6 @@ async def body_of(response: aiohttp.ClientResponse, longest: int | None = LONGES
     except aiohttp.ClientPayloadError:
         if response.status < 300:
             raise
-        return b""
     return bytes(body)
 
 

@@ -25,6 +25,10 @@ ALERT = "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate requi
         ),
         (aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "Connect call failed")), "Connection refused"),
         (aiohttp.ClientOSError(104, "Cannot write request body for http://u:p@h/"), "Connection reset by peer"),
+        (
+            aiohttp.ClientOSError(None, "Can not write request body for https://hooks.slack.com/services/T0/B0/sesame"),
+            "the server closed the connection before the request was complete",
+        ),
         (aiohttp.InvalidUrlClientError("http://u:p@[h"), "the URL is invalid, expected http://HOST or https://HOST"),
         (aiohttp.NonHttpUrlClientError("h:9095"), "the URL is invalid, expected http://HOST or https://HOST"),
     ],
