@@ -38,9 +38,9 @@ class YamlDocument:
             self.data: Any = yaml.safe_load(text)
         except yaml.MarkedYAMLError as e:
             line = e.problem_mark.line + 1 if e.problem_mark else None
-            raise UnreadableYaml(name, f"not YAML: {e.problem}", line) from None
+            raise UnreadableYaml(name, f"invalid YAML: {e.problem}", line) from None
         except (yaml.YAMLError, ValueError) as e:
-            raise UnreadableYaml(name, f"not YAML: {str(e).splitlines()[0]}") from None
+            raise UnreadableYaml(name, f"invalid YAML: {str(e).splitlines()[0]}") from None
         except RecursionError:
             raise UnreadableYaml(name, "nested too deeply, or an anchor contains itself") from None
 

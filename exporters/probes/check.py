@@ -43,7 +43,7 @@ def _compiled(value: object) -> Pattern:
         return Pattern(value)
     except re2.error as error:
         why = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
-        raise ValueError(f"is not a regular expression of RE2: {why}") from error
+        raise ValueError(f"is not a valid RE2 regular expression: {why}") from error
 
 
 Regex = Annotated[Pattern, PlainValidator(_compiled)]

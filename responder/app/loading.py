@@ -24,7 +24,7 @@ def load(file: Path, environment: Mapping[str, str] | None = None) -> Config:
     try:
         text = file.read_text()
     except OSError as e:
-        raise ConfigError([f"{file}: cannot be read: {e.strerror}"]) from None
+        raise ConfigError([f"{file}: cannot be read: {e.strerror} (set its path with --config)"]) from None
     except UnicodeDecodeError as e:
         raise ConfigError([f"{file}: cannot be read: it is not UTF-8 ({e.reason})"]) from None
     return parse(text, str(file), os.environ if environment is None else environment)

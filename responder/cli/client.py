@@ -208,7 +208,7 @@ class ResponderClient:
 
     def _unreachable(self, e: NoAnswer) -> ResponderError:
         return ResponderError(
-            f"no responder answers at {self._url}: {e.reason} (set its address with --url or RESPONDER_URL)"
+            f"cannot connect to the responder at {self._url}: {e.reason} (set its address with --url or RESPONDER_URL)"
         )
 
 

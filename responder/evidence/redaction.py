@@ -30,7 +30,7 @@ def problem_of(pattern: str) -> str:
     try:
         found = _compiled(pattern)
     except (re2.error, UnicodeEncodeError):
-        return f"{pattern!r} is not a regular expression of RE2"
+        return f"{pattern!r} is not a valid RE2 regular expression"
     return f"{pattern!r} matches the empty text" if found.search(b"") else ""
 
 

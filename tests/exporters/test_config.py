@@ -46,8 +46,8 @@ MISTAKES = [
     (f"checks:\n- {{{HTTP}, endpoint_url: x}}", "f.yml:2: checks[0].endpoint_url: unknown key; did you mean url?"),
     (f"checks:\n- {{{HTTP}, tls: {{verify: no}}}}", "f.yml:2: checks[0].tls.verify: unknown key"),
     (f"checks:\n- {{{HTTP}, tls: {{ca_file: gone}}}}", "f.yml:2: checks[0].tls: ca_file "),
-    (f"checks:\n- {{{HTTP}, body_matches: '('}}", "f.yml:2: checks[0].body_matches: is not a regular expression"),
-    (f"checks:\n- {{{HTTP}, body_matches: '(?=x)'}}", "f.yml:2: checks[0].body_matches: is not a regular expression"),
+    (f"checks:\n- {{{HTTP}, body_matches: '('}}", "f.yml:2: checks[0].body_matches: is not a valid RE2 regular expression"),
+    (f"checks:\n- {{{HTTP}, body_matches: '(?=x)'}}", "f.yml:2: checks[0].body_matches: is not a valid RE2 regular expression"),
     (f"checks:\n- {{{HTTP}, expected_status: 20}}", "f.yml:2: checks[0].expected_status: 20 is not a status"),
     (f"checks:\n- {{{HTTP}, expected_status: []}}", "f.yml:2: checks[0].expected_status: names no status"),
     (f"checks:\n- {{{HTTP}, json_equals: {{'a b': 1}}}}", "f.yml:2: checks[0].json_equals.a b: is not a path"),
@@ -123,8 +123,8 @@ MISTAKES = [
         "f.yml:2: checks[0]: label 'rollback' belongs to",
     ),
     ("checks:\n- {id: 'a b', type: tcp}", "f.yml:2: checks[0].id: does not match"),
-    ("a: [", "f.yml:1: not YAML"),
-    ("a: !!python/object:os.system x", "f.yml:1: not YAML"),
+    ("a: [", "f.yml:1: invalid YAML"),
+    ("a: !!python/object:os.system x", "f.yml:1: invalid YAML"),
 ]
 
 

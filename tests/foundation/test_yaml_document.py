@@ -51,7 +51,7 @@ def test_a_text_that_is_not_yaml_is_unreadable(text: str) -> None:
 
 
 def test_a_syntax_error_has_a_line() -> None:
-    with pytest.raises(UnreadableYaml, match=r"^f\.yml:2: not YAML: ") as caught:
+    with pytest.raises(UnreadableYaml, match=r"^f\.yml:2: invalid YAML: ") as caught:
         YamlDocument("a: 1\nb: [", "f.yml")
     assert caught.value.line == 2
 

@@ -52,7 +52,7 @@ class Matcher:
                 expression = re2.compile(self.value, _OPTIONS)
             except re2.error as e:
                 detail = e.args[0].decode() if isinstance(e.args[0], bytes) else e.args[0]
-                raise ValueError(f"{self.value!r} is not a regular expression of RE2: {detail}") from None
+                raise ValueError(f"{self.value!r} is not a valid RE2 regular expression: {detail}") from None
             equal = lambda text: expression.fullmatch(text) is not None  # noqa: E731
         object.__setattr__(self, "_equal", equal)
 

@@ -44,7 +44,7 @@ class HttpCheck(Check[Http]):
             try:
                 re2.compile(value, options)
             except re2.error:
-                raise ValueError(f"{value!r} is not a regular expression of RE2") from None
+                raise ValueError(f"{value!r} is not a valid RE2 regular expression") from None
         return value
 
     async def check_access(self, http: Http) -> list[Problem]:

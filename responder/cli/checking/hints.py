@@ -26,7 +26,7 @@ def hints_for(config: Config) -> Iterator[Hint]:
     """Every recommendation."""
     automatic = [(n, policy) for n, policy in enumerate(config.policies) if policy.mode == "auto" and not policy.force]
     if automatic and config.watchdog is None:
-        hint = "without a watchdog, lost alerts go unnoticed, and no silence disarms all automation"
+        hint = "not configured: missing alerts are not detected, and no silence can stop all automatic rollbacks"
         yield ("watchdog",), hint
     web = config.web
     if web.external_url is None and any(channel.includes_links for channel in config.notify.channels.values()):

@@ -155,7 +155,7 @@ def read(file: Path) -> WebConfig:
     except OSError as e:
         raise ValueError(f"{file} cannot be read: {e.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise ValueError(f"{file} is not YAML") from None
+        raise ValueError(f"{file} is not valid YAML") from None
     if data is not None and not isinstance(data, dict):
         raise ValueError(f"{file} must be a mapping with tls_server_config, http_server_config and basic_auth_users")
     try:

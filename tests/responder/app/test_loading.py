@@ -151,11 +151,11 @@ def test_written_settings_are_used() -> None:
         ),
         (
             put('alertname="BackendDown"', 'alertname=~"("'),
-            "r.yml:12 policies[0].match[0]: '(' is not a regular expression of RE2: missing ): (",
+            "r.yml:12 policies[0].match[0]: '(' is not a valid RE2 regular expression: missing ): (",
         ),
         (
             put("{promql: up, at_least: 1}", '{http: "http://x", body: "("}'),
-            "r.yml:9 services[0].health_checks[0].body: '(' is not a regular expression of RE2",
+            "r.yml:9 services[0].health_checks[0].body: '(' is not a valid RE2 regular expression",
         ),
         (
             put(", at_least: 1", ""),
@@ -233,9 +233,9 @@ def test_written_settings_are_used() -> None:
             "r.yml:2 prometheus.url: ${PROMETHEUS} is not set in the environment",
         ),
         # YAML.
-        (HEAD + "a: [\n", "r.yml:5: not YAML: expected the node content, but found '<stream end>'"),
-        (HEAD + "\tx: 1\n", "r.yml:4: not YAML: found character '\\t' that cannot start any token"),
-        (HEAD + "---\nstate: x\n", "r.yml:4: not YAML: but found another document"),
+        (HEAD + "a: [\n", "r.yml:5: invalid YAML: expected the node content, but found '<stream end>'"),
+        (HEAD + "\tx: 1\n", "r.yml:4: invalid YAML: found character '\\t' that cannot start any token"),
+        (HEAD + "---\nstate: x\n", "r.yml:4: invalid YAML: but found another document"),
         ("", "r.yml: must be a mapping with state, prometheus, alertmanager, services and policies"),
         ("- a\n", "r.yml: must be a mapping with state, prometheus, alertmanager, services and policies"),
     ],
@@ -307,8 +307,8 @@ def test_unusual_yaml_is_a_mistake_and_not_a_crash(text: str) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda f: None, "cannot be read: No such file or directory"),
-        (lambda f: f.mkdir(), "cannot be read: Is a directory"),
+        (lambda f: None, "cannot be read: No such file or directory (set its path with --config)"),
+        (lambda f: f.mkdir(), "cannot be read: Is a directory (set its path with --config)"),
         (lambda f: f.write_bytes(b"state: \xff\xfe\n"), "cannot be read"),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_namespace_is_validated_as_a_name(namespace: str) -> None:
         ('{"promql": "up", "at_least": 1, "http": "http://x"}', "Extra inputs"),
         ('{"http": "ftp://x"}', "URL scheme"),
         ('{"http": "nonsense"}', "URL"),
-        ('{"http": "http://x", "body": "("}', "is not a regular expression of RE2"),
+        ('{"http": "http://x", "body": "("}', "is not a valid RE2 regular expression"),
         ('{"http": "http://x", "timeout": 5}', "needs a unit"),
         ('{"http": "http://x", "timeout": "0s"}', "greater than 0"),
         ('{"http": "http://x", "status": 99}', "100"),

@@ -74,7 +74,7 @@ SERVICE = """services:
         ("evidence: {}\n", "evidence: needs exactly one of base_directory, s3"),
         ("evidence: {base_directory: logs}\n", "evidence.base_directory: logs must be the absolute path"),
         ("evidence: {s3: bucket}\n", "evidence.s3: 'bucket' is not s3://bucket/prefix"),
-        ("evidence: {s3: 's3://b1c', redact: ['(']}\n", "evidence.redact: '(' is not a regular expression of RE2"),
+        ("evidence: {s3: 's3://b1c', redact: ['(']}\n", "evidence.redact: '(' is not a valid RE2 regular expression"),
         ("evidence: {s3: 's3://b1c', total: 5}\n", "evidence.total: 5 is not a size such as 8B, 8kB"),
         (SERVICE + "    logs: [{kubernetes: {selector: app=x}}]\n", "logs[0].kubernetes.namespace is missing"),
         (SERVICE + "    logs: [{file: app.log}]\n", "services[0].logs[0].file: 'app.log' must be an absolute path"),

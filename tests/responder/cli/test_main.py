@@ -141,7 +141,9 @@ async def test_an_unknown_command_exits_2_and_is_reported_on_stderr(argv: tuple[
 async def test_no_responder_listens(run: Run, free_port: int) -> None:
     code, out, err = await run("status", "--url", f"http://127.0.0.1:{free_port}")
     assert (code, out) == (2, "")
-    assert err.startswith(f"responder: no responder answers at http://127.0.0.1:{free_port}: Connection refused (")
+    assert err.startswith(
+        f"responder: cannot connect to the responder at http://127.0.0.1:{free_port}: Connection refused ("
+    )
     assert len(err.splitlines()) == 1
 
 
@@ -487,7 +489,7 @@ async def test_check(run: Run, tmp_path: Path) -> None:
     code, out, _ = await run("check", "--output", "json")
     assert (code, len(json.loads(out)["mistakes"])) == (2, 1)
     code, out, _ = await run("check", "--config", "none.yml")
-    assert (code, out) == (2, "none.yml: cannot be read: No such file or directory\n")
+    assert (code, out) == (2, "none.yml: cannot be read: No such file or directory (set its path with --config)\n")
 
 
 async def test_an_unreadable_configuration_does_not_lead_to_another_responder(run: Run) -> None:
@@ -571,7 +573,7 @@ async def test_serve_rejects_an_invalid_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "responder.yml").write_text("a: [\n")
     code, out, err = await run("serve")
     assert (code, out) == (2, "")
-    assert err.startswith("responder.yml:2: not YAML")
+    assert err.startswith("responder.yml:2: invalid YAML")
 
 
 async def test_check_reports_an_invalid_state_url(run: Run, tmp_path: Path) -> None:

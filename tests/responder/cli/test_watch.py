@@ -252,7 +252,7 @@ async def test_an_unavailable_responder_is_awaited_for_a_limited_time(monkeypatc
 
     monkeypatch.setattr(watch_module, "AWAY", 0.3)
     async with scripted_responder(broken) as (client, requests):
-        with pytest.raises(ResponderError, match="no responder answers"):
+        with pytest.raises(ResponderError, match="cannot connect to the responder"):
             async for _ in follow(client, "r1"):
                 pass
     assert requests.count("stream") > 2

@@ -80,7 +80,7 @@ def test_a_matcher_must_be_text(value: object) -> None:
 
 @pytest.mark.parametrize("expression", ["(", "[a", "*", r"a\\1", "(?=x)", "a{9999}"])
 def test_an_invalid_re2_expression_is_refused(expression: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="is not a regular expression of RE2"):
+    with pytest.raises(ValueError, match="is not a valid RE2 regular expression"):
         parse_matcher(f'a=~"{expression}"')
     assert capfd.readouterr().err == "", "the library writes the exception's text to stderr"
 

@@ -193,7 +193,7 @@ def test_an_encrypted_key_is_rejected_without_a_prompt(tmp_path: Path, authority
 
 
 @pytest.mark.parametrize(
-    ("text", "mistake"), [("[]", "must be a mapping"), ("{", "is not YAML"), (None, "No such file")]
+    ("text", "mistake"), [("[]", "must be a mapping"), ("{", "is not valid YAML"), (None, "No such file")]
 )
 def test_an_invalid_file(tmp_path: Path, text: str | None, mistake: str) -> None:
     if text is not None:
@@ -382,7 +382,7 @@ async def test_prometheus_and_the_command_line_can_connect(tmp_path: Path, autho
         assert responder("status", **named).returncode == 0
         for wrong, message in (
             ([], "certificate verify failed"),
-            (["--ca-file", str(authority.ca_file)], f"no responder answers at https://127.0.0.1:{port}"),
+            (["--ca-file", str(authority.ca_file)], f"cannot connect to the responder at https://127.0.0.1:{port}"),
         ):
             result = responder("status", *wrong)
             assert (result.returncode, result.stdout) == (2, "")
