@@ -216,11 +216,12 @@ async def _change(path: Path, work: Callable[..., None], *args: Any) -> None:
 
 @contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
+    """Translates errors. They name the path that failed, such as a directory above, or else this one."""
     try:
         yield
     except FileNotFoundError as e:
-        raise MissingObject(f"{path} does not exist") from e
+        raise MissingObject(f"{e.filename or path} does not exist") from e
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as e:
-        raise StepFailed(f"{path}: {e.strerror}") from e
+        raise StepFailed(f"{e.filename or path}: {e.strerror}") from e
     except OSError as e:
-        raise Unavailable(f"{path}: {e.strerror}") from e
+        raise Unavailable(f"{e.filename or path}: {e.strerror}") from e
