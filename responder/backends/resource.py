@@ -50,8 +50,8 @@ class Resource(Accessible[C], Generic[C, V]):
         """
 
     def describe(self, value: V) -> str:
-        """The value in an engineer's words."""
-        return str(value)
+        """The value in an engineer's words; `none` if nothing is set."""
+        return "none" if value is None else str(value)
 
     @abstractmethod
     def __str__(self) -> str:

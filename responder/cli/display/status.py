@@ -19,6 +19,8 @@ def status(body: dict[str, Any]) -> RenderableType:
     )
     if body["health_status"]:
         armed = Text.assemble(armed, "; health: ", word(body["health_status"]))
+        if body["health_status"] in ("degraded", "unhealthy"):
+            armed.append(" (details: responder report)")
     parts: list[RenderableType] = [armed]
     for key, title in (
         ("stuck", "Stuck: manual action required"),

@@ -267,6 +267,8 @@ async def test_status(ask: Run, responder: ResponderServer) -> None:
     await begin(responder, RetriesExhausted(at=datetime.now(UTC), reason="too often"))
     code, out, _ = await ask("status")
     assert (code, "Stuck: manual action required" in out) == (1, True)
+    await ask("report")
+    assert (await ask("status")).out.splitlines()[0] == "armed; health: unhealthy (details: responder report)"
 
 
 async def test_stop_all_and_close_all(ask: Run) -> None:

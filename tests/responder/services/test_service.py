@@ -58,6 +58,12 @@ async def test_there_is_no_plan_if_another_version_runs_than_reported(shop: Path
         await planned(of(shop))
 
 
+async def test_there_is_no_plan_if_no_version_runs(shop: Path) -> None:
+    (shop / "current").unlink()
+    with pytest.raises(StepFailed, match=r"is none, but 2.1 was reported as running; nothing was changed"):
+        await planned(of(shop))
+
+
 @pytest.mark.parametrize("name", ["backend", "a", "0", "shop-api.v2_x", "a" * 63])
 def test_valid_names(name: str) -> None:
     assert service(name).name == name
