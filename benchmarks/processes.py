@@ -93,7 +93,7 @@ class Server:
         return Weight(rss=memory.rss / 2**20, pss=memory.pss / 2**20)
 
     def calm_down(self, within: float = 10.0) -> None:
-        """Waits for the commands that it still runs, so that they do not burden whoever is measured next."""
+        """Waits for the commands that it still runs, so that they do not slow down the next measurement."""
         end = time.monotonic() + within
         while self._process.children() and time.monotonic() < end:
             time.sleep(0.05)

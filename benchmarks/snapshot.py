@@ -62,7 +62,7 @@ def _table(directory: Path, dsn: str, url: str, size: int, rounds: int) -> Table
     seen: dict[str, list[tuple[float, float]]] = {}
     _watched(
         ["pg_dump", "-Fc", "-Z0", "--no-sync", "-f", "/dev/null", dsn]
-    )  # whoever comes first would pay for the cold cache
+    )  # otherwise the first measurement includes the cold cache
     for _ in range(rounds):
         for name, seconds, peak in _round(directory, dsn, url):
             seen.setdefault(name, []).append((seconds, peak))

@@ -1,1 +1,1 @@
-"""Things to run and to read, each complete by itself."""
+"""Example configurations, the demo, the stack and a plugin."""

@@ -25,7 +25,7 @@ def still_firing(incident: Incident, facts: Facts, now: datetime) -> Answer:
         case "gone":
             return "deny", f"already resolved: {facts.live.reason}"
         case "unknown":
-            return "deny", f"cannot tell whether it still fires: {facts.live.reason}"
+            return "deny", f"cannot tell whether an alert still fires: {facts.live.reason}"
 
 
 @guard(bypassed=True, live=True, temporary=True)

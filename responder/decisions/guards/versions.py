@@ -43,7 +43,7 @@ def _older_than_deployment(incident: Incident, facts: Facts, now: datetime) -> s
     delay = facts.service.reporting_delay if facts.service else 0.0
     if suspected and (lead := (suspected.at - onset).total_seconds()) > delay:
         before = f"{format_duration(lead // 1)} before {suspected.version} was deployed"
-        return f"the trouble began {before}: the deployment is not the cause"
+        return f"the trouble began {before}, so the deployment is not the cause"
     return live.older_trouble if live else ""
 
 

@@ -182,7 +182,7 @@ async def test_an_unavailable_alertmanager_denies_and_is_named(responder: Respon
     assert status == 202
     (decision,) = answer["decisions"]
     assert (decision["result"], decision["guard"]) == ("deny", "still_firing")
-    assert "cannot tell whether it still fires" in decision["reason"]
+    assert "cannot tell whether an alert still fires" in decision["reason"]
 
 
 async def test_an_unconfigured_watchdog_is_not_recorded_as_a_missed_rollback(ready: ResponderServer) -> None:

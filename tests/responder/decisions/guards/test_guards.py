@@ -215,7 +215,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
             make_facts(live=LiveState(state="unknown", reason="no answer")),
             "still_firing",
             "deny",
-            "cannot tell whether it still fires: no answer",
+            "cannot tell whether an alert still fires: no answer",
         ),
         (incident(), live(trouble_now=TroubleNow(state="gone", reason="well again")), "trouble_now", "deny", "well"),
         (incident(), live(trouble_now=TroubleNow(state="unknown", reason="?")), "trouble_now", "deny", "?"),
