@@ -126,7 +126,7 @@ class EvidenceCollector:
                 if not await is_evidence(store, stored):
                     continue
                 await store.remove(stored.where)
-            except StepFailed as e:  # for example, a foreign directory is in it; the others are deleted all the same
+            except (StepFailed, Unavailable) as e:  # such as a foreign or busy file in it; the others are still deleted
                 say(log, "expired evidence not deleted", level=logging.WARNING, id=stored.where.id, reason=str(e))
                 continue
             await self._journal.transaction(evidence.mark_deleted, stored.where.id)

@@ -17,10 +17,10 @@ from aiohttp import web
 from responder.backends.connections import Connections
 from responder.decisions.policies import Policy
 from responder.decisions.policy_set import PolicySet
-from responder.errors import LeaseLost
+from responder.errors import LeaseLost, Unavailable
 from responder.evidence.collector import EvidenceCollector
 from responder.evidence.maintenance import maintain
-from responder.evidence.manifest import MANIFEST, where
+from responder.evidence.manifest import MANIFEST, Where, where
 from responder.evidence.settings import EvidenceSettings
 from responder.evidence.store import EvidenceStore
 from responder.journal import Database, evidence, executions
@@ -370,6 +370,23 @@ async def test_a_folder_that_cannot_be_deleted_does_not_stop_the_others(
     assert set(await by_itself.delete_expired(datetime.now(UTC) + timedelta(days=31))) == {"a", "c"}
     assert await ids(by_itself) == {"b"}
     assert await store.get(where("deploy-21", "b"), "app.log.gz") == b"x", "nothing of it is deleted"
+
+
+async def test_a_busy_file_does_not_keep_the_evidence_of_others(
+    by_itself: EvidenceCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        await aged(by_itself, name, 0)
+    remove = EvidenceStore.remove
+
+    async def busy(self: EvidenceStore, folder: Where) -> None:
+        if folder.id == "b":
+            raise Unavailable("/evidence/b/.nfs01: Device or resource busy")
+        await remove(self, folder)
+
+    monkeypatch.setattr(EvidenceStore, "remove", busy)
+    assert set(await by_itself.delete_expired(datetime.now(UTC) + timedelta(days=31))) == {"a", "c"}
+    assert await ids(by_itself) == {"b"}
 
 
 async def test_evidence_is_private(
