@@ -165,7 +165,7 @@ def test_an_empty_file_publishes_resources_only(tmp_path: Path) -> None:
 
 
 def test_secrets_come_from_the_environment_and_from_files_and_are_masked(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("from-a-file\n")
+    (tmp_path / "token").write_text(" from-a-file \n")
     (tmp_path / "f.yml").write_text(
         "checks:\n"
         "- {id: a, service: s, environment: '${DEPLOY_ENV}', type: http_response, url: 'http://h/', "
