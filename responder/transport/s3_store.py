@@ -122,9 +122,10 @@ class S3Store:
         try:
             return await self._retry("head_object", change=False, Key=key)
         except AwsRefused as e:
-            if e.is_missing:
-                raise MissingObject(f"s3://{self._bucket}/{key} does not exist") from e
-            raise
+            if not e.is_missing:
+                raise
+            await self.room()  # raises for a missing bucket, which HEAD answers like a missing object
+            raise MissingObject(f"s3://{self._bucket}/{key} does not exist") from e
 
     async def _range(self, key: str, etag: str, first: int, last: int) -> bytes:
         def fetch() -> bytes:

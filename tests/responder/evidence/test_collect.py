@@ -108,6 +108,12 @@ async def test_large_files_are_uploaded_in_parts(
     assert len((await unpacked(manifest, settings, around))["big.log"]) == big.unpacked_bytes
 
 
+async def test_a_missing_bucket_is_not_a_missing_file(around: Connections) -> None:
+    store = await store_of(EvidenceSettings(s3="s3://absent-bucket/evidence"), around)
+    with pytest.raises(StepFailed, match="NoSuchBucket"):
+        await store.get(where("deploy-21", "exec-1"), MANIFEST)
+
+
 async def test_a_name_cannot_leave_its_folder(
     settings: EvidenceSettings, store: EvidenceStore, around: Connections
 ) -> None:
