@@ -15,7 +15,7 @@ from responder.backends.host.release import AbsolutePath, PlainName
 from responder.backends.problems import Problem, joined
 from responder.backends.resource import Resource
 from responder.backends.sites.pointer_object import KEPT, acl_of
-from responder.backends.sites.s3_url import S3Place, S3Url
+from responder.backends.sites.s3_url import S3Location, S3Url
 from responder.backends.sites.swapping import swapping
 from responder.backends.sites.version_text import VersionText, text_for
 from responder.errors import StepFailed
@@ -183,11 +183,11 @@ class UpdateFeedObject(_Feed[Aws]):
         return f"{text_for(self.kept, version)}/{name}"
 
     async def _get(self, aws: Aws, location: str) -> StoredFeed | None:
-        found = await aws.content(*S3Place.of(location))
+        found = await aws.content(*S3Location.of(location))
         return None if found is None else StoredFeed(*found)
 
     async def _put(self, aws: Aws, location: str, what: StoredFeed, there: StoredFeed | None) -> None:
-        bucket, key = S3Place.of(location)
+        bucket, key = S3Location.of(location)
         only: dict[str, Any] = {"IfMatch": there.metadata["ETag"]} if there else {"IfNoneMatch": "*"}
         like = (there or what).metadata
         kept = {name: like[name] for name in KEPT if like.get(name)}

@@ -32,13 +32,13 @@ from responder.backends.kubernetes.objects import (
 )
 from responder.backends.kubernetes.workload import (
     Workload,
+    describe_settings,
     free,
     is_ordered,
     ordinal_of,
     partition_of,
     set_settings,
     settings_of,
-    tell_settings,
 )
 from responder.backends.problems import Problem
 from responder.errors import Drift, StepFailed, Unavailable
@@ -98,10 +98,10 @@ class PodTemplate(Workload[Any]):
     def must_be(self, found: Any, *values: Any) -> None:
         super().must_be(found, *values)
         if self.with_settings and found["settings"] not in [value["settings"] for value in values]:
-            expected = ", nor ".join(tell_settings(value["settings"]) for value in values)
+            expected = ", nor ".join(describe_settings(value["settings"]) for value in values)
             who = f"rollout settings of {self.what}"
             raise Drift(
-                f"the {who} are {tell_settings(found['settings'])}, neither {expected}: changed by someone else"
+                f"the {who} are {describe_settings(found['settings'])}, neither {expected}: changed by someone else"
             )
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
@@ -272,7 +272,7 @@ class PodTemplate(Workload[Any]):
     def describe(self, value: Any) -> str:
         if value is None:
             return "none"
-        settings = f", {tell_settings(value['settings'])}" if "settings" in value else ""
+        settings = f", {describe_settings(value['settings'])}" if "settings" in value else ""
         return f"{value['revision'] or 'never rolled out'} ({', '.join(value['images'].values())}){settings}"
 
     def __str__(self) -> str:

@@ -12,13 +12,13 @@ from responder.backends.kubernetes.objects import Object, annotate, is_ready, tr
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.workload import (
     Workload,
+    describe_settings,
     free,
     is_ordered,
     ordinal_of,
     partition_of,
     set_settings,
     settings_of,
-    tell_settings,
 )
 from responder.errors import Drift, StepFailed
 
@@ -43,7 +43,7 @@ class RolloutSettings(Workload[Any]):
         return ()
 
     def describe(self, value: Any) -> str:
-        return "none" if value is None else tell_settings(value)
+        return "none" if value is None else describe_settings(value)
 
     def __str__(self) -> str:
         return f"rollout settings of {self.what}"

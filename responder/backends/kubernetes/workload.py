@@ -85,7 +85,7 @@ def set_settings(settings: dict[str, Any]) -> list[Object]:
     return [{"op": "add", "path": f"/spec/{key}", "value": part} for key, part in settings.items()]
 
 
-def tell_settings(settings: dict[str, Any]) -> str:
+def describe_settings(settings: dict[str, Any]) -> str:
     how = settings.get("strategy") or settings.get("updateStrategy") or {}
     parts = [f"{key} {part}" for key, part in (how.get("rollingUpdate") or {"type": how.get("type")}).items()]
     parts += [f"{key} {settings[key]}" for key in ("minReadySeconds", "progressDeadlineSeconds") if settings.get(key)]

@@ -14,7 +14,7 @@ from foundation.durations import Duration
 from responder.backends.problems import Problem
 from responder.backends.sites.pointer_object import KEPT, acl_of
 from responder.backends.sites.releases import BesideReleases, Release, Releases, StoredObject, each, listing, stored_at
-from responder.backends.sites.s3_url import S3Place, S3Url
+from responder.backends.sites.s3_url import S3Location, S3Url
 from responder.backends.sites.swapping import TOO_LATE, swapping
 from responder.backends.sites.version_text import pointer_problems
 from responder.errors import Drift, StepFailed
@@ -41,12 +41,12 @@ class LivePrefix(BesideReleases):
         return self.within
 
     @property
-    def _place(self) -> S3Place:
-        return S3Place.of(self.live)
+    def _location(self) -> S3Location:
+        return S3Location.of(self.live)
 
     @property
     def _note(self) -> tuple[str, str]:
-        root = S3Place.of(self.releases.s3)
+        root = S3Location.of(self.releases.s3)
         return root.bucket, root.key(f".copying-to-{hashlib.sha256(self.live.encode()).hexdigest()[:12]}.json")
 
     async def read(self, aws: Aws) -> JsonValue:
@@ -68,18 +68,18 @@ class LivePrefix(BesideReleases):
 
     async def _copy_all(self, aws: Aws, release: Release, expected: JsonValue, value: JsonValue) -> None:
         self.must_be(await self.read(aws), expected, value)
-        there = await listing(aws, self._place)
+        there = await listing(aws, self._location)
         before = await self._found_before(aws, expected, value)
         if before is None:
             before = {path: there[path] for path in release.files if path in there}
             await self._take_note(aws, expected, value, before)
         # New files first, because no page refers to them yet; then replaced files; pages last.
-        acl = await acl_of(aws, self._place.bucket, self._place.key(self.version))
+        acl = await acl_of(aws, self._location.bucket, self._location.key(self.version))
         rank = self.releases.rank
         assets = [path for path in release.files if not rank(path) and path != self.version]
         await self._copy(aws, release, [path for path in assets if path not in there], there, before, acl)
         await self._copy(aws, release, [path for path in assets if path in there], there, before, acl)
-        there = await listing(aws, self._place)
+        there = await listing(aws, self._location)
         if lost := [path for path in assets if path not in there or there[path].size != release.files[path].size]:
             raise StepFailed(f"{self.live} lacks {lost[0]}, which was copied: another process deletes files there")
         # A deployment may have started meanwhile. Its pages are not overwritten.
@@ -127,19 +127,19 @@ class LivePrefix(BesideReleases):
             known = before.get(path)
             only = {**acl, "IfMatch": known.etag} if known else {**acl, "IfNoneMatch": "*"}
             source = {"Bucket": release.location.bucket, "Key": release.location.key(path)}
-            target = {"Bucket": self._place.bucket, "Key": self._place.key(path)}
+            target = {"Bucket": self._location.bucket, "Key": self._location.key(path)}
             with swapping(f"{self.live}/{path}"):
                 try:
                     await aws.write("s3", "copy_object", **target, CopySource=source, **only)
                 except AwsRefused as refused:
                     if refused.code not in TOO_LATE | {"NoSuchKey"}:  # the file to replace may have been deleted
                         raise
-                    if await stored_at(aws, self._place, path) == known:
+                    if await stored_at(aws, self._location, path) == known:
                         raise  # a concurrent write that failed
                     await self._must_be_ours(aws, release, path)
 
         async def is_stored_alike(path: str) -> bool:
-            live = await _how_stored(aws, self._place, path)
+            live = await _how_stored(aws, self._location, path)
             return live == await _how_stored(aws, release.location, path)
 
         same = {path for path in paths if there.get(path) == release.stored[path]}
@@ -152,11 +152,11 @@ class LivePrefix(BesideReleases):
 
         It is our copy if an earlier request took effect late, after its answer was lost or its process had died.
         """
-        found, file = await stored_at(aws, self._place, path), release.files[path]
+        found, file = await stored_at(aws, self._location, path), release.files[path]
         if found is not None and found.size == file.size:
             if found == release.stored[path]:
                 return
-            content = await aws.content(self._place.bucket, self._place.key(path))
+            content = await aws.content(self._location.bucket, self._location.key(path))
             if content is not None and hashlib.sha256(content[0]).hexdigest() == file.sha256:
                 return
         raise Drift(f"{self.live}/{path} was changed by another process during the copy to {self.live}")
@@ -172,13 +172,13 @@ class LivePrefix(BesideReleases):
         body, like = content
         only: dict[str, Any] = {**acl, "IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         kept = {name: like[name] for name in KEPT if like.get(name)}
-        key = self._place.key(self.version)
+        key = self._location.key(self.version)
         with swapping(self):
-            await aws.write("s3", "put_object", Bucket=self._place.bucket, Key=key, Body=body, **kept, **only)
+            await aws.write("s3", "put_object", Bucket=self._location.bucket, Key=key, Body=body, **kept, **only)
 
     async def _version(self, aws: Aws) -> tuple[str | None, str]:
         """Returns the version in the live version document, and its ETag."""
-        found = await aws.content(self._place.bucket, self._place.key(self.version))
+        found = await aws.content(self._location.bucket, self._location.key(self.version))
         return (None, "") if found is None else (self._version_in(found[0]), str(found[1]["ETag"]))
 
     def _version_in(self, body: bytes) -> str:
@@ -213,6 +213,6 @@ class LivePrefix(BesideReleases):
         return f"live files in {self.live}"
 
 
-async def _how_stored(aws: Aws, location: S3Place, path: str) -> list[Any]:
+async def _how_stored(aws: Aws, location: S3Location, path: str) -> list[Any]:
     head = await aws.read("s3", "head_object", Bucket=location.bucket, Key=location.key(path))
     return [head.get(name) or None for name in KEPT]

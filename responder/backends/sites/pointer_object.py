@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from responder.backends.problems import Problem
 from responder.backends.sites.releases import BesideReleases
-from responder.backends.sites.s3_url import S3Place, S3Url
+from responder.backends.sites.s3_url import S3Location, S3Url
 from responder.backends.sites.swapping import swapping
 from responder.backends.sites.version_text import VersionText, pointer_problems, text_for, version_in
 from responder.transport.aws import Aws, AwsRefused
@@ -61,7 +61,7 @@ class PointerObject(BesideReleases):
 
     @property
     def _where(self) -> tuple[str, str]:
-        return S3Place.of(self.object)
+        return S3Location.of(self.object)
 
     def _version(self, body: bytes) -> str:
         return version_in(self.text, body.decode(errors="replace").strip())

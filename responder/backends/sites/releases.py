@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationError
 from foundation.models import FrozenModel, StrictModel
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
-from responder.backends.sites.s3_url import S3Place, S3Url
+from responder.backends.sites.s3_url import S3Location, S3Url
 from responder.errors import StepFailed
 from responder.transport.aws import Aws
 
@@ -70,7 +70,7 @@ class StoredObject(NamedTuple):
 class Release(NamedTuple):
     """One complete release."""
 
-    location: S3Place
+    location: S3Location
     files: dict[str, File]
     stored: dict[str, StoredObject]
 
@@ -102,11 +102,11 @@ class Releases(StrictModel):
         "two if already live)",
     )
 
-    def location(self, version: str) -> S3Place:
+    def location(self, version: str) -> S3Location:
         if version in ("", ".", "..") or "/" in version:
             raise StepFailed(f"{version!r} is not a valid release name")
-        root = S3Place.of(self.s3)
-        return S3Place(root.bucket, root.key(version))
+        root = S3Location.of(self.s3)
+        return S3Location(root.bucket, root.key(version))
 
     def rank(self, path: str) -> int:
         """Returns 0 for files that refer to no others. Files of a higher rank are restored later."""
@@ -149,7 +149,7 @@ class Releases(StrictModel):
 
     async def problems(self, aws: Aws, live: str) -> list[Problem]:
         """Returns problems of the releases, found in a short listing and in the manifest of the live one."""
-        root = S3Place.of(self.s3)
+        root = S3Location.of(self.s3)
         page = await aws.read("s3", "list_objects_v2", Bucket=root.bucket, Prefix=root.key(""), MaxKeys=1)
         if not page.get("Contents"):
             return [Problem(self.s3, "is empty", "upload each release there, or correct releases.s3")]
@@ -162,14 +162,14 @@ class Releases(StrictModel):
         return []
 
 
-async def listing(aws: Aws, location: S3Place) -> dict[str, StoredObject]:
+async def listing(aws: Aws, location: S3Location) -> dict[str, StoredObject]:
     """Returns all objects under a location by their relative path."""
     before = location.key("")
     found = await aws.objects(location.bucket, before)
     return {item["Key"].removeprefix(before): StoredObject(item["Size"], item["ETag"]) for item in found}
 
 
-async def stored_at(aws: Aws, location: S3Place, path: str) -> StoredObject | None:
+async def stored_at(aws: Aws, location: S3Location, path: str) -> StoredObject | None:
     """Returns one object under a location, or None if it does not exist."""
     key = location.key(path)
     page = await aws.read("s3", "list_objects_v2", Bucket=location.bucket, Prefix=key, MaxKeys=1)

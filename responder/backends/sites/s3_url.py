@@ -10,12 +10,12 @@ S3Url = Annotated[str, Field(pattern=r"^s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](/[
 """A bucket and a key prefix, without a trailing slash."""
 
 
-class S3Place(NamedTuple):
+class S3Location(NamedTuple):
     bucket: str
     prefix: str
 
     @classmethod
-    def of(cls, url: str) -> S3Place:
+    def of(cls, url: str) -> S3Location:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         return cls(bucket, prefix)
 
