@@ -129,7 +129,7 @@ def test_the_image_builds_and_runs(docker: Docker, tmp_path: Path) -> None:
     mounts = ("--volume", f"{config}:/etc/responder/responder.yml:ro", "--volume", "state:/var/lib/responder")
     docker("run", "--detach", "--name", name, "--health-interval", "1s", *confined[1:], *mounts, TAG)
     end = time.monotonic() + 120
-    while docker("inspect", "--format", "{{.State.Health.Status}}", name).strip() != "health_checks":
+    while docker("inspect", "--format", "{{.State.Health.Status}}", name).strip() != "healthy":
         assert time.monotonic() < end, docker.run("sh", "-c", f"docker logs {name} 2>&1")
         time.sleep(0.5)
     docker("stop", "--time", "20", name)
