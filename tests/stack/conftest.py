@@ -59,6 +59,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with docker_engine() as engine:
         docker = Docker(engine.url, home, more, **{name: str(number) for name, number in port.items()})
         stand_ins.build(docker, images())
-        docker("compose", "up", "--detach", "--no-build", "--wait", "--wait-timeout", "180")
+        try:
+            docker("compose", "up", "--detach", "--no-build", "--wait", "--wait-timeout", "180")
+        except AssertionError:
+            print(docker("compose", "ps", "--all"), docker("compose", "logs", "--tail", "20"))
+            raise
         yield Stack(docker, port, secrets)
         docker("compose", "--profile", "ship", "down", "--volumes", "--timeout", "2")

@@ -157,8 +157,9 @@ def _packages(layer: Layer, python: str, there: str) -> None:
         layer.file(source, f"{site}/{file}")
     about = importlib.metadata.distribution("rollback-responder")
     layer.text(f"{site}/rollback_responder-{about.version}.dist-info/METADATA", str(about.read_text("METADATA")))
-    for name in ("responder", "exporters"):
+    for name in ("responder", "exporters", "foundation"):
         layer.tree(ROOT / name, f"{site}/{name}")
+    for name in ("responder", "exporters"):
         command = f"#!/opt/venv/bin/python\nimport sys\nfrom {name}.__main__ import main\nsys.exit(main())\n"
         layer.text(f"opt/venv/bin/{name}", command, 0o755)
 
