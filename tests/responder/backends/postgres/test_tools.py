@@ -216,7 +216,7 @@ async def test_django_drops_a_table_and_reverts(shop: AppDatabase, django: Djang
     assert await shop.rows("SELECT id, product_id FROM store_order") == [(1, 1)]
     await shop.run("INSERT INTO store_order (product_id) VALUES (1)")  # its sequence continues
     rollback = shop.rollback("0003_order", "0001_initial", tool=django.tool("store"))
-    rollback.target = rollback.target.model_copy(update={"execution": "drill-2"})
+    rollback.version = rollback.version.model_copy(update={"execution": "drill-2"})
     await goes_back(rollback)
 
 
