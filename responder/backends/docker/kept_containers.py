@@ -6,7 +6,7 @@ import asyncio
 import io
 import logging
 import tarfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from responder.backends.docker.client import Docker, Object
 from responder.backends.docker.containers import (
@@ -95,7 +95,8 @@ async def injected(docker: Docker, container: Object, changes: list[Object] | No
     """The paths of files that Compose copied into the container: secrets and configs with inline content.
 
     The settings of the container do not name them. They are files of its writable layer with a time in whole seconds
-    between its creation and its last start, because the engine's archive call wrote them.
+    between its creation and its last start, because the engine's archive call wrote them. Compose rounds that time to
+    the nearest second, so it may be up to half a second late.
     """
     if container["HostConfig"].get("ReadonlyRootfs"):
         return []  # Compose refuses to copy into those
@@ -107,6 +108,9 @@ async def injected(docker: Docker, container: Object, changes: list[Object] | No
     return known + [path for path, stat in zip(paths, stats, strict=True) if stat and _is_injected(container, stat)]
 
 
+_ROUNDED_BY = timedelta(seconds=0.5)
+
+
 def _is_injected(container: Object, stat: Object) -> bool:
     if stat["mode"] > 0o777 or stat["size"] > _INJECTED_AT_MOST:  # a directory, a link, or too large
         return False
@@ -114,7 +118,7 @@ def _is_injected(container: Object, stat: Object) -> bool:
         datetime.fromisoformat(timestamp)
         for timestamp in (container["Created"], container["State"]["StartedAt"], stat["mtime"])
     )
-    return modified.microsecond == 0 and created.replace(microsecond=0) <= modified <= started
+    return modified.microsecond == 0 and created.replace(microsecond=0) <= modified <= started + _ROUNDED_BY
 
 
 async def carry_over(docker: Docker, container: Object, paths: list[str], to: str) -> None:

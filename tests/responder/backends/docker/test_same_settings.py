@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from responder.backends.docker.client import Docker
+from responder.backends.docker.kept_containers import _is_injected
 from responder.backends.host.client import Local
 from tests.compose import Compose
 from tests.engine import Engine
@@ -178,3 +179,11 @@ async def test_a_container_with_auto_remove_is_refused(engine: Engine, docker: D
     ended = await Rollback(ROLLBACK, {Docker: docker}, health_checks=RUNS).run()
     assert (ended.outcome, "runs with --rm" in ended.reason) == ("failed", True)
     assert engine.containers()["shop-backend-1"]["State"] == "running"
+
+
+@pytest.mark.parametrize(("modified", "injected"), [("10:00:00Z", True), ("10:00:02Z", True), ("10:00:03Z", False)])
+def test_a_file_that_compose_copied_just_before_the_start(modified: str, injected: bool) -> None:
+    """Compose rounds its time to the nearest second, which may be after the start."""
+    container = {"Created": "2026-11-30T10:00:00.4Z", "State": {"StartedAt": "2026-11-30T10:00:01.7Z"}}
+    stat = {"mode": 0o440, "size": 11, "mtime": f"2026-11-30T{modified}"}
+    assert _is_injected(container, stat) is injected
