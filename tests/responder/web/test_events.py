@@ -274,25 +274,24 @@ async def test_a_slow_reader_is_dropped_and_others_are_served(journal: Database)
     for n in range(400):
         many += [StepStarted(at=now(), step=n, title=long), StepCompleted(at=now(), step=n, changed=True, note=long)]
     await journal.transaction(rollbacks.append, execution, many, None)
-    async with serving(journal, IdleWorker(), write_within=0.3) as (server, broadcast):
-        slow = socket.socket()
-        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.connect(("127.0.0.1", server.port))
-        slow.sendall(f"GET {ONE} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
-        slow.setblocking(False)
-        async with aiohttp.ClientSession() as session, session.get(server.make_url(ONE)) as response:
-            taken = await Reader(response).take(802)
-            assert [int(received["id"]) for received in taken] == list(range(802))
-        async with asyncio.timeout(60):
-            while broadcast._subscriptions:
-                await asyncio.sleep(0.05)
-        with contextlib.suppress(ConnectionError):
-            got = 0
+    async with serving(journal, IdleWorker(), write_within=3) as (server, broadcast):
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(("127.0.0.1", server.port))
+            slow.sendall(f"GET {ONE} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
+            slow.setblocking(False)
+            async with aiohttp.ClientSession() as session, session.get(server.make_url(ONE)) as response:
+                taken = await Reader(response).take(802)
+                assert [int(received["id"]) for received in taken] == list(range(802))
             async with asyncio.timeout(60):
-                while chunk := await asyncio.get_running_loop().sock_recv(slow, 1 << 20):
-                    got += len(chunk)
-            assert got < 8_000_000, "events no longer fit into its buffer"
-        slow.close()
+                while broadcast._subscriptions:
+                    await asyncio.sleep(0.05)
+            with contextlib.suppress(ConnectionError):
+                got = 0
+                async with asyncio.timeout(60):
+                    while chunk := await asyncio.get_running_loop().sock_recv(slow, 1 << 20):
+                        got += len(chunk)
+                assert got < 8_000_000, "events no longer fit into its buffer"
 
 
 async def test_streams_end_at_once_at_shutdown(journal: Database) -> None:
