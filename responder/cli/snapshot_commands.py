@@ -23,12 +23,16 @@ from responder.backends.postgres.snapshots.restore import (
 from responder.backends.postgres.snapshots.restore import restore as restore_snapshot
 from responder.backends.postgres.snapshots.retention import removable
 from responder.backends.postgres.snapshots.store import SnapshotStore, StoredSnapshot
-from responder.backends.postgres.snapshots.verify import compare_restored, read_archives
+from responder.backends.postgres.snapshots.verify import NOT_RESTORED, compare_restored, read_archives
 from responder.cli.display.terminal import clean, clock, console, table
 from responder.errors import JournalUnavailable, ResponderError, StepFailed, Unavailable
 from responder.journal import open_executions
 
 OK, NO = 0, 1
+
+_PROOF = {"read": "read, not restored", "restore": "restored and compared"}
+"""What the verification of a snapshot proved."""
+_NOT_COMPARED = "rows not compared, because it was taken with `--verify read` and has no checksums"
 
 
 def _print(args: argparse.Namespace, body: Any, text: Any) -> None:
@@ -70,7 +74,7 @@ async def list_stored(args: argparse.Namespace, snapshots: Snapshots) -> int:
             clock(entry.get("made_at")),
             f"{entry.get('size', 0) / 2**20:.1f}",
             "all" if entry.get("tables", ()) is None else str(len(entry.get("tables", ()))),
-            entry.get("verified", "-"),
+            _PROOF.get(entry.get("verified", ""), "-"),
             entry["state"],
         )
         for entry in body
@@ -97,7 +101,10 @@ async def verify(args: argparse.Namespace, snapshots: Snapshots) -> int:
     except (StepFailed, Unavailable) as e:
         _print(args, {"key": manifest.key, "intact": False, "reason": str(e)}, f"{manifest.key} is damaged: {e}")
         return NO
-    how = f"restored, {len(manifest.checksums)} checksums match" if args.restore else "every archive was read"
+    how = f"{NOT_RESTORED}: pass --restore DATABASE to prove that it can be restored"
+    if args.restore:
+        compared = f"{len(manifest.checksums)} checksums match" if manifest.checksums else _NOT_COMPARED
+        how = f"restored, {compared}"
     _print(args, {"key": manifest.key, "intact": True, "how": how}, f"{manifest.key} is intact: {how}")
     return OK
 
@@ -246,6 +253,8 @@ async def take(args: argparse.Namespace, snapshots: Snapshots) -> int:
     manifest = await store.find(resource.key)
     body = manifest.model_dump(mode="json") if manifest else {}
     _print(
-        args, body, f"{resource.key} is in {store}: {body.get('took_seconds')} s, verified by {body.get('verified')}"
+        args,
+        body,
+        f"{resource.key} is in {store}: {body.get('took_seconds')} s, {_PROOF.get(body.get('verified', ''), '')}",
     )
     return OK

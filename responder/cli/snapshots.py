@@ -48,7 +48,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--restore",
         metavar="DATABASE",
-        help="also restore it into a scratch database on the server of DATABASE, and compare every table",
+        help="also restore it into a scratch database on the server of DATABASE, and compare the tables",
     )
     parser.add_argument("--jobs", type=int, default=2, help="concurrent streams")
     parser = add(

@@ -15,6 +15,7 @@ from responder.backends.postgres.snapshots.dump import (
 )
 from responder.backends.postgres.snapshots.manifest import SnapshotManifest
 from responder.backends.postgres.snapshots.store import SnapshotStore, SnapshotStoreSettings
+from responder.backends.postgres.snapshots.verify import restore_obstacles
 from responder.errors import StepFailed
 from responder.transport.aws import Aws, AwsSettings
 
@@ -62,6 +63,10 @@ class Snapshots:
     async def create(self, store: str, request: SnapshotRequest) -> SnapshotManifest:
         """Creates and verifies a snapshot."""
         return await create_snapshot(self.postgres, self.store(store), request)
+
+    async def restore_obstacles(self, database: str) -> tuple[str, ...]:
+        """Objects of the database that a restore of its snapshot cannot create, each with the error."""
+        return await restore_obstacles(self.postgres, database)
 
     async def preflight(self, store: str, request: SnapshotRequest) -> tuple[int, int]:
         """The number of tables of the snapshot, and their size in bytes now. Changes nothing.

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 from foundation.durations import Duration, format_duration
 from responder.backends.postgres.snapshots.client import Snapshots
 from responder.backends.postgres.snapshots.dump import SnapshotRequest
+from responder.backends.postgres.snapshots.verify import NOT_RESTORED
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.errors import StepFailed, Unavailable
@@ -33,7 +34,9 @@ class Snapshot(Resource[Snapshots, JsonValue]):
     )
     compress: int = Field(default=1, ge=0, le=9, description="Compression level of pg_dump")
     verify: Literal["read", "restore"] = Field(
-        default="read", description="`read`: read every archive; `restore`: also restore and compare every table"
+        default="read",
+        description="`read`: read every archive, without proof that it can be restored; "
+        "`restore`: also restore and compare every table",
     )
     scratch: str | None = Field(
         default=None,
@@ -76,15 +79,17 @@ class Snapshot(Resource[Snapshots, JsonValue]):
 
     async def preflight(self, snapshots: Snapshots, value: JsonValue) -> tuple[str, ...]:
         tables, size = await snapshots.preflight(self.store, self._request)
-        verification = "read" if self.verify == "read" else "restored and compared"
+        proof = f"{NOT_RESTORED} (verify: read)" if self.verify == "read" else "restored and compared"
         return (
             f"snapshot {value} of {tables} tables of {self.database} ({size / 2**20:.0f} MiB) in {self.store}: "
-            f"taken and {verification} within {format_duration(self.within)}",
+            f"taken and verified within {format_duration(self.within)}; {proof}",
+            *(f"snapshot of {self.database}: {found}" for found in await snapshots.restore_obstacles(self.database)),
         )
 
     async def check_access(self, snapshots: Snapshots) -> list[Problem]:
         await snapshots.preflight(self.store, self._request)
-        return []
+        fix = "write the schema before each name in the function, or set its search_path (ALTER FUNCTION … SET)"
+        return [Problem(str(self), found, fix) for found in await snapshots.restore_obstacles(self.database)]
 
     def not_configured(self, *, databases: Collection[str], snapshots: Collection[str]) -> tuple[str, ...]:
         """The unknown names that it refers to, one sentence each."""
