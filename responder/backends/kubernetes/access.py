@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.problems import Problem
 
-Right = tuple[str, str] | tuple[str, str, str]
-"""A verb, a kind and, if it applies, a subresource."""
+
+class Right(NamedTuple):
+    """A permission that a plan or its execution uses.
+
+    `name`: of the object; a Role may grant `get` and `patch` for single objects. Empty: any object of the kind.
+    """
+
+    verb: str
+    kind: str
+    name: str = ""
+    subresource: str = ""
+
+    def __str__(self) -> str:
+        if self.name:
+            return f"{self.verb} {self.kind} {self.name}"
+        return f"{self.verb} {self.kind}s{'/' if self.subresource else ''}{self.subresource}"
 
 
-async def missing_rights(kube: Kubernetes, namespace: str, rights: tuple[Right, ...]) -> list[Problem]:
+async def missing_rights(kube: Kubernetes, namespace: str, rights: Iterable[Right]) -> list[Problem]:
     """One problem that lists all missing permissions; empty if none is missing. Raises StepFailed and Unavailable."""
-    allowed = await asyncio.gather(*(kube.may(right[0], right[1], namespace, *right[2:]) for right in rights))
-    missing = [
-        f"{right[0]} {right[1]}s{''.join(f'/{sub}' for sub in right[2:])}"
-        for right, may in zip(rights, allowed, strict=True)
-        if not may
-    ]
+    rights = list(dict.fromkeys(rights))
+    allowed = await asyncio.gather(
+        *(kube.may(right.verb, right.kind, namespace, right.name, right.subresource) for right in rights)
+    )
+    missing = [str(right) for right, may in zip(rights, allowed, strict=True) if not may]
     if not missing:
         return []
     fix = "grant the Role of deploy/kubernetes/rights"

@@ -168,15 +168,16 @@ class Kubernetes:
         if status not in (404, 409):
             good(status, answer, f"pod {meta['namespace']}/{meta['name']}")
 
-    async def may(self, verb: str, kind: str, namespace: str, subresource: str = "") -> bool:
-        """Whether this account has the permission in the namespace."""
+    async def may(self, verb: str, kind: str, namespace: str, name: str = "", subresource: str = "") -> bool:
+        """Whether this account has the permission for this object, or for all in the namespace."""
         home = HOMES[kind].split("/")
         attributes = {
             "verb": verb,
             "group": home[1] if home[0] == "apis" else "",
             "resource": plural(kind),
             "namespace": namespace,
-        } | ({"subresource": subresource} if subresource else {})
+        }
+        attributes |= {key: given for key, given in (("name", name), ("subresource", subresource)) if given}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",

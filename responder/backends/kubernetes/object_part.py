@@ -8,6 +8,7 @@ from typing import Generic
 from pydantic import Field
 
 from responder.backends.kubernetes.access import Right, missing_rights
+from responder.backends.kubernetes.api import AccessDenied
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.objects import Name, Object, annotate
 from responder.backends.problems import Problem
@@ -48,38 +49,45 @@ class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
             raise StepFailed(f"{self.what} is being deleted")
         return found
 
-    async def need_rights(self, kube: Kubernetes) -> None:
+    async def need_rights(self, kube: Kubernetes, found: Object) -> None:
         """Raises StepFailed if this account lacks a permission."""
-        if problems := await missing_rights(kube, self.namespace, self.rights):
+        if problems := await missing_rights(kube, self.namespace, self.rights(found)):
             raise StepFailed("; ".join(problem.found for problem in problems))
 
     async def preflight(self, kube: Kubernetes, value: V | None) -> tuple[str, ...]:
-        await self.object(kube)
-        await self.need_rights(kube)
+        await self.need_rights(kube, await self.object(kube))
         return ()
 
-    @property
-    def rights(self) -> tuple[Right, ...]:
-        """The permissions that a plan and its execution need, as (verb, kind)."""
-        kind, _ = self._address
-        return ("get", kind), ("patch", kind)
+    def rights(self, found: Object) -> tuple[Right, ...]:
+        """The permissions that a plan and its execution use. `found`: the object, empty if it is unknown."""
+        kind, name = self._address
+        return Right("get", kind, name), Right("patch", kind, name)
 
     async def check_access(self, kube: Kubernetes) -> list[Problem]:
-        problems = await missing_rights(kube, self.namespace, self.rights)
-        found = await self.object(kube)
+        missing: list[Problem] = []
+        try:
+            found = await self.object(kube)
+            missing = await missing_rights(kube, self.namespace, self.rights(found))
+            problems = [*missing, *await self._obstacles(kube, found)]
+            return problems if missing else [*problems, *await self._refused_patch(kube, found)]
+        except AccessDenied as denied:
+            missing = missing or await missing_rights(kube, self.namespace, self.rights({}))
+            return missing or [Problem(self.what, str(denied))]
+
+    async def _obstacles(self, kube: Kubernetes, found: Object) -> list[Problem]:
+        """What else would make a plan fail now. Raises StepFailed and Unavailable."""
         await self._value(kube, found)
-        if not problems:
-            try:  # admission webhooks can refuse as well
-                await kube.patch(found, annotate(found, execution="check"), dry_run=True)
-            except StepFailed as failure:
-                problems.append(
-                    Problem(
-                        self.what,
-                        f"refuses a patch: {failure}",
-                        "allow the responder's account in the webhook or policy that refuses it",
-                    )
-                )
-        return problems
+        return []
+
+    async def _refused_patch(self, kube: Kubernetes, found: Object) -> list[Problem]:
+        try:  # admission webhooks can refuse as well
+            await kube.patch(found, annotate(found, execution="check"), dry_run=True)
+        except AccessDenied:
+            raise
+        except StepFailed as failure:
+            fix = "allow the responder's account in the webhook or policy that refuses it"
+            return [Problem(self.what, f"refuses a patch: {failure}", fix)]
+        return []
 
     async def read(self, kube: Kubernetes) -> V | None:
         kind, name = self._address

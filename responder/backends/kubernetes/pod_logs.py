@@ -67,8 +67,8 @@ class PodLogs(LogSource[Kubernetes]):
 
     async def check_access(self, client: Kubernetes) -> list[Problem]:
         settings, namespace = self.kubernetes, self.kubernetes.namespace or ""
-        needed: tuple[Right, ...] = ("list", "Pod"), ("get", "Pod", "log")
-        rights = (*needed, *((("list", "Event"),) if settings.events else ()))
+        rights = [Right("list", "Pod"), Right("get", "Pod", subresource="log")]
+        rights += [Right("list", "Event")] if settings.events else []
         if problems := await missing_rights(client, namespace, rights):
             return problems
         if not await client.list("Pod", namespace, selector=settings.selector):

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 
 from foundation.durations import Duration
 from responder.backends.images import digest_of
+from responder.backends.kubernetes.access import Right, missing_rights
 from responder.backends.kubernetes.api import AccessDenied
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.gitops import owners_of
@@ -34,6 +35,7 @@ from responder.backends.kubernetes.workload import (
     Workload,
     describe_settings,
     free,
+    is_on_delete,
     is_ordered,
     ordinal_of,
     partition_of,
@@ -72,6 +74,14 @@ class PodTemplate(Workload[Any]):
     @property
     def converge_timeout(self) -> float:
         return self.within
+
+    def rights(self, found: Object) -> tuple[Right, ...]:
+        return (*super().rights(found), *self.to_list, *([Right("delete", "Pod")] if self._deletes(found) else ()))
+
+    def _deletes(self, found: Object) -> bool:
+        """Whether `assist` may delete a pod."""
+        deletes = not found or is_on_delete(found) or (bool(self.statefulset) and is_ordered(found))
+        return deletes and not self.deployment
 
     async def _value(self, kube: Kubernetes, found: Object) -> dict[str, Any]:
         template = found["spec"]["template"]
@@ -166,15 +176,13 @@ class PodTemplate(Workload[Any]):
         if self.deployment:
             return
         found = await self.object(kube)
-        strategy = found["spec"].get("updateStrategy", {}).get("type", "RollingUpdate")
-        ordered = bool(self.statefulset) and is_ordered(found)
-        if not (strategy == "OnDelete" or ordered) or not self.same(await self._value(kube, found), value):
+        if not self._deletes(found) or not self.same(await self._value(kube, found), value):
             return
         if found["metadata"]["generation"] > found.get("status", {}).get("observedGeneration", 0):
             return  # the controller would recreate it from the bad template
         pods = await self.pods(kube, found)
         updated = [pod for pod in pods if self.is_of(pod, str(value["revision"]))]
-        if strategy != "OnDelete":
+        if not is_on_delete(found):
             await free(kube, found, pods, updated)
             return
         old = [pod for pod in pods if pod not in updated]
@@ -222,11 +230,8 @@ class PodTemplate(Workload[Any]):
 
     async def preflight(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
         found = await self.object(kube)
-        if found["spec"].get("paused") and self.when_paused == "refuse":
-            raise StepFailed(
-                f"the rollout of {self.what} is paused (run kubectl rollout resume, or set when_paused: resume)"
-            )
-        await self.need_rights(kube)
+        self._may_roll_out(found)
+        await self.need_rights(kube, found)
         present = await self._value(kube, found)
         self._was_rolled_out(present)
         change = await self._change(kube, found, present, value)
@@ -243,19 +248,35 @@ class PodTemplate(Workload[Any]):
         await kube.patch(found, change, dry_run=True)  # admission webhooks can refuse before the first change
         return (f"cannot check whether {', '.join(unseen)} still exist: permission denied",) if unseen else ()
 
-    async def check_access(self, kube: Kubernetes) -> list[Problem]:
+    async def _obstacles(self, kube: Kubernetes, found: Object) -> list[Problem]:
         """Also reports other writers of the workload: a plan is refused if they would restore the bad version."""
-        problems = await super().check_access(kube)
+        problems = []
         for owner in await owners_of(kube, self):
             if owner.unseen:
-                found = f"the responder's account cannot see whether {owner.who} would restore the bad version"
-                problems.append(Problem(self.what, found, "grant the Role of deploy/kubernetes/rights"))
+                unseen = f"the responder's account cannot see whether {owner.who} would restore the bad version"
+                problems.append(Problem(self.what, unseen, "grant the Role of deploy/kubernetes/rights"))
             elif owner.fights or self.gitops == "refuse":
                 fix = owner.mend + ("" if owner.fights else ", or set gitops: suspend")
                 problems.append(Problem(self.what, f"belongs to {owner.who}: a rollback is refused", fix))
             elif owner.suspend is not None:
                 problems += await owner.suspend.check_access(kube)
-        return problems
+        present = await self._value(kube, found)
+        try:
+            self._may_roll_out(found)
+            self._was_rolled_out(present)
+        except StepFailed as refusal:
+            problems.append(Problem(self.what, str(refusal)))
+        kept = await self.revisions(kube, found)
+        needed = sorted({reference for revision in kept for reference in references_of(template_of(revision))})
+        # Not Secrets: `get` would also allow to read them, so the Role leaves them out.
+        get = (Right("get", kind, name) for kind, name in needed if kind != "Secret")
+        return [*problems, *await missing_rights(kube, self.namespace, get)]
+
+    def _may_roll_out(self, found: Object) -> None:
+        """Raises StepFailed if somebody paused the rollout."""
+        if found["spec"].get("paused") and self.when_paused == "refuse":
+            fix = "run kubectl rollout resume, or set when_paused: resume"
+            raise StepFailed(f"the rollout of {self.what} is paused ({fix})")
 
     def _was_rolled_out(self, found: Any) -> None:
         """Raises StepFailed if no revision of the current template is kept, so that it could not be restored."""

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from foundation.models import StrictModel
 from responder.backends.check import Check, Finding
-from responder.backends.kubernetes.access import missing_rights
+from responder.backends.kubernetes.access import Right, missing_rights
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.objects import Name, is_ready, other_image, trouble_of
 from responder.backends.problems import Problem
@@ -38,7 +38,7 @@ class PodsCheck(Check[Kubernetes]):
     pods: Pods = Field(description="Pods that must be ready")
 
     async def check_access(self, kube: Kubernetes) -> list[Problem]:
-        found = await missing_rights(kube, self.pods.namespace, (("list", "Pod"),))
+        found = await missing_rights(kube, self.pods.namespace, [Right("list", "Pod")])
         if not found and not await kube.list("Pod", self.pods.namespace, self.pods.labels):
             labels = ", ".join(f"{k}={v}" for k, v in self.pods.labels.items())
             found.append(Problem(f"namespace {self.pods.namespace}", f"has no pod with {labels}", "correct the labels"))

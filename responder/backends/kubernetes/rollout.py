@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from foundation.durations import Duration
+from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.objects import Object, annotate, is_ready, trouble_of
 from responder.backends.kubernetes.pod_template import PodTemplate
@@ -66,6 +67,9 @@ class RolloutPaused(Workload[bool]):
     def converge_timeout(self) -> float:
         return self.within
 
+    def rights(self, found: Object) -> tuple[Right, ...]:
+        return (*super().rights(found), *self.to_list)
+
     async def _value(self, kube: Kubernetes, found: Object) -> bool:
         return bool(found["spec"].get("paused"))
 
@@ -106,6 +110,10 @@ class Partition(Workload[int]):
     @property
     def converge_timeout(self) -> float:
         return self.within
+
+    def rights(self, found: Object) -> tuple[Right, ...]:
+        freed = (Right("delete", "Pod"),) if not found or is_ordered(found) else ()
+        return (*super().rights(found), Right("list", "Pod"), *freed)
 
     async def _value(self, kube: Kubernetes, found: Object) -> int:
         return partition_of(found)

@@ -65,9 +65,8 @@ class Replicas(Workload[int]):
             raise StepFailed(trouble)
         return False
 
-    @property
-    def rights(self) -> tuple[Right, ...]:
-        return (*super().rights, ("list", "HorizontalPodAutoscaler"))
+    def rights(self, found: Object) -> tuple[Right, ...]:
+        return (*super().rights(found), *self.to_list)
 
     async def autoscaler(self, kube: Kubernetes) -> Object | None:
         """The HorizontalPodAutoscaler of this workload; with 0 replicas it is inactive."""
@@ -115,9 +114,8 @@ class KeptPods(Workload[str]):
     resource: Literal["kept_pods"] = "kept_pods"
     count: int = Field(ge=1, le=20, description="Number of pods to keep; fewer if there are fewer")
 
-    @property
-    def rights(self) -> tuple[Right, ...]:
-        return (*super().rights, ("patch", "Pod"))
+    def rights(self, found: Object) -> tuple[Right, ...]:
+        return (*super().rights(found), *self.to_list, Right("patch", "Pod"))
 
     async def _value(self, kube: Kubernetes, found: Object) -> Any:
         return (found["metadata"].get("annotations") or {}).get(f"{PREFIX}/kept")

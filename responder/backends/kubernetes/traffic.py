@@ -32,16 +32,14 @@ class ServiceSelector(PartOfObject[str]):
         change = {"op": "replace", "path": f"/spec/selector/{escape(self.key)}", "value": value}
         return [change, *annotate(found, execution=self.mark)]
 
-    @property
-    def rights(self) -> tuple[Right, ...]:
-        return (*super().rights, ("list", "Pod"), ("list", "EndpointSlice"), ("list", "HorizontalPodAutoscaler"))
+    def rights(self, found: Object) -> tuple[Right, ...]:
+        return (*super().rights(found), Right("list", "Pod"), Right("list", "EndpointSlice"))
 
-    async def check_access(self, kube: Kubernetes) -> list[Problem]:
-        problems = await super().check_access(kube)
-        if await self._value(kube, await self.object(kube)) is None:
-            found = f"its selector has no label {self.key}"
-            problems.append(Problem(self.what, found, f"select the live color by {self.key}, or correct pointer.key"))
-        return problems
+    async def _obstacles(self, kube: Kubernetes, found: Object) -> list[Problem]:
+        if await self._value(kube, found) is None:
+            fix = f"select the live color by {self.key}, or correct pointer.key"
+            return [Problem(self.what, f"its selector has no label {self.key}", fix)]
+        return await super()._obstacles(kube, found)
 
     async def converged(self, kube: Kubernetes, value: str | None) -> bool:
         """Whether the endpoints are exactly the ready selected pods, at least one."""

@@ -51,15 +51,17 @@ class Workload(PartOfObject[V], Generic[V]):
         return ("strategy" if self.deployment else "updateStrategy", "minReadySeconds")
 
     @property
-    def rights(self) -> tuple[Right, ...]:
-        revisions = "ReplicaSet" if self.deployment else "ControllerRevision"
-        freed: tuple[Right, ...] = () if self.deployment else (("delete", "Pod"),)
-        return (*super().rights, ("list", revisions), ("list", "Pod"), *freed)
+    def to_list(self) -> tuple[Right, ...]:
+        """The permissions of `revisions` and `pods`."""
+        return Right("list", self._revisions), Right("list", "Pod")
+
+    @property
+    def _revisions(self) -> str:
+        return "ReplicaSet" if self.deployment else "ControllerRevision"
 
     async def revisions(self, kube: Kubernetes, found: Object) -> list[Object]:
         """The revisions that the cluster keeps: ReplicaSets or ControllerRevisions."""
-        kind = "ReplicaSet" if self.deployment else "ControllerRevision"
-        return owned_by(found, await kube.list(kind, self.namespace, labels_of(found)))
+        return owned_by(found, await kube.list(self._revisions, self.namespace, labels_of(found)))
 
     async def pods(self, kube: Kubernetes, found: Object) -> list[Object]:
         """The pods that the workload owns; others may carry the same labels."""
@@ -103,6 +105,10 @@ async def free(kube: Kubernetes, statefulset: Object, pods: list[Object], update
 
 def is_ordered(statefulset: Object) -> bool:
     return str(statefulset["spec"].get("podManagementPolicy", "OrderedReady")) == "OrderedReady"
+
+
+def is_on_delete(workload: Object) -> bool:
+    return bool(workload["spec"].get("updateStrategy", {}).get("type") == "OnDelete")
 
 
 def labels_of(workload: Object) -> dict[str, str]:

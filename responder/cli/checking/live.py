@@ -46,7 +46,7 @@ class Found(NamedTuple):
     problem: Problem
 
 
-class _Target(NamedTuple):
+class Target(NamedTuple):
     path: Path
     name: str
     within: float
@@ -59,7 +59,7 @@ async def preflight(config: Config) -> list[Found]:
     connections = config.connections()
     at_once = asyncio.Semaphore(_AT_ONCE)
 
-    async def within_its_time(target: _Target) -> list[Found]:
+    async def within_its_time(target: Target) -> list[Found]:
         async with at_once:
             return [Found(target.path, problem) for problem in await _problems(target)]
 
@@ -73,7 +73,7 @@ async def preflight(config: Config) -> list[Found]:
     return list(dict.fromkeys(found for answer in answers for found in answer))
 
 
-async def _problems(target: _Target) -> list[Problem]:
+async def _problems(target: Target) -> list[Problem]:
     try:
         async with asyncio.timeout(target.within):
             return await target.ask()
@@ -85,21 +85,21 @@ async def _problems(target: _Target) -> list[Problem]:
         return [Problem(target.name, f"could not be checked: {type(e).__name__}: {e}")]
 
 
-def _targets(config: Config, connections: Connections, gateway: Gateway) -> Iterator[_Target]:
-    yield _Target(("prometheus",), "Prometheus", _WITHIN, lambda: _prometheus(config, connections))
-    yield _Target(("alertmanager",), "Alertmanager", _WITHIN, lambda: _alertmanager(config, connections))
+def _targets(config: Config, connections: Connections, gateway: Gateway) -> Iterator[Target]:
+    yield Target(("prometheus",), "Prometheus", _WITHIN, lambda: _prometheus(config, connections))
+    yield Target(("alertmanager",), "Alertmanager", _WITHIN, lambda: _alertmanager(config, connections))
     if not config.state.startswith("sqlite:"):
-        yield _Target(("state",), "the journal", _WITHIN, lambda: _journal(config.journal))
+        yield Target(("state",), "the journal", _WITHIN, lambda: _journal(config.journal))
     for path, channel in config.notify.located():
-        yield _Target(path, channel.name, channel.timeout + 1.0, partial(_channel, channel))
+        yield Target(path, channel.name, channel.timeout + 1.0, partial(_channel, channel))
     for i, service in enumerate(config.services):
-        yield from _of_service(("services", i), service, gateway)
+        yield from targets_of(("services", i), service, gateway)
     if evidence := config.evidence:
         try_evidence = partial(_evidence, evidence, connections)
-        yield _Target(("evidence",), "the evidence store", evidence.within, try_evidence)
+        yield Target(("evidence",), "the evidence store", evidence.within, try_evidence)
 
 
-def _of_service(path: Path, service: Service, gateway: Gateway) -> Iterator[_Target]:
+def targets_of(path: Path, service: Service, gateway: Gateway) -> Iterator[Target]:
     yield from _of_strategy((*path, "rollback"), service.rollback, gateway)
     for n, strategy in enumerate(service.alternatives):
         yield from _of_strategy((*path, "alternatives", n), strategy, gateway)
@@ -107,23 +107,23 @@ def _of_service(path: Path, service: Service, gateway: Gateway) -> Iterator[_Tar
         for n, check in enumerate(checks):
             check_path = (*path, key, n)
             yield _accessible(check_path, check, gateway)
-            yield _Target(check_path, _title(check), _WITHIN, partial(_holds, check, gateway))
+            yield Target(check_path, _title(check), _WITHIN, partial(_holds, check, gateway))
     for n, source in enumerate(service.sources):
         yield _accessible((*path, "logs", n), source, gateway)
 
 
-def _of_strategy(path: Path, strategy: Strategy, gateway: Gateway) -> Iterator[_Target]:
+def _of_strategy(path: Path, strategy: Strategy, gateway: Gateway) -> Iterator[Target]:
     for part_path, part in _within(strategy, path):
         yield _accessible(part_path, part, gateway)
     for resource in strategy.derived():
         yield _accessible(path, resource, gateway)
-    yield _Target(path, f"strategy {strategy.strategy}", _LONGEST, lambda: strategy.problems(gateway))
+    yield Target(path, f"strategy {strategy.strategy}", _LONGEST, lambda: strategy.problems(gateway))
 
 
-def _accessible(path: Path, part: Any, gateway: Gateway) -> _Target:
+def _accessible(path: Path, part: Any, gateway: Gateway) -> Target:
     within = min(part.read_timeout, _LONGEST) if isinstance(part, Resource) else _WITHIN
     title = _title(part)
-    return _Target(path, title, within + 1.0, lambda: gateway.check_access(part, title=title, within=within))
+    return Target(path, title, within + 1.0, lambda: gateway.check_access(part, title=title, within=within))
 
 
 def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:

@@ -223,7 +223,7 @@ class _InKubernetes:
         if not isinstance(now, int) or now >= desired:
             return [], ()
         controllers = [ref["kind"] for ref in scaler["metadata"].get("ownerReferences", ()) if ref.get("controller")]
-        if controllers or not await gateway.ask(floor, lambda kube: kube.may("patch", _HPA, namespace)):
+        if controllers or not await gateway.ask(floor, lambda kube: kube.may("patch", _HPA, namespace, name)):
             why = f"a {controllers[0]} writes it" if controllers else f"the responder's account cannot patch {_HPA}s"
             return [], (f"{floor.what} may remove pods of {self.good.what} before the switch: {why}",)
         note = f"{floor.what} keeps a minimum of {desired} pods afterwards (before: {now})"

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
+from responder.backends.accessible import Accessible
 from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.pod_logs import PodLogs
 from responder.backends.kubernetes.pod_template import PodTemplate
-from responder.backends.kubernetes.scale import Replicas
+from responder.backends.kubernetes.scale import AutoscalerFloor, KeptPods, Replicas
 from responder.backends.kubernetes.traffic import ServiceSelector
 from responder.backends.resource import Resource
 from responder.rollback.gateway import Gateway
 from tests.apiserver import Cluster
 from tests.apiserver.client import InProcess
-from tests.apiserver.manifests import deployment, service, statefulset
+from tests.apiserver.manifests import autoscaler, deployment, service, statefulset
 from tests.responder.harness import FixedConnections
 
 TEMPLATE = PodTemplate(namespace="shop", deployment="backend")
@@ -30,6 +32,7 @@ def ready(cluster: Cluster) -> Cluster:
     """A plain cluster without additional software."""
     cluster.apply(deployment("backend", "shop:1", labels={"app": "backend", "color": "blue"}))
     cluster.apply(statefulset("web", "shop:1"))
+    cluster.apply(autoscaler("backend", 9))
     cluster.apply(service("backend", {"app": "backend", "color": "blue"}))
     return cluster
 
@@ -39,6 +42,11 @@ async def test_a_plain_cluster_has_no_problems(resource: Resource, ready: Cluste
     before = ready.version
     assert await Gateway(FixedConnections({Kubernetes: InProcess(ready)})).check_access(resource, within=5.0) == []
     assert ready.version == before
+
+
+def _paused(cluster: Cluster) -> None:
+    found = cluster.get("Deployment", "shop", "backend")
+    cluster.put({**found, "spec": {**found["spec"], "paused": True}}, before=found)
 
 
 def _without_key(cluster: Cluster) -> None:
@@ -53,9 +61,22 @@ def _without_key(cluster: Cluster) -> None:
         (
             TEMPLATE,
             lambda c: c.forbidden.add(("patch", "apps/deployments")),
-            "cannot patch Deployments in shop",
+            "cannot patch Deployment backend in shop",
         ),
         (TEMPLATE, lambda c: c.forbidden.add(("list", "pods")), "cannot list Pods"),
+        (TEMPLATE, lambda c: c.forbidden.add(("get", "apps/deployments")), "cannot get Deployment backend in shop"),
+        (TEMPLATE, _paused, "the rollout of Deployment shop/backend is paused .*when_paused: resume"),
+        (KeptPods(**STOP.where, count=1), lambda c: c.forbidden.add(("patch", "pods")), "cannot patch Pods in shop"),
+        (
+            AutoscalerFloor(namespace="shop", autoscaler="backend"),
+            lambda c: c.forbidden.add(("patch", "autoscaling/horizontalpodautoscalers")),
+            "cannot patch HorizontalPodAutoscaler backend in shop",
+        ),
+        (
+            PodLogs.model_validate({"kubernetes": {"namespace": "shop", "selector": "app=backend"}}),
+            lambda c: c.forbidden.add(("list", "events")),
+            "cannot list Events in shop",
+        ),
         (
             TEMPLATE,
             lambda c: c.forbidden.add(("list", "apps/replicasets")),
@@ -64,26 +85,21 @@ def _without_key(cluster: Cluster) -> None:
         (ORDERED, lambda c: c.forbidden.add(("delete", "pods")), "cannot delete Pods"),
         (SELECTOR, lambda c: c.drop(c.get("Service", "shop", "backend")), "Service shop/backend does not exist"),
         (SELECTOR, _without_key, "Service shop/backend: its selector has no label color"),
-        (SELECTOR, lambda c: c.forbidden.add(("patch", "services")), "cannot patch Services"),
+        (SELECTOR, lambda c: c.forbidden.add(("patch", "services")), "cannot patch Service backend"),
         (
             SELECTOR,
             lambda c: c.forbidden.add(("list", "discovery.k8s.io/endpointslices")),
             "cannot list EndpointSlices",
         ),
         (
-            SELECTOR,
-            lambda c: c.forbidden.add(("list", "autoscaling/horizontalpodautoscalers")),
-            "cannot list HorizontalPodAutoscalers",
-        ),
-        (
             STOP,
             lambda c: c.forbidden.add(("patch", "apps/deployments")),
-            "cannot patch Deployments in shop",
+            "cannot patch Deployment backend in shop",
         ),
     ],
 )
 async def test_obstacles_of_a_plan_are_found(
-    resource: Resource, change: Callable[[Cluster], Any], why: str, ready: Cluster
+    resource: Accessible, change: Callable[[Cluster], Any], why: str, ready: Cluster
 ) -> None:
     change(ready)
     found = await Gateway(FixedConnections({Kubernetes: InProcess(ready)})).check_access(resource, within=5.0)
@@ -94,3 +110,23 @@ async def test_other_owners_of_the_workload_are_reported(ready: Cluster) -> None
     ready.installed.add("flagger.app")
     await TEMPLATE.check_access(InProcess(ready))
     assert ("list", "flagger.app/canaries") in ready.requests
+
+
+async def test_all_obstacles_are_reported_at_once(ready: Cluster) -> None:
+    _paused(ready)
+    ready.forbidden |= {("patch", "apps/deployments"), ("list", "flagger.app/canaries")}
+    ready.installed.add("flagger.app")
+    found = "; ".join(map(str, await TEMPLATE.check_access(InProcess(ready))))
+    for why in ("cannot patch Deployment backend", "is paused", "cannot see whether a Canary"):
+        assert why in found
+
+
+async def test_a_denial_despite_the_review_is_reported(ready: Cluster) -> None:
+    """An authorizing proxy may deny what the API server would allow."""
+
+    class Denying(InProcess):
+        async def _send(self, method: str, path: str, *more: Any) -> Any:
+            return (403, {"message": "not today"}) if method == "GET" else await super()._send(method, path, *more)
+
+    (problem,) = await TEMPLATE.check_access(Denying(ready))
+    assert "the cluster denies access (403): not today" in problem.found

@@ -232,7 +232,7 @@ def _owned_by(**meta: Any) -> Change:
         (_paused, "the rollout of Deployment shop/backend is paused"),
         (_deleting, "is being deleted"),
         (_needs_a_config_map, "needs objects that no longer exist: ConfigMap settings-1, Secret keys-1"),
-        (lambda c: c.forbidden.add(("patch", "apps/deployments")), "account cannot patch Deployments in shop"),
+        (lambda c: c.forbidden.add(("patch", "apps/deployments")), "account cannot patch Deployment backend in shop"),
         (lambda c: c.apply(deployment("backend", "shop:3", 6)), "2 was reported as running"),
         (lambda c: c.drop(c.get("Deployment", "shop", "backend")), "Deployment shop/backend does not exist"),
         (_owned_by(annotations={"argocd.argoproj.io/tracking-id": "web:apps/Deployment:shop/backend"}), "Argo CD"),
@@ -764,7 +764,7 @@ STOP = [{"namespace": "shop", "deployment": "importer"}, {"namespace": "shop", "
     [
         (
             lambda c: c.forbidden.add(("patch", "apps/statefulsets")),
-            "the responder's account cannot patch StatefulSets in shop",
+            "the responder's account cannot patch StatefulSet queue in shop",
         ),
         (lambda c: c.drop(c.get("StatefulSet", "shop", "queue")), "StatefulSet shop/queue does not exist"),
     ],
@@ -785,7 +785,7 @@ async def test_missing_permission_to_suspend_is_reported_before_the_first_change
     edit(bad, metadata={"labels": {"helm.toolkit.fluxcd.io/name": "web"}})
     bad.forbidden.add(("patch", "helm.toolkit.fluxcd.io/helmreleases"))
     ended = await rollback(bad, immediate(gitops="suspend"), clock).run()
-    assert "no plan could be made: the responder's account cannot patch HelmReleases in shop" in ended.reason
+    assert "no plan could be made: the responder's account cannot patch HelmRelease web in shop" in ended.reason
 
 
 async def test_a_terminating_pod_can_have_any_image(cluster: Cluster, clock: Any) -> None:

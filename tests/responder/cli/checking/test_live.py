@@ -407,8 +407,8 @@ async def test_a_hanging_target_hides_no_other(tmp_path: Path) -> None:
         raise ZeroDivisionError("a bug")
 
     found = [
-        await module._problems(module._Target((), "it", 0.01, hangs)),
-        await module._problems(module._Target((), "it", 0.01, breaks)),
+        await module._problems(module.Target((), "it", 0.01, hangs)),
+        await module._problems(module.Target((), "it", 0.01, breaks)),
     ]
     assert ["did not answer within" in found[0][0].found, "a bug" in found[1][0].found] == [True, True]
 
