@@ -40,6 +40,28 @@ def image_name_of(container: Object) -> str:
     return str(labels_of(container).get(_NAME) or container["Config"]["Image"])
 
 
+def image_labels(container: Object) -> dict[str, str]:
+    """The labels that name the image that a commit was made from; empty if it does not run on a commit."""
+    return {key: value for key, value in labels_of(container).items() if key in (_IMAGE, _NAME)}
+
+
+def endpoints_of(container: Object) -> dict[str, Object]:
+    """Its settings in each network; the first is the network that it was created with."""
+    networks = container["NetworkSettings"]["Networks"]
+    main = container["HostConfig"].get("NetworkMode")
+    short = container["Id"][:12]
+    return {
+        name: {
+            "Aliases": [alias for alias in endpoint.get("Aliases") or () if alias != short],
+            "IPAMConfig": endpoint.get("IPAMConfig"),
+            "Links": endpoint.get("Links"),
+            "DriverOpts": endpoint.get("DriverOpts"),
+            "GwPriority": endpoint.get("GwPriority"),
+        }
+        for name, endpoint in sorted(networks.items(), key=lambda item: item[0] != main)
+    }
+
+
 def carried_files(container: Object) -> list[str]:
     """The paths of files that an earlier rollback carried over."""
     return list(json.loads(labels_of(container).get(FILES, "[]")))
@@ -127,7 +149,9 @@ def restored_from(copy: Object, image: str, pattern: Object, *, networks: dict[s
     ours = {key: labels[key] for key in (FILES, *((_IMAGE, _NAME) if committed else ()))}
     ours[EXECUTION] = mark
     config = {**_own_settings(copy), "Image": image, "Labels": {**json.loads(labels[_LABELS]), **ours}}
-    as_before = {key: pattern["HostConfig"].get(key) for key in ("RestartPolicy", "ReadonlyRootfs")}
+    # The containers whose namespaces it shared may have been replaced too.
+    shared = ("NetworkMode", "PidMode", "IpcMode")
+    as_before = {key: pattern["HostConfig"].get(key) for key in ("RestartPolicy", "ReadonlyRootfs", *shared)}
     return {**config, "HostConfig": {**copy["HostConfig"], **as_before}, **_first_of(networks)}
 
 

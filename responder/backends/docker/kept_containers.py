@@ -19,7 +19,8 @@ from responder.backends.docker.containers import (
     wrote_files,
 )
 from responder.backends.docker.slots import Slot
-from responder.errors import StepFailed
+from responder.errors import LeaseLost, StepFailed
+from responder.transport.acting import acting
 
 log = logging.getLogger("responder.docker")
 
@@ -74,6 +75,26 @@ async def _keep(docker: Docker, slot: Slot, container: Object, service: str, mar
     await docker.remove(container["Id"])
 
 
+async def create_next(docker: Docker, slot: Slot, config: Object, files: list[str]) -> Object:
+    """Creates the container that will take a slot, with these files of the current one.
+
+    A process that lost its lease meanwhile leaves none behind.
+    """
+    for leftover in slot.next:  # of an earlier attempt, or of another replica that may remove it itself
+        await docker.remove(leftover["Id"])
+    made = await docker.create(slot.next_name(), config)
+    try:
+        acting.get()()
+    except LeaseLost:
+        await docker.discard(made)
+        raise
+    await _carry_over(docker, slot.pattern, files, made)
+    found = await docker.container(made)
+    if found is None:
+        raise StepFailed(f"the new container for {slot.name} disappeared right after it was created")
+    return found
+
+
 def _never_started(container: Object) -> bool:
     return str(container["State"].get("StartedAt", "")).startswith("0001")
 
@@ -121,7 +142,7 @@ def _is_injected(container: Object, stat: Object) -> bool:
     return modified.microsecond == 0 and created.replace(microsecond=0) <= modified <= started + _ROUNDED_BY
 
 
-async def carry_over(docker: Docker, container: Object, paths: list[str], to: str) -> None:
+async def _carry_over(docker: Docker, container: Object, paths: list[str], to: str) -> None:
     """Copies files from one container into another one, with their owners and modes."""
     if not paths:
         return

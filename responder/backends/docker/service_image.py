@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -16,18 +17,19 @@ from responder.backends.docker.containers import (
     ORIGINAL,
     REPLACES,
     config_like,
+    endpoints_of,
     image_name_of,
     image_of,
     labels_of,
     restored_from,
 )
-from responder.backends.docker.kept_containers import carry_over, injected, put_away, reference, volume_sources
+from responder.backends.docker.kept_containers import create_next, injected, put_away, reference, volume_sources
+from responder.backends.docker.shared_namespaces import Sharer, require_hosts
 from responder.backends.docker.slots import COMPOSE, Slot, slots_of
 from responder.backends.images import digest_of, repository_of, tag_of
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
-from responder.errors import LeaseLost, StepFailed
-from responder.transport.acting import acting
+from responder.errors import StepFailed
 
 
 class ServiceImage(Resource[Docker, Any]):
@@ -47,6 +49,9 @@ class ServiceImage(Resource[Docker, Any]):
     wait_for: tuple[int, ...] = Field(default=(), description="Set by the responder: what must be healthy then")
     mark: str = Field(default="", description="Set by the responder: the execution, for the labels")
 
+    shared_by: tuple[Sharer, ...] = Field(
+        default=(), description="Set by the responder: containers that share its namespaces, recreated with it"
+    )
     stop_within: Duration = Field(default=10.0, description="Set by the responder: how long it may take to end")
 
     @property
@@ -81,6 +86,11 @@ class ServiceImage(Resource[Docker, Any]):
             slot = (await self.slots(docker, kept=True))[0]
         elif not slot.current["State"]["Running"]:
             await docker.start(slot.name)
+            slot = (await self.slots(docker, kept=True))[0]
+        if slot.current is not None:
+            replaced = {container["Id"] for container in slot.before} | {labels_of(slot.current).get(REPLACES, "")}
+            host = slot.current
+            await asyncio.gather(*(sharer.rejoin(docker, host, replaced, self.mark) for sharer in self.shared_by))
         await put_away(docker, slot, f"{self.project}/{self.service}", self.mark)
 
     async def _replace(self, docker: Docker, slot: Slot, value: Any) -> None:
@@ -88,7 +98,7 @@ class ServiceImage(Resource[Docker, Any]):
         pattern, old = slot.pattern, slot.current
         new = await self._stand_in(docker, slot, value)
         joined = new["NetworkSettings"]["Networks"]
-        for network, endpoint in _endpoints(pattern).items():
+        for network, endpoint in endpoints_of(pattern).items():
             if network not in joined:
                 await docker.join(new["Id"], network, endpoint)
         for container in (*([old] if old else ()), *slot.before):
@@ -107,17 +117,10 @@ class ServiceImage(Resource[Docker, Any]):
             if container["Id"] in (pattern["Id"], replaced) and image_of(container) == value["image"]:
                 return container
         files = await injected(docker, pattern)
-        for leftover in slot.next:  # of an earlier attempt, or of another replica that may remove it itself
-            await docker.remove(leftover["Id"])
-        made = await _create(docker, slot.next_name(), await self._body(docker, slot, value, files))
-        await carry_over(docker, pattern, files, made)
-        found = await docker.container(made)
-        if found is None:
-            raise StepFailed(f"the new container for {slot.name} disappeared right after it was created")
-        return found
+        return await create_next(docker, slot, await self._body(docker, slot, value, files), files)
 
     async def _body(self, docker: Docker, slot: Slot, value: Any, files: list[str]) -> Object:
-        pattern, networks = slot.pattern, _endpoints(slot.pattern)
+        pattern, networks = slot.pattern, endpoints_of(slot.pattern)
         for copy in slot.kept:
             if labels_of(copy)[ORIGINAL] == labels_of(pattern).get(REPLACES) and image_of(copy) == value["image"]:
                 image = await reference(docker, copy)
@@ -206,6 +209,7 @@ class ServiceImage(Resource[Docker, Any]):
 
     async def preflight(self, docker: Docker, value: Any) -> tuple[str, ...]:
         for slot in await self.slots(docker):
+            await require_hosts(docker, slot.pattern)
             if "com.docker.swarm.service.id" in slot.pattern["Config"]["Labels"]:
                 raise StepFailed(f"{slot.name} belongs to Swarm, which would restore the bad version")
             if slot.pattern["HostConfig"].get("AutoRemove"):
@@ -226,36 +230,8 @@ class ServiceImage(Resource[Docker, Any]):
         return f"image of {self.project}-{self.service}{'' if self.number is None else f'-{self.number}'}"
 
 
-async def _create(docker: Docker, name: str, config: Object) -> str:
-    """Creates a container that will take a slot. A process that lost its lease meanwhile leaves none behind."""
-    made = await docker.create(name, config)
-    try:
-        acting.get()()
-    except LeaseLost:
-        await docker.discard(made)
-        raise
-    return made
-
-
 def _value(slot: Slot) -> dict[str, JsonValue]:
     return {"image": image_of(slot.pattern), "name": image_name_of(slot.pattern)}
-
-
-def _endpoints(container: Object) -> dict[str, Object]:
-    """Its settings in each network; the first is the network that it was created with."""
-    networks = container["NetworkSettings"]["Networks"]
-    main = container["HostConfig"].get("NetworkMode")
-    short = container["Id"][:12]
-    return {
-        name: {
-            "Aliases": [alias for alias in endpoint.get("Aliases") or () if alias != short],
-            "IPAMConfig": endpoint.get("IPAMConfig"),
-            "Links": endpoint.get("Links"),
-            "DriverOpts": endpoint.get("DriverOpts"),
-            "GwPriority": endpoint.get("GwPriority"),
-        }
-        for name, endpoint in sorted(networks.items(), key=lambda item: item[0] != main)
-    }
 
 
 def _names(repository: str, version: str, artifact: str) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 from foundation.models import FrozenModel
 from responder.backends.docker.compose_override import ComposeOverride, override_beside
 from responder.backends.docker.service_image import ServiceImage
+from responder.backends.docker.shared_namespaces import Sharer, shared_with, sharers
+from responder.backends.docker.slots import Slot
 from responder.backends.problems import Problem
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
@@ -50,12 +52,28 @@ async def each_container(gateway: Gateway, resource: ServiceImage) -> list[Servi
     return [resource.model_copy(update={"number": slot.number, "stop_within": slot.stops_within}) for slot in slots]
 
 
+async def _with_sharers(gateway: Gateway, resource: ServiceImage, slot: Slot) -> tuple[ServiceImage, list[str]]:
+    """The resource of one container with those that share its namespaces, and notes about them."""
+    ids = (slot.pattern["Id"],)
+    own, notes = [], []
+    for container in await gateway.ask(resource, lambda docker: sharers(docker, ids)):
+        if sharer := Sharer.of(container):
+            own.append(sharer)
+        does = "is recreated with it" if sharer else "loses it: recreate it afterwards"
+        notes.append(
+            f"{container['Name'].lstrip('/')} shares the {shared_with(container, ids)} of {slot.name} and {does}"
+        )
+    return resource.model_copy(update={"shared_by": tuple(own)}), notes
+
+
 async def containers(
     gateway: Gateway, resource: ServiceImage, version: VersionChange, *, running: bool = True
 ) -> ContainerChanges:
     """The containers with their images before and after. Raises StepFailed."""
     slots = await gateway.ask(resource, resource.slots)
     resources = await each_container(gateway, resource.model_copy(update={"mark": version.execution}))
+    pairs = [await _with_sharers(gateway, item, slot) for item, slot in zip(resources, slots, strict=True)]
+    resources, shared = [item for item, _ in pairs], [note for _, found in pairs for note in found]
     before = [await (read_expecting(gateway, item, version) if running else gateway.read(item)) for item in resources]
     to, notes = await value_of(gateway, resource, version)
     labels = slots[0].pattern["Config"]["Labels"]
@@ -63,7 +81,7 @@ async def containers(
         gateway, resource, labels, await gateway.ask(resource, lambda docker: resource.lasting(docker, to))
     )
     return ContainerChanges(
-        resources=tuple(resources), before=tuple(before), after=to, last=last, notes=(*notes, *last_notes)
+        resources=tuple(resources), before=tuple(before), after=to, last=last, notes=(*notes, *shared, *last_notes)
     )
 
 
