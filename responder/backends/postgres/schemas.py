@@ -23,6 +23,7 @@ from responder.backends.postgres.script_runner import (
     start_script,
 )
 from responder.backends.postgres.sql import split_statements
+from responder.backends.postgres.triggers import ENABLE_TRIGGERS, silence_triggers
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.programs import program
@@ -185,6 +186,7 @@ class Schemas(Postgres):
     ) -> list[dict[str, Any]]:
         """Restores all data that an execution preserved, in one transaction. Returns the records with their row counts.
 
+        Triggers of the restored tables do not fire.
         With `overwrite` it replaces present values; else it fills NULLs and missing rows. With `dry_run` it rolls the
         transaction back. Raises StatementRejected and Unavailable.
         """
@@ -195,7 +197,8 @@ class Schemas(Postgres):
             ) as session:
                 transaction = session.transaction()
                 await transaction.start()
-                for sql in defer_foreign_keys(record["source"] for record in records):
+                sources = [record["source"] for record in records]
+                for sql in (silence_triggers(sources), *defer_foreign_keys(sources)):
                     await session.execute(sql)
                 for record in records:
                     sql = record["restore_sql" if overwrite else "fill_sql"]
@@ -205,7 +208,7 @@ class Schemas(Postgres):
                         int(result.rsplit(" ", 1)[-1]) for result in results if result.startswith(("INSERT", "UPDATE"))
                     ]
                     record["rows"] = sum(counts) if counts else None
-                for sql in CHECK_FOREIGN_KEYS:
+                for sql in (*CHECK_FOREIGN_KEYS, ENABLE_TRIGGERS):
                     await session.execute(sql)
                 await (transaction.rollback() if dry_run else transaction.commit())
         except StatementRejected as e:

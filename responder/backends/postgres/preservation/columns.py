@@ -142,6 +142,7 @@ class ColumnPreserver:
 
     def _record(self, name: Name, table: Table, columns: list[Column], copy: str, *, as_text: bool) -> None:
         names = self._names
+        self._state.note_silenced(table, name)
         written = [c.model_copy(update={"built_in": c.built_in and not as_text}) for c in columns if not c.generated]
         self._side.record(
             "columns",

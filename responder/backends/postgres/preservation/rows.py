@@ -68,6 +68,7 @@ class RowPreserver:
         """
         if not self._state.preserve:
             return
+        self._state.note_silenced(table, name)
         copy = self._side.copy_rows(name, table, where, alias)
 
         def restore(original: bool) -> list[str]:

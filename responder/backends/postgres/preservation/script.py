@@ -74,6 +74,12 @@ class ScriptState:
             if note not in self.script.notes:
                 self.script.notes.append(note)
 
+    def note_silenced(self, table: Table, name: Name) -> None:
+        """Notes the triggers that do not fire when the preserved data of the table is restored."""
+        note = f"triggers of {name} do not fire while its data is restored: {', '.join(table.triggers)}"
+        if self.preserve and table.triggers and note not in self.script.notes:
+            self.script.notes.append(note)
+
     def note_views(self, effect: Effect, table: Table, changed: str) -> None:
         """Records views that CASCADE drops; notes views that block the statement."""
         for view, kind in table.views:

@@ -11,6 +11,7 @@ from responder.backends.postgres.migration_path import Command
 from responder.backends.postgres.preservation.moving_sql import detach, move_object, move_table
 from responder.backends.postgres.preservation.restoring_sql import only
 from responder.backends.postgres.sql import Name, literal, quoted
+from responder.backends.postgres.triggers import ENABLE_TRIGGERS, silence_triggers
 
 Restore = Callable[[bool], list[str]]
 """The SQL that restores something: by the original names for True, by the current names for False."""
@@ -59,7 +60,11 @@ class SideSchema:
         """The SQL that restores everything recorded since the last call: rows first, as values may refer to them."""
         statements, sources = [*self._restore_rows, *self._restore_values], self._sources
         self._restore_rows, self._restore_values, self._sources = [], [], []
-        return [*defer_foreign_keys(sources), *statements, *CHECK_FOREIGN_KEYS] if len(statements) > 1 else statements
+        if not statements:
+            return []
+        if len(statements) > 1:
+            statements = [*defer_foreign_keys(sources), *statements, *CHECK_FOREIGN_KEYS]
+        return [silence_triggers(sources), *statements, ENABLE_TRIGGERS]
 
     def run(self, sql: str, *, standalone: bool = False, index: str = "", preserves: bool = False) -> None:
         """Appends a command of the script, or one that `preserves` what the script destroys."""

@@ -71,12 +71,15 @@ class TablePreserver:
         self._state.note_views(effect, table, str(name))
 
     def _move_child(self, name: Name, table: Table, parent: str, *, cascade: bool) -> None:
+        self._state.note_silenced(table, name)
         copy = self._side.move_table(name, cascade=cascade, child_of=parent)
         self._side.record(
             "table", str(name), (), copy, lambda original: [insert(self._names, name, table, copy, original)]
         )
 
     def _record(self, name: Name, table: Table, copy: str) -> None:
+        self._state.note_silenced(table, name)
+
         def restore(original: bool) -> list[str]:
             rows = insert(self._names, name, table, copy, original)
             return [rows, *serials(self._names, name, table, copy, original)]

@@ -73,14 +73,14 @@ class CountedTable(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def session(
-    postgres: Postgres, database: str, *, database_name: str | None = None, **settings: str
+    postgres: Postgres, database: str, *, database_name: str | None = None, **settings: str | None
 ) -> AsyncIterator[Any]:
-    """A connection with the settings of `PINNED`. `settings` add to them or override them.
+    """A connection with the settings of `PINNED`. `settings` add to them or override them; None leaves one out.
 
     Raises Unavailable for errors of PostgreSQL that a retry may solve, and StepFailed for all others.
     """
     application = "rollback-responder snapshot"
-    pinned = {**PINNED, **settings}
+    pinned = {name: value for name, value in {**PINNED, **settings}.items() if value is not None}
     try:
         async with postgres.session(
             database, application=application, database_name=database_name, **pinned

@@ -14,6 +14,7 @@ from responder.backends.postgres.snapshots.restore import OFFLINE, table_options
 from responder.backends.postgres.snapshots.store import SnapshotStore
 from responder.backends.postgres.snapshots.streams import pipe
 from responder.backends.postgres.sql import quoted
+from responder.backends.postgres.triggers import ENABLE_TRIGGERS, silence_triggers
 from responder.errors import StepFailed
 from responder.transport.acting import acting
 
@@ -51,11 +52,13 @@ async def restore_columns(
 ) -> RestoredColumns:
     """Fills NULLs of the columns; with `overwrite` it replaces every different value. With `dry_run` it rolls back.
 
+    Triggers of the table do not fire: they would reject or replace the values, or repeat their effects.
     Raises StepFailed, and changes nothing, if the snapshot or the table lacks a column.
     """
     if manifest.encoding != "UTF8":
         raise StepFailed(f"{manifest.key} has the encoding {manifest.encoding}: columns can be restored from UTF8 only")
-    async with checksums.session(postgres, database, lock_timeout="5s") as connection:
+    # Constraints and indexes may call functions that need the usual search_path.
+    async with checksums.session(postgres, database, lock_timeout="5s", search_path=None) as connection:
         await checksums.tables_of(connection, [table])  # raises StepFailed if it does not exist
         transaction = connection.transaction()
         await transaction.start()
@@ -66,7 +69,9 @@ async def restore_columns(
         if missing := [column for column in columns if column not in types]:
             raise StepFailed(f"{table} has no column {', '.join(missing)}: migrate the schema first")
         await _load_copy(connection, postgres, store, manifest, database, table, [*key, *columns], types)
+        await connection.execute(silence_triggers([table]))
         result = await _update(connection, table, key, columns, overwrite=overwrite)
+        await connection.execute(ENABLE_TRIGGERS)
         acting.get()()
         await (transaction.rollback() if dry_run else transaction.commit())
     return result

@@ -1,7 +1,8 @@
-"""A verification says what it proved, and what a restore would reject is found before it is needed."""
+"""What a snapshot can and cannot restore: verifications say what they proved, obstacles are found before."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -65,3 +66,34 @@ async def test_a_snapshot_that_was_only_read_can_be_restored_for_proof(run: Run)
         0,
         "restored, rows not compared, because it was taken with `--verify read` and has no checksums",
     )
+
+
+GUARDS = {
+    "a trigger that rejects": "BEGIN RAISE EXCEPTION 'append-only'; END",
+    "a trigger that replaces": "BEGIN NEW.note := upper(checked(NEW.note)); RETURN NEW; END",
+    "a trigger that needs the search_path": "BEGIN PERFORM checked(NEW.note); RETURN NEW; END",
+}
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+async def test_columns_are_restored_past_triggers_and_constraints(
+    shop: SourceDatabase,  # noqa: F811
+    run: Run,  # noqa: F811
+    guard: str,
+) -> None:
+    before = await shop.sql("SELECT id, note FROM orders ORDER BY id")
+    key = await taken(run)
+    await shop.script(
+        "UPDATE orders SET note = NULL; CREATE TABLE allowed (ok bool); INSERT INTO allowed VALUES (true);"
+        "CREATE FUNCTION checked(text) RETURNS text LANGUAGE plpgsql"
+        " AS $$ BEGIN PERFORM ok FROM allowed; RETURN $1; END $$;"
+        "ALTER TABLE orders ADD CHECK (checked(note) <> '');"
+        f"CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ {GUARDS[guard]} $$;"
+        "CREATE TRIGGER guard BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION guard()"
+    )
+    code, body, err = await run("restore", key, "--into", "shop", "--columns", "public.orders:note")
+    assert code == 0, err
+    assert (body["updated"], body["different"]) == (20, 0)
+    assert await shop.sql("SELECT id, note FROM orders ORDER BY id") == before
+    with pytest.raises(Exception, match="append-only") if "rejects" in guard else contextlib.nullcontext():
+        await shop.sql("UPDATE orders SET note = 'x'")
