@@ -7,8 +7,9 @@ async def test_laws():
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
@@ -19,6 +20,7 @@ from responder.backends.registries import AnyResource
 from responder.backends.resource import Resource
 from responder.errors import Drift
 from responder.rollback.gateway import Gateway
+from responder.testing.comparison import expect_unchanged
 from responder.testing.expect import expect, expect_error
 
 _ANY: TypeAdapter[Resource] = TypeAdapter(AnyResource)
@@ -29,7 +31,8 @@ class ResourceCase:
     """A resource with a stand-in for its outside system.
 
     `before`: the current value. `after` and `other`: two further values that it can have; `other` is None if it has
-    two values only. `settle`: lets the outside system catch up with a write.
+    two values only. `settle`: lets the outside system catch up with a write. `state`: everything outside that the
+    resource could change, as JSON; `may_differ`: paths in it that differ after a revert, each with the reason.
     """
 
     resource: Resource
@@ -38,12 +41,20 @@ class ResourceCase:
     after: JsonValue
     other: JsonValue = None
     settle: Callable[[], None] = lambda: None
+    state: Callable[[], Any] = lambda: None
+    may_differ: Mapping[str, str] = field(default_factory=dict)
+
+    def current(self) -> Any:
+        """A copy of the state now."""
+        self.settle()
+        return copy.deepcopy(self.state())
 
 
 async def check_laws(case: ResourceCase) -> None:
     """Checks every law. Leaves the resource at `before`. Raises AssertionError with the first law that is broken."""
     resource, client, before, after = case.resource, case.client, case.before, case.after
     await _expect_value(case, before, "before the first write")
+    outside = case.current()
     await resource.write(client, after, expected=before)
     await _expect_value(case, after, "after a write")
     await _expect_converged(case, after)
@@ -52,6 +63,7 @@ async def check_laws(case: ResourceCase) -> None:
     await resource.write(client, before, expected=after)
     await _expect_value(case, before, "after a write of the first value")
     await _expect_converged(case, before)
+    expect_unchanged(outside, case.current(), "after a write of the first value", case.may_differ)
     if case.other is not None:
         await _expect_drift(case)
     await _expect_capabilities(case)
@@ -70,17 +82,23 @@ async def _expect_drift(case: ResourceCase) -> None:
 async def _expect_capabilities(case: ResourceCase) -> None:
     """What a resource can do besides reading and writing changes nothing."""
     resource, client, before = case.resource, case.client, case.before
+    outside = case.current()
+
+    async def expect_same(moment: str) -> None:
+        await _expect_value(case, before, moment)
+        expect_unchanged(outside, case.current(), moment)
+
     await resource.check_access(client)
-    await _expect_value(case, before, "after check_access")
+    await expect_same("after check_access")
     if isinstance(resource, Preflight):
         await resource.preflight(client, case.after)
-        await _expect_value(case, before, "after preflight")
+        await expect_same("after preflight")
     if isinstance(resource, Attributed):
         await resource.last_modified_by(client)
-        await _expect_value(case, before, "after last_modified_by")
+        await expect_same("after last_modified_by")
     if isinstance(resource, Assisted):
         await resource.assist(client, before)
-        await _expect_value(case, before, "after assist")
+        await expect_same("after assist")
 
 
 def _expect_text(resource: Resource) -> None:

@@ -12,16 +12,20 @@ from foundation.models import FrozenModel
 from responder.backends.kubernetes.api import AccessDenied
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
-from responder.backends.kubernetes.objects import Name, Object, annotate, escape, writer_of
+from responder.backends.kubernetes.objects import Name, Object, set_annotations, writer_of
 from responder.backends.kubernetes.workload import Workload
 from responder.errors import StepFailed
 
 _FLUX = "kustomize.toolkit.fluxcd.io"
 _HELM = "helm.toolkit.fluxcd.io"
+_RECONCILE = f"{_FLUX}/reconcile"
 
 
 class Reconciliation(PartOfObject[str]):
-    """Whether Argo CD or Flux reconciles with Git: `on` or `off`. A rollback leaves it `off`."""
+    """Whether Argo CD or Flux reconciles with Git: `on` by default, `on, explicitly` or `off`.
+
+    A rollback leaves it `off`.
+    """
 
     resource: Literal["reconciliation"] = "reconciliation"
     kind: Literal["Application", "HelmRelease", "Deployment", "StatefulSet", "DaemonSet"] = Field(
@@ -38,34 +42,43 @@ class Reconciliation(PartOfObject[str]):
         match self.kind:
             case "Application":
                 automated = (spec.get("syncPolicy") or {}).get("automated")
-                return "off" if automated is None or automated.get("enabled") is False else "on"
+                return "off" if automated is None else _switch(automated.get("enabled"), off=False)
             case "HelmRelease":
-                return "off" if spec.get("suspend") else "on"
-        annotations = found["metadata"].get("annotations") or {}
-        return "off" if annotations.get(f"{_FLUX}/reconcile") == "disabled" else "on"
+                return _switch(spec.get("suspend"), off=True)
+        return _switch((found["metadata"].get("annotations") or {}).get(_RECONCILE), off="disabled")
+
+    def same(self, found: str | None, value: str | None) -> bool:
+        if found is None or value is None:
+            return found is value
+        return (found == "off") == (value == "off")
 
     async def write(self, kube: Kubernetes, value: str | None, *, expected: str | None) -> None:
         await super().write(kube, value, expected=expected)
-        if (present := await self.read(kube)) != value:
+        if not self.same(present := await self.read(kube), value):
             raise StepFailed(f"{self} stays {present}: its version does not support suspension")
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
-        off = value == "off"
+        off, default = value == "off", value == "on"
         match self.kind:
             case "Application":
-                return [{"op": "add", "path": "/spec/syncPolicy/automated/enabled", "value": not off}]
+                path, switch = "/spec/syncPolicy/automated/enabled", not off
             case "HelmRelease":
-                return [{"op": "add", "path": "/spec/suspend", "value": off}]
-        path = f"/metadata/annotations/{escape(f'{_FLUX}/reconcile')}"
-        if off:
-            return [*annotate(found), {"op": "add", "path": path, "value": "disabled"}]
-        return [{"op": "remove", "path": path}]
+                path, switch = "/spec/suspend", off
+            case _:
+                text = "disabled" if off else "enabled"
+                return set_annotations(found, {_RECONCILE: None if default else text})
+        return [{"op": "remove", "path": path} if default else {"op": "add", "path": path, "value": switch}]
 
     async def last_modified_by(self, kube: Kubernetes) -> str:
         return writer_of(await self.object(kube), "spec")
 
     def __str__(self) -> str:
         return f"reconciliation by {self.what}"
+
+
+def _switch(found: Any, *, off: Any) -> str:
+    """The value of a switch that is on by default."""
+    return "on" if found is None else "off" if found == off else "on, explicitly"
 
 
 class Owner(FrozenModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -242,12 +242,48 @@ def escape(key: str) -> str:
 
 def annotate(found: Object, **annotations: str) -> list[Object]:
     """The JSON patch operations that set these annotations of the responder and keep all others."""
-    nothing_yet = not found["metadata"].get("annotations")
-    first = [{"op": "add", "path": "/metadata/annotations", "value": {}}] if nothing_yet else []
-    return [
-        *first,
-        *(
-            {"op": "add", "path": f"/metadata/annotations/{escape(f'{PREFIX}/{key}')}", "value": value}
-            for key, value in annotations.items()
-        ),
-    ]
+    return set_annotations(found, {f"{PREFIX}/{key}": value for key, value in annotations.items()})
+
+
+def set_annotations(found: Object, annotations: Mapping[str, str | None]) -> list[Object]:
+    """The JSON patch operations that set these annotations, or remove them if None, and keep all others."""
+    present = found["metadata"].get("annotations") or {}
+    operations: list[Object] = []
+    if not present and any(value is not None for value in annotations.values()):
+        operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
+    for key, value in annotations.items():
+        path = f"/metadata/annotations/{escape(key)}"
+        if value is not None:
+            operations.append({"op": "add", "path": path, "value": value})
+        elif key in present:
+            operations.append({"op": "remove", "path": path})
+    return operations
+
+
+def note(found: Object, key: str, mark: str, before: object, after: object) -> list[Object]:
+    """The operations that annotate an object with a change of this execution; its revert removes the annotation."""
+    reverted = is_reverted(found, key, mark, after)
+    return set_annotations(found, {f"{PREFIX}/{key}": None if reverted else _noted(mark, before, after)})
+
+
+_CAUSE, _CAUSE_BEFORE = "kubernetes.io/change-cause", f"{PREFIX}/change-cause-before"
+
+
+def note_template(found: Object, mark: str, before: str, after: str) -> list[Object]:
+    """As `note` for a pod template, with the cause that `kubectl rollout history` shows."""
+    known, text = found["metadata"].get("annotations") or {}, _noted(mark, before, after)
+    if is_reverted(found, "rolled-back", mark, after):
+        wanted = {f"{PREFIX}/rolled-back": None, _CAUSE: known.get(_CAUSE_BEFORE), _CAUSE_BEFORE: None}
+    else:
+        wanted = {f"{PREFIX}/rolled-back": text, _CAUSE: text, _CAUSE_BEFORE: known.get(_CAUSE)}
+    return set_annotations(found, wanted)
+
+
+def is_reverted(found: Object, key: str, mark: str, after: object) -> bool:
+    """Whether this execution changed the object, from the value that it writes now."""
+    known = (found["metadata"].get("annotations") or {}).get(f"{PREFIX}/{key}", "")
+    return bool(known.startswith(_noted(mark, after, "")))
+
+
+def _noted(mark: str, before: object, after: object) -> str:
+    return f"rollback {mark}: {before} → {after}"

@@ -15,11 +15,11 @@ from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.gitops import owners_of
 from responder.backends.kubernetes.objects import (
     Object,
-    annotate,
     failure_of,
     images_of,
     is_ready,
     main_image,
+    note_template,
     number_of,
     other_image,
     owned_by,
@@ -123,11 +123,9 @@ class PodTemplate(Workload[Any]):
         template = template_of(revision)
         if images_of(template) != value["images"]:
             raise StepFailed(f"revision {name} now has other images: {images_of(template)}")
-        why = f"rollback {self.mark}: {self.describe(present)} → {self.describe(value)}"
-        annotations = annotate(found, execution=self.mark, **{"rolled-back": why})
-        cause = {"op": "add", "path": "/metadata/annotations/kubernetes.io~1change-cause", "value": why}
         settings = set_settings(value["settings"]) if self.with_settings else []
-        return [{"op": "replace", "path": "/spec/template", "value": template}, *settings, *annotations, cause]
+        settings.insert(0, {"op": "replace", "path": "/spec/template", "value": template})
+        return [*settings, *note_template(found, self.mark, _revision(present), _revision(value))]
 
     async def converged(self, kube: Kubernetes, value: Any) -> bool:
         found = await self.object(kube)
@@ -236,13 +234,10 @@ class PodTemplate(Workload[Any]):
         self._was_rolled_out(present)
         change = await self._change(kube, found, present, value)
         needed = sorted(set(references_of(change[0]["value"])))
-        found_references = await asyncio.gather(*(self._exists(kube, kind, name) for kind, name in needed))
-        gone = [
-            f"{kind} {name}" for (kind, name), exists in zip(needed, found_references, strict=True) if exists is False
-        ]
-        unseen = [
-            f"{kind} {name}" for (kind, name), exists in zip(needed, found_references, strict=True) if exists is None
-        ]
+        exist = await asyncio.gather(*(self._exists(kube, kind, name) for kind, name in needed))
+        known = {f"{kind} {name}": exists for (kind, name), exists in zip(needed, exist, strict=True)}
+        gone = [reference for reference, exists in known.items() if exists is False]
+        unseen = [reference for reference, exists in known.items() if exists is None]
         if gone:
             raise StepFailed(f"the good version of {self.what} needs objects that no longer exist: {', '.join(gone)}")
         await kube.patch(found, change, dry_run=True)  # admission webhooks can refuse before the first change
@@ -266,6 +261,8 @@ class PodTemplate(Workload[Any]):
             self._was_rolled_out(present)
         except StepFailed as refusal:
             problems.append(Problem(self.what, str(refusal)))
+        if found["spec"].get("revisionHistoryLimit") == 0:
+            problems.append(Problem(self.what, "keeps no old revision (revisionHistoryLimit: 0)", "raise the limit"))
         kept = await self.revisions(kube, found)
         needed = sorted({reference for revision in kept for reference in references_of(template_of(revision))})
         # Not Secrets: `get` would also allow to read them, so the Role leaves them out.
@@ -293,8 +290,11 @@ class PodTemplate(Workload[Any]):
     def describe(self, value: Any) -> str:
         if value is None:
             return "none"
-        settings = f", {describe_settings(value['settings'])}" if "settings" in value else ""
-        return f"{value['revision'] or 'never rolled out'} ({', '.join(value['images'].values())}){settings}"
+        return _revision(value) + (f", {describe_settings(value['settings'])}" if "settings" in value else "")
 
     def __str__(self) -> str:
         return f"pod template of {self.what}"
+
+
+def _revision(value: Any) -> str:
+    return f"{value['revision'] or 'never rolled out'} ({', '.join(value['images'].values())})"

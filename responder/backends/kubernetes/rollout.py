@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 from foundation.durations import Duration
 from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
-from responder.backends.kubernetes.objects import Object, annotate, is_ready, trouble_of
+from responder.backends.kubernetes.objects import Object, is_ready, trouble_of
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.workload import (
     Workload,
@@ -28,7 +28,6 @@ class RolloutSettings(Workload[Any]):
     """The update strategy and `minReadySeconds`. A plan restores the values that it found."""
 
     resource: Literal["rollout_settings"] = "rollout_settings"
-    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
     fields: tuple[str, ...] = Field(
         default=(), description="Set by the responder: the fields of the spec, if more than the usual two"
     )
@@ -37,7 +36,7 @@ class RolloutSettings(Workload[Any]):
         return settings_of(found, self.fields or self.usual_settings)
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
-        return [*set_settings(value), *annotate(found, execution=self.mark)]
+        return set_settings(value)
 
     async def preflight(self, kube: Kubernetes, value: Any) -> tuple[str, ...]:
         await kube.patch(await self.object(kube), set_settings(value), dry_run=True)

@@ -10,7 +10,7 @@ from foundation.durations import Duration
 from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
-from responder.backends.kubernetes.objects import PREFIX, Name, Object, annotate, is_ready, trouble_of
+from responder.backends.kubernetes.objects import PREFIX, Name, Object, annotate, is_ready, note, trouble_of
 from responder.backends.kubernetes.workload import Workload, labels_of
 from responder.errors import StepFailed
 
@@ -47,8 +47,9 @@ class Replicas(Workload[int]):
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         if not isinstance(value, int) or value < 0:
             raise StepFailed(f"{self} cannot be set to {value!r}")
-        annotations = annotate(found, execution=self.mark, **{"replicas-before": str(present)})
-        return [{"op": "add", "path": "/spec/replicas", "value": value}, *annotations]
+        change = {"op": "add", "path": "/spec/replicas", "value": value}
+        # An autoscaler changes it again, so a note would soon be wrong.
+        return [change, *([] if self.autoscaled else note(found, "replicas", self.mark, present, value))]
 
     async def converged(self, kube: Kubernetes, value: int | None) -> bool:
         found = await self.object(kube)
@@ -98,8 +99,8 @@ class AutoscalerFloor(PartOfObject[int]):
         return int(found["spec"].get("minReplicas", 1))
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
-        annotations = annotate(found, execution=self.mark, **{"min-replicas-before": str(present)})
-        return [{"op": "add", "path": "/spec/minReplicas", "value": value}, *annotations]
+        change = {"op": "add", "path": "/spec/minReplicas", "value": value}
+        return [change, *note(found, "min-replicas", self.mark, present, value)]
 
     def __str__(self) -> str:
         return f"minimum replicas of {self.what}"

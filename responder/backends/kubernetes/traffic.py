@@ -9,7 +9,7 @@ from pydantic import Field
 from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
-from responder.backends.kubernetes.objects import Name, Object, annotate, escape, is_ready, writer_of
+from responder.backends.kubernetes.objects import Name, Object, escape, is_ready, note, writer_of
 from responder.backends.problems import Problem
 
 
@@ -30,7 +30,7 @@ class ServiceSelector(PartOfObject[str]):
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         change = {"op": "replace", "path": f"/spec/selector/{escape(self.key)}", "value": value}
-        return [change, *annotate(found, execution=self.mark)]
+        return [change, *note(found, "selector", self.mark, present, value)]
 
     def rights(self, found: Object) -> tuple[Right, ...]:
         return (*super().rights(found), Right("list", "Pod"), Right("list", "EndpointSlice"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ from responder.backends.resource import Resource
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, StrategyPlan
 from responder.rollback.strategies.docker import containers, override_problems
-from responder.rollback.strategies.kubernetes import Workpiece, also_changed, with_settings, workpiece
+from responder.rollback.strategies.kubernetes import Workpiece, also_changed, check_settings, with_settings, workpiece
 from responder.rollback.strategies.strategy import OneResource, Strategy, read_expecting, value_of
 from responder.rollback.version_change import VersionChange
 
@@ -38,7 +38,11 @@ class Immediate(Strategy, OneResource):
             yield from also_changed(self.kubernetes)
 
     async def problems(self, gateway: Gateway) -> list[Problem]:
-        return await override_problems(gateway, self.docker) if self.docker else []
+        if self.docker is not None:
+            return await override_problems(gateway, self.docker)
+        if self.kubernetes is not None:
+            await check_settings(gateway, self.kubernetes, _settings(gateway, self.kubernetes))
+        return []
 
     async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
         stops = [await _stopped(gateway, resource, version) for resource in self.stop]
@@ -65,15 +69,19 @@ async def _stopped(gateway: Gateway, resource: Replicas, version: VersionChange)
 
 
 async def _all_at_once(gateway: Gateway, piece: Workpiece) -> tuple[Change, ...]:
-    """Lets every pod be unavailable at once. With `Recreate` the settings stay: two versions must never overlap."""
-    template = piece.template
+    if desired := await _settings(gateway, piece.template):
+        return await with_settings(gateway, piece, desired)
+    return (*piece.first, piece.change(), *piece.last)
+
+
+async def _settings(gateway: Gateway, template: PodTemplate) -> dict[str, Any]:
+    """Lets every pod be unavailable at once. Empty with `Recreate`: two versions must never overlap."""
     settings = await gateway.read(RolloutSettings(**template.where))
     if template.statefulset or (template.deployment and _is_recreate(settings)):
-        return (*piece.first, piece.change(), *piece.last)
+        return {}
     key = "strategy" if template.deployment else "updateStrategy"
     rolling = {"maxUnavailable": "100%", "maxSurge": 0}
-    desired = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": 0}
-    return await with_settings(gateway, piece, desired)
+    return {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": 0}
 
 
 def _is_recreate(settings: object) -> bool:

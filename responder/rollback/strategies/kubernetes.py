@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from pydantic import JsonValue
+
 from foundation.models import FrozenModel
+from responder.backends.kubernetes.api import AccessDenied
 from responder.backends.kubernetes.gitops import owners_of
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.rollout import RolloutPaused, RolloutSettings
@@ -68,7 +72,7 @@ async def _suspended(gateway: Gateway, template: PodTemplate) -> tuple[tuple[Cha
             raise StepFailed(
                 f"{template.what} belongs to {owner.who}, which cannot be suspended, because it was not found"
             )
-        if owner.suspend is not None and now == "on":
+        if owner.suspend is not None and now != "off":
             await gateway.ask(owner.suspend, partial(owner.suspend.preflight, value="off"))
             changes.append(Change(resource=owner.suspend, before=now, after="off"))
             notes.append(f"{owner.who} stays suspended afterwards: {owner.mend}, then resume it")
@@ -84,17 +88,32 @@ def also_changed(template: PodTemplate) -> Iterator[Resource]:
         yield RolloutPaused(**template.where)
 
 
+async def check_settings(gateway: Gateway, template: PodTemplate, desired: Awaitable[dict[str, Any]]) -> None:
+    """Raises StepFailed if the cluster refuses them. Missing permissions are problems of the template."""
+    with suppress(AccessDenied):
+        await try_settings(gateway, template, await desired)
+
+
+async def try_settings(
+    gateway: Gateway, template: PodTemplate, desired: dict[str, Any]
+) -> tuple[RolloutSettings, JsonValue]:
+    """The rollout settings and their value now. Raises StepFailed if the cluster refuses the desired ones."""
+    resource = RolloutSettings(**template.where, fields=tuple(desired))
+    found = await gateway.read(resource)
+    if desired and found not in (None, desired):
+        await gateway.ask(resource, lambda kube: resource.preflight(kube, desired))
+    return resource, found
+
+
 async def with_settings(gateway: Gateway, piece: Workpiece, desired: dict[str, Any], **how: Any) -> tuple[Change, ...]:
     """The changes under other rollout settings, which are restored at the end. Raises StepFailed.
 
     One patch sets the template and the settings, and one patch reverts both. With the bad template back first, the
     controller would remove as many pods of the good version as the other settings allow.
     """
-    resource = RolloutSettings(**piece.template.where, mark=piece.template.mark, fields=tuple(desired))
-    found = await gateway.read(resource)
+    resource, found = await try_settings(gateway, piece.template, desired)
     if found == desired:
         return (*piece.first, piece.change(**how), *piece.last)
-    await gateway.ask(resource, lambda kube: resource.preflight(kube, desired))
     both = Workpiece(
         template=piece.template.model_copy(update={"with_settings": tuple(desired)}),
         before={**piece.before, "settings": found},

@@ -23,7 +23,7 @@ from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Gate, Step, StrategyPlan
 from responder.rollback.strategies.docker import containers, override_problems
-from responder.rollback.strategies.kubernetes import Workpiece, also_changed, with_settings, workpiece
+from responder.rollback.strategies.kubernetes import Workpiece, also_changed, check_settings, with_settings, workpiece
 from responder.rollback.strategies.strategy import OneResource, Strategy
 from responder.rollback.version_change import VersionChange
 
@@ -58,7 +58,11 @@ class Rolling(Strategy, OneResource):
                 yield Partition(**self.kubernetes.where)
 
     async def problems(self, gateway: Gateway) -> list[Problem]:
-        return await override_problems(gateway, self.docker) if self.docker else []
+        if self.docker is not None:
+            return await override_problems(gateway, self.docker)
+        if self.kubernetes is not None:
+            await check_settings(gateway, self.kubernetes, self._settings(gateway, self.kubernetes))
+        return []
 
     async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
         if self.docker is not None:
@@ -69,24 +73,31 @@ class Rolling(Strategy, OneResource):
             return await self._by_partition(gateway, await workpiece(gateway, self.kubernetes, version))
         within = self.kubernetes.within + self.batch_delay * await self._batches(gateway, self.kubernetes)
         piece = await workpiece(gateway, self.kubernetes.model_copy(update={"within": within}), version)
-        key = "strategy" if piece.template.deployment else "updateStrategy"
-        found = await gateway.read(RolloutSettings(**piece.template.where, fields=(key, "progressDeadlineSeconds")))
-        how = found[key] if isinstance(found, dict) else {}
-        if not isinstance(how, dict) or how.get("type", "RollingUpdate") != "RollingUpdate":
-            kind = how.get("type") if isinstance(how, dict) else how
-            raise StepFailed(f"{piece.template.what} has the strategy {kind}, which has no batches: use immediate")
-        surge = self.surge and bool(piece.template.deployment)
-        rolling = {"maxSurge": self.batch_size if surge else 0, "maxUnavailable": 0 if surge else self.batch_size}
-        ready_for = round(self.batch_delay)
-        desired = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": ready_for}
-        deadline = found.get("progressDeadlineSeconds") if isinstance(found, dict) else None
-        if piece.template.deployment and isinstance(deadline, int) and deadline <= ready_for:
-            # Kubernetes requires a longer deadline.
-            desired["progressDeadlineSeconds"] = deadline + ready_for
+        desired = await self._settings(gateway, piece.template)
         looks = {"meanwhile": self.batch_healthy, "every": self.health_check_interval}
         resumed = tuple(change.model_copy(update=looks) for change in piece.last)
         piece = piece.model_copy(update={"last": resumed})
         return StrategyPlan(steps=await with_settings(gateway, piece, desired, **looks), notes=piece.notes)
+
+    async def _settings(self, gateway: Gateway, template: PodTemplate) -> dict[str, Any]:
+        """The rollout settings of batches; empty for a StatefulSet. Raises StepFailed if there can be no batches."""
+        key = "strategy" if template.deployment else "updateStrategy"
+        found = await gateway.read(RolloutSettings(**template.where, fields=(key, "progressDeadlineSeconds")))
+        how = found[key] if isinstance(found, dict) else {}
+        if not isinstance(how, dict) or how.get("type", "RollingUpdate") != "RollingUpdate":
+            kind = how.get("type") if isinstance(how, dict) else how
+            raise StepFailed(f"{template.what} has the strategy {kind}, which has no batches: use immediate")
+        if template.statefulset:
+            return {}
+        surge = self.surge and bool(template.deployment)
+        rolling = {"maxSurge": self.batch_size if surge else 0, "maxUnavailable": 0 if surge else self.batch_size}
+        ready_for = round(self.batch_delay)
+        desired = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": ready_for}
+        deadline = found.get("progressDeadlineSeconds") if isinstance(found, dict) else None
+        if template.deployment and isinstance(deadline, int) and deadline <= ready_for:
+            # Kubernetes requires a longer deadline.
+            desired["progressDeadlineSeconds"] = deadline + ready_for
+        return desired
 
     async def _batches(self, gateway: Gateway, template: PodTemplate) -> int:
         """The number of batches at most; each takes `batch_delay`."""
@@ -117,8 +128,7 @@ class Rolling(Strategy, OneResource):
         template = piece.template
         found: dict[str, Any] = await gateway.ask(template, template.object)
         pods = await gateway.ask(template, lambda kube: template.pods(kube, found))
-        if found["spec"]["updateStrategy"].get("type") != "RollingUpdate":
-            raise StepFailed(f"{template.what} has the strategy OnDelete, which has no batches: use immediate")
+        await self._settings(gateway, template)
         ordered = found["spec"].get("podManagementPolicy", "OrderedReady") == "OrderedReady"
         if ordered and not all(map(is_ready, pods)):
             # An ordered StatefulSet proceeds past an unready pod only once that is deleted, and a pod held by the

@@ -10,6 +10,8 @@ from responder.testing.resources import ResourceCase, check_laws, has_converged
 __all__ = ["has_converged", "keeps_the_laws"]
 
 
-async def keeps_the_laws(resource: Resource, client: Any, *, expected: Any, to: Any, stranger: Any) -> None:
-    """`expected` is the current value. Leaves it in place."""
-    await check_laws(ResourceCase(resource, client, before=expected, after=to, other=stranger))
+async def keeps_the_laws(
+    resource: Resource, client: Any, *, expected: Any, to: Any, stranger: Any, **more: Any
+) -> None:
+    """`expected` is the current value. Leaves it in place. `more`: other fields of the case."""
+    await check_laws(ResourceCase(resource, client, before=expected, after=to, other=stranger, **more))

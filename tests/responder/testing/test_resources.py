@@ -18,6 +18,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.value: Any = "2"
+        self.notes: list[Any] = []
 
 
 class Sound(Resource[Memory]):
@@ -70,6 +71,22 @@ class Touching(Sound):
         return []
 
 
+class Littering(Sound):
+    """Leaves a note of every change."""
+
+    async def write(self, client: Memory, value: Any, *, expected: Any) -> None:
+        await super().write(client, value, expected=expected)
+        client.notes = [*client.notes, value]
+
+
+class Preparing(Sound):
+    """Leaves something behind in its check of the access, but not in the value."""
+
+    async def check_access(self, client: Memory) -> list[Problem]:
+        client.notes = ["checked"]
+        return []
+
+
 class Unreadable(Sound):
     """Is shown on two lines."""
 
@@ -79,14 +96,15 @@ class Unreadable(Sound):
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for model in (Sound, Overwriting, OnlyOnce, Forgetful, Touching, Unreadable):
+    for model in (Sound, Overwriting, OnlyOnce, Forgetful, Touching, Littering, Preparing, Unreadable):
         monkeypatch.setitem(RESOURCES._loaded, model.__name__.lower(), model)
         monkeypatch.setitem(RESOURCES._builtin, model.__name__.lower(), "unused")
 
 
 def case(model: type[Sound]) -> ResourceCase:
     resource = model.model_construct(resource=model.__name__.lower())
-    return ResourceCase(resource, Memory(), before="2", after="1", other="hotfix")
+    memory = Memory()
+    return ResourceCase(resource, memory, "2", "1", "hotfix", state=lambda: {**vars(memory), "reads": 7})
 
 
 async def test_a_sound_resource_passes() -> None:
@@ -100,6 +118,8 @@ async def test_a_sound_resource_passes() -> None:
         (OnlyOnce, Drift, "value in memory is '1'"),
         (Forgetful, AssertionError, "after a write the value is '2'"),
         (Touching, AssertionError, "after check_access the value is 'touched'"),
+        (Littering, AssertionError, r"after a write of the first value .*\n/notes: \[\] → \['1', '1', '2'\]"),
+        (Preparing, AssertionError, r"after check_access .*\n/notes: \[\] → \['checked'\]"),
         (Unreadable, AssertionError, "expected one line"),
     ],
 )

@@ -14,8 +14,12 @@ from responder.backends.kubernetes.pod_logs import PodLogs
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.scale import AutoscalerFloor, KeptPods, Replicas
 from responder.backends.kubernetes.traffic import ServiceSelector
+from responder.backends.problems import Problem
 from responder.backends.resource import Resource
+from responder.cli.checking.live import targets_of
+from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
+from responder.services.service import Service
 from tests.apiserver import Cluster
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset
@@ -130,3 +134,107 @@ async def test_a_denial_despite_the_review_is_reported(ready: Cluster) -> None:
 
     (problem,) = await TEMPLATE.check_access(Denying(ready))
     assert "the cluster denies access (403): not today" in problem.found
+
+
+def _rolls(cluster: Cluster, kind: str, name: str, **spec: Any) -> None:
+    found = cluster.get(kind, "shop", name)
+    cluster.put({**found, "spec": {**found["spec"], **spec}}, before=found)
+
+
+@pytest.mark.parametrize(
+    ("where", "change", "why"),
+    [
+        (
+            {"deployment": "backend"},
+            lambda c: _rolls(c, "Deployment", "backend", strategy={"type": "Recreate"}),
+            "has the strategy Recreate, which has no batches: use immediate",
+        ),
+        (
+            {"statefulset": "web"},
+            lambda c: _rolls(c, "StatefulSet", "web", updateStrategy={"type": "OnDelete"}),
+            "has the strategy OnDelete, which has no batches: use immediate",
+        ),
+        (
+            {"deployment": "backend"},
+            lambda c: _rolls(c, "Deployment", "backend", revisionHistoryLimit=0),
+            r"Deployment shop/backend: keeps no old revision \(revisionHistoryLimit: 0\); raise the limit",
+        ),
+        ({"deployment": "backend"}, lambda c: None, "^$"),
+        ({"statefulset": "web"}, lambda c: None, "^$"),
+    ],
+)
+async def test_the_settings_of_a_strategy_are_tried(
+    where: dict[str, str], change: Callable[[Cluster], Any], why: str, ready: Cluster
+) -> None:
+    change(ready)
+    before = ready.version
+    strategy = {"strategy": "rolling", "kubernetes": {"namespace": "shop", **where}}
+    healthy = [{"pods": {"namespace": "shop", "labels": {"app": "backend"}}}]
+    assert re.search(why, "; ".join(map(str, await _check(strategy, InProcess(ready), healthy))))
+    assert ready.version == before
+
+
+@pytest.mark.parametrize("strategy", ["rolling", "immediate"])
+async def test_a_policy_that_refuses_the_settings_of_a_strategy_is_found(strategy: str, ready: Cluster) -> None:
+    class Refusing(InProcess):
+        async def _send(self, method: str, path: str, query: Any, body: Any, *more: Any) -> Any:
+            if method == "PATCH" and any(operation["path"] == "/spec/strategy" for operation in body):
+                assert query == {"dryRun": "All"}
+                return 422, {"message": 'admission webhook "policy" denied the request: maxUnavailable'}
+            return await super()._send(method, path, query, body, *more)
+
+    rollback = {"strategy": strategy, "kubernetes": {"namespace": "shop", "deployment": "backend"}}
+    healthy = [{"pods": {"namespace": "shop", "labels": {"app": "backend"}}}]
+    (problem,) = await _check(rollback, Refusing(ready), healthy)
+    assert 'admission webhook "policy" denied the request' in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda c: None, "^$"),
+        (lambda c: c.drop(c.get("Deployment", "shop", "shop-green")), "Deployment shop/shop-green does not exist"),
+        (
+            lambda c: _rolls(c, "Service", "shop", selector={"app": "backend", "color": "red"}),
+            "names 'red', neither blue nor green; set it to the color that has the traffic",
+        ),
+        (
+            lambda c: c.forbidden.add(("list", "autoscaling/horizontalpodautoscalers")),
+            "the HorizontalPodAutoscalers of shop: the cluster denies access",
+        ),
+        (
+            lambda c: c.forbidden.add(("patch", "autoscaling/horizontalpodautoscalers")),
+            "cannot patch HorizontalPodAutoscaler shop-blue in shop",
+        ),
+        (lambda c: c.forbidden.add(("patch", "pods")), "cannot patch Pods in shop"),
+        (lambda c: c.forbidden.add(("patch", "services")), "cannot patch Service shop in shop"),
+        (lambda c: c.forbidden.add(("get", "services")), "cannot get Service shop in shop"),
+    ],
+)
+async def test_obstacles_of_two_colors_are_found(change: Callable[[Cluster], Any], why: str, ready: Cluster) -> None:
+    for color in ("blue", "green"):
+        ready.apply(deployment(f"shop-{color}", "shop:1", labels={"app": "backend", "color": color}))
+    ready.apply(autoscaler("shop-blue", 9))
+    ready.apply(service("shop", {"app": "backend", "color": "green"}))
+    change(ready)
+    rollback = {
+        "strategy": "blue_green",
+        "pointer": {"namespace": "shop", "service": "shop"},
+        "colors": {c: {"kubernetes": {"namespace": "shop", "deployment": f"shop-{c}"}} for c in ("blue", "green")},
+    }
+    healthy = [{"pods": {"namespace": "shop", "labels": {"app": "backend"}}}]
+    assert re.search(why, "; ".join(map(str, await _check(rollback, InProcess(ready), healthy))))
+
+
+async def _check(rollback: dict[str, Any], kube: Kubernetes, healthy: list[dict[str, Any]]) -> list[Problem]:
+    """What `check --live` reports about a service."""
+    service = Service.model_validate(
+        {"name": "shop", "environment": "test", "rollback": rollback, "health_checks": healthy}
+    )
+    found: list[Problem] = []
+    for target in targets_of(("services", 0), service, Gateway(FixedConnections({Kubernetes: kube}))):
+        try:
+            found += await target.ask()
+        except StepFailed as failure:
+            found.append(Problem(target.name, str(failure)))
+    return found
