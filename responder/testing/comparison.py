@@ -8,7 +8,7 @@ from typing import Any
 
 from responder.testing.expect import expect
 
-_NOTHING = (None, {}, [], "")
+_NOTHING: tuple[Any, ...] = (None, {}, [], "")
 
 
 def expect_unchanged(before: Any, after: Any, moment: str, may_differ: Mapping[str, str] | None = None) -> None:

@@ -52,8 +52,7 @@ def colors(cluster: Cluster) -> None:
 def autoscaled(cluster: Cluster) -> None:
     colors(cluster)
     for color in ("blue", "green"):
-        scaler = autoscaler(f"shop-{color}", 9)
-        cluster.apply({**scaler, "spec": {**scaler["spec"], "minReplicas": 1}})  # the server's default
+        cluster.apply(autoscaler(f"shop-{color}", 9))
 
 
 def paused(cluster: Cluster) -> None:
