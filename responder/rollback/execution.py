@@ -35,6 +35,9 @@ Position = Literal["before", "between", "after"]
 """The position of a service between its two versions."""
 
 
+_UNKNOWN = object()
+
+
 class Execution(FrozenModel):
     """One rollback after the events so far."""
 
@@ -128,7 +131,19 @@ class Execution(FrozenModel):
 
     def _stuck(self, reason: str) -> dict[str, object]:
         message = f"{reason} (partial: {self.progress})" if self.progress else reason
+        if self.temporary:
+            message += f"; temporary settings that may still be in place: {'; '.join(self.temporary)}"
         return {"state": "stuck", "todo": (), "current": None, "reason": message}
+
+    @property
+    def temporary(self) -> list[str]:
+        """What the plan set only for its duration, and may not have restored."""
+        steps = self.plan.steps if self.plan else ()
+        changes = [step for step in steps if isinstance(step, Change)]
+        restored = {step.restores for step in changes if self.reached.get(_key(step), _UNKNOWN) == step.after}
+        may_be_set = (*(self.todo if self.state == "reverting" else self.taken), self.current)
+        found = [step.temporary for step in may_be_set if isinstance(step, Change) and step.temporary]
+        return [value for value in dict.fromkeys(found) if value not in restored]
 
     @property
     def has_begun(self) -> bool:

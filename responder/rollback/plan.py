@@ -28,6 +28,8 @@ class Change(StrictModel):
     every: Duration = Field(
         default=0.5, gt=0, description="Longest pause between two checks for convergence, in seconds"
     )
+    temporary: str = Field(default="", description="What it sets until a later step, or its revert, restores it")
+    restores: str = Field(default="", description="The temporary value of an earlier step that it restores")
     reverting: bool = Field(default=False, description="Part of a revert: the restored state need not be healthy")
 
     def inverse(self) -> Change:

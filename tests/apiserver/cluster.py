@@ -31,12 +31,12 @@ KINDS = {
     "discovery.k8s.io/endpointslices": "EndpointSlice",
     "autoscaling/horizontalpodautoscalers": "HorizontalPodAutoscaler",
     "argoproj.io/applications": "Application", "helm.toolkit.fluxcd.io/helmreleases": "HelmRelease",
-    "flagger.app/canaries": "Canary", "argoproj.io/rollouts": "Rollout",
+    "flagger.app/canaries": "Canary", "argoproj.io/rollouts": "Rollout", "keda.sh/scaledobjects": "ScaledObject",
 }  # fmt: skip
 VERSIONS = {
     "": "v1", "apps": "apps/v1", "discovery.k8s.io": "discovery.k8s.io/v1", "autoscaling": "autoscaling/v2",
     "argoproj.io": "argoproj.io/v1alpha1", "helm.toolkit.fluxcd.io": "helm.toolkit.fluxcd.io/v2",
-    "flagger.app": "flagger.app/v1beta1",
+    "flagger.app": "flagger.app/v1beta1", "keda.sh": "keda.sh/v1alpha1",
 }  # fmt: skip
 _EPOCH = datetime(2026, 11, 24, tzinfo=UTC)
 """The time at 0 of a cluster's clock."""
@@ -100,7 +100,7 @@ class Cluster:
         if before is None:
             self._uid += 1
             meta.setdefault("uid", f"uid-{self._uid}")
-            meta.setdefault("creationTimestamp", "2026-11-24T00:00:00Z")
+            meta.setdefault("creationTimestamp", self.stamp())
             meta["generation"] = 1
         elif manifest.get("spec") != before.get("spec"):
             meta["generation"] = before["metadata"].get("generation", 1) + 1
@@ -331,15 +331,16 @@ class Cluster:
         return self.put(after, before=before)
 
     def _tell_managers(self, after: Object, before: Object) -> None:
-        """`managedFields`: the last writer of each field of the spec."""
-        if after["kind"] not in (*WORKLOADS, "Service", "Application", "HelmRelease"):
+        """`managedFields`: the last writer of each field of the spec or of the data."""
+        if after["kind"] not in (*WORKLOADS, "Service", "Application", "HelmRelease", "ConfigMap", "Secret"):
             return
-        changed = [k for k, v in after.get("spec", {}).items() if before.get("spec", {}).get(k) != v]
+        part = "data" if after["kind"] in ("ConfigMap", "Secret") else "spec"
+        changed = [k for k, v in after.get(part, {}).items() if before.get(part, {}).get(k) != v]
         if not changed:
             return
         entry = {
             "manager": self.manager, "operation": "Update", "time": f"{self.stamp()[:-1]}.{self.version:09d}Z",
-            "fieldsV1": {"f:spec": {f"f:{key}": {} for key in changed}},
+            "fieldsV1": {f"f:{part}": {f"f:{key}": {} for key in changed}},
         }  # fmt: skip
         after["metadata"].setdefault("managedFields", []).append(entry)
 

@@ -49,7 +49,7 @@ def test_manifests_render() -> None:
     kinds = sorted(manifest["kind"] for manifest in rendered(HOME))
     assert kinds == sorted([
         "Namespace", "ServiceAccount", "Deployment", "Deployment", "Service", "Service", "PodDisruptionBudget",
-        "ConfigMap", "ConfigMap",
+        "ConfigMap", "ConfigMap", "ClusterRole", "ClusterRoleBinding",
     ])  # fmt: skip
     assert [manifest["kind"] for manifest in rendered(HOME / "rights")] == ["Role", "RoleBinding", "NetworkPolicy"]
 
@@ -66,11 +66,11 @@ def test_selectors_match() -> None:
         found = services[tuple(manifest["spec"]["selector"]["matchLabels"].items())]
         assert {e["port"] for e in manifest["spec"]["endpoints"]} <= {p["name"] for p in found["spec"]["ports"]}
     accounts = {manifest["metadata"]["name"] for manifest in of("ServiceAccount", manifests)}
-    (binding,) = of("RoleBinding", read("rights/role.yaml"))
-    assert {subject["name"] for subject in binding["subjects"]} == accounts
-    assert {subject["namespace"] for subject in binding["subjects"]} == {
-        manifest["metadata"]["name"] for manifest in of("Namespace", manifests)
-    }
+    for binding in (*of("RoleBinding", read("rights/role.yaml")), *of("ClusterRoleBinding", manifests)):
+        assert {subject["name"] for subject in binding["subjects"]} == accounts
+        assert {subject["namespace"] for subject in binding["subjects"]} == {
+            manifest["metadata"]["name"] for manifest in of("Namespace", manifests)
+        }
 
 
 def test_pods_are_confined() -> None:
@@ -105,9 +105,10 @@ def test_the_configurations_are_good() -> None:
 
 
 def rights() -> set[tuple[str, str]]:
-    (role,) = of("Role", read("rights/role.yaml"))
+    roles = [*of("Role", read("rights/role.yaml")), *of("ClusterRole", read("nodes.yaml"))]
     return {
         (verb, f"{group}/{resource}".lstrip("/"))
+        for role in roles
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
@@ -175,6 +176,7 @@ def cluster() -> Cluster:
         "argoproj.io",
         "flagger.app",
         "helm.toolkit.fluxcd.io",
+        "keda.sh",
     }  # otherwise their kinds are not queried
     for kind in ("ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim"):
         for name in ("settings", "keys", "shop", "data"):

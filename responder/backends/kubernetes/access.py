@@ -1,4 +1,4 @@
-"""The permissions that this account lacks in a namespace, by SelfSubjectAccessReview."""
+"""The permissions that this account lacks in a namespace, or in the cluster, by SelfSubjectAccessReview."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class Right(NamedTuple):
 
 
 async def missing_rights(kube: Kubernetes, namespace: str, rights: Iterable[Right]) -> list[Problem]:
-    """One problem that lists all missing permissions; empty if none is missing. Raises StepFailed and Unavailable."""
+    """One problem that lists all missing permissions; empty if none is missing. Namespace "" is the cluster.
+
+    Raises StepFailed and Unavailable.
+    """
     rights = list(dict.fromkeys(rights))
     allowed = await asyncio.gather(
         *(kube.may(right.verb, right.kind, namespace, right.name, right.subresource) for right in rights)
@@ -36,7 +39,6 @@ async def missing_rights(kube: Kubernetes, namespace: str, rights: Iterable[Righ
     missing = [str(right) for right, may in zip(rights, allowed, strict=True) if not may]
     if not missing:
         return []
-    fix = "grant the Role of deploy/kubernetes/rights"
-    return [
-        Problem("Kubernetes permissions", f"the responder's account cannot {', '.join(missing)} in {namespace}", fix)
-    ]
+    lacks = f"the responder's account cannot {', '.join(missing)} in {namespace or 'the cluster'}"
+    role = "Role of deploy/kubernetes/rights" if namespace else "ClusterRole of deploy/kubernetes/nodes.yaml"
+    return [Problem("Kubernetes permissions", lacks, f"grant the {role}")]

@@ -21,6 +21,7 @@ HOMES = {
     "Secret": "api/v1",
     "ServiceAccount": "api/v1",
     "PersistentVolumeClaim": "api/v1",
+    "Node": "api/v1",
     "Deployment": "apis/apps/v1",
     "ReplicaSet": "apis/apps/v1",
     "StatefulSet": "apis/apps/v1",
@@ -32,6 +33,7 @@ HOMES = {
     "Rollout": "apis/argoproj.io/v1alpha1",
     "HelmRelease": "apis/helm.toolkit.fluxcd.io/v2",
     "Canary": "apis/flagger.app/v1beta1",
+    "ScaledObject": "apis/keda.sh/v1alpha1",
 }
 _PLURALS = {"Canary": "canaries"}
 ALWAYS = ("api/v1", "apis/apps/v1", "apis/discovery.k8s.io/v1", "apis/autoscaling/v2")
@@ -43,7 +45,8 @@ def plural(kind: str) -> str:
 
 
 def path_of(kind: str, namespace: str, name: str = "") -> str:
-    return f"/{HOMES[kind]}/namespaces/{namespace}/{plural(kind)}{'/' + name if name else ''}"
+    within = f"namespaces/{namespace}/" if namespace else ""  # nodes have no namespace
+    return f"/{HOMES[kind]}/{within}{plural(kind)}{'/' + name if name else ''}"
 
 
 _SHOWN = 200

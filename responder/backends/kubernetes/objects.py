@@ -92,28 +92,30 @@ def runs(template: Object, version: str, artifact: str, container: str | None) -
     return version in (labels.get("app.kubernetes.io/version"), tag_of(image))
 
 
-def references_of(template: Object) -> Iterator[tuple[str, str]]:
-    """The objects that the pods require to start, as kind and name."""
+def references_of(template: Object, *, optional: bool = False) -> Iterator[tuple[str, str]]:
+    """The objects that the pods require to start, as kind and name. `optional`: also those that may be missing."""
     spec = template["spec"]
     if account := spec.get("serviceAccountName"):
         yield "ServiceAccount", account
     for volume in spec.get("volumes", ()):
         for source in (volume, *volume.get("projected", {}).get("sources", ())):
-            yield from _named(source.get("configMap"), "ConfigMap", "name")
-            yield from _named(source.get("secret"), "Secret", "name" if source is not volume else "secretName")
-        yield from _named(volume.get("persistentVolumeClaim"), "PersistentVolumeClaim", "claimName")
+            yield from _named(source.get("configMap"), "ConfigMap", "name", optional)
+            yield from _named(
+                source.get("secret"), "Secret", "name" if source is not volume else "secretName", optional
+            )
+        yield from _named(volume.get("persistentVolumeClaim"), "PersistentVolumeClaim", "claimName", optional)
     for container in (*spec.get("initContainers", ()), *spec["containers"]):
         for source in container.get("envFrom", ()):
-            yield from _named(source.get("configMapRef"), "ConfigMap", "name")
-            yield from _named(source.get("secretRef"), "Secret", "name")
+            yield from _named(source.get("configMapRef"), "ConfigMap", "name", optional)
+            yield from _named(source.get("secretRef"), "Secret", "name", optional)
         for variable in container.get("env", ()):
             value = variable.get("valueFrom", {})
-            yield from _named(value.get("configMapKeyRef"), "ConfigMap", "name")
-            yield from _named(value.get("secretKeyRef"), "Secret", "name")
+            yield from _named(value.get("configMapKeyRef"), "ConfigMap", "name", optional)
+            yield from _named(value.get("secretKeyRef"), "Secret", "name", optional)
 
 
-def _named(source: Object | None, kind: str, key: str) -> Iterator[tuple[str, str]]:
-    if source and not source.get("optional") and source.get(key):
+def _named(source: Object | None, kind: str, key: str, optional: bool) -> Iterator[tuple[str, str]]:
+    if source and (optional or not source.get("optional")) and source.get(key):
         yield kind, source[key]
 
 
@@ -124,7 +126,9 @@ def is_ready(pod: Object) -> bool:
 
 
 def trouble_of(pod: Object) -> str:
-    """Why this pod cannot become ready; empty if it still can."""
+    """Why this pod cannot become ready; empty if it still can, or if it is being deleted."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return ""  # on a failed node, its last status stays
     status = pod.get("status", {})
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         waiting = container.get("state", {}).get("waiting") or {}
@@ -153,19 +157,24 @@ def condition(workload: Object, kind: str) -> Object:
     return next((c for c in found if c["type"] == kind), {})
 
 
+def counts_of(workload: Object) -> tuple[int, int]:
+    """The desired and the available pods of a DaemonSet or StatefulSet."""
+    spec, status = workload["spec"], workload.get("status", {})
+    if workload["kind"] == "DaemonSet":
+        return status.get("desiredNumberScheduled", 0), status.get("numberAvailable", 0)
+    return spec.get("replicas", 1), status.get("availableReplicas", 0)
+
+
 def unfinished(workload: Object) -> str:
     """What a rollout still waits for, as in `kubectl rollout status`; empty if it is complete."""
-    spec, status = workload["spec"], workload.get("status", {})
+    status = workload.get("status", {})
     if workload["metadata"]["generation"] > status.get("observedGeneration", 0):
         return "the controller has not seen the change yet"
+    desired, available = counts_of(workload)
     if workload["kind"] == "DaemonSet":
-        desired = status.get("desiredNumberScheduled", 0)
-        updated, available = status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0)
-        total = updated
+        updated = total = status.get("updatedNumberScheduled", 0)
     else:
-        desired = spec.get("replicas", 1)
-        updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
-        total = status.get("replicas", 0)
+        updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
     if updated < desired:
         return f"{updated} of {desired} pods are updated"
     if total > updated:
@@ -183,7 +192,7 @@ def failure_of(deployment: Object, revision: Object) -> str:
     Conditions are stale for some hundred milliseconds, and longer without progress: a Deployment then shows those of
     the previous ReplicaSet. Only a condition that names this ReplicaSet and is newer than its template counts.
     """
-    name, since = revision["metadata"]["name"], _time(_last_write(deployment, "spec", "template")[0])
+    name, since = revision["metadata"]["name"], time_of(last_write(deployment, "spec", "template")[0])
     progress = condition(deployment, "Progressing")
     message = str(progress.get("message") or "")
     if progress.get("reason") == "ProgressDeadlineExceeded" and f'"{name}"' in message and _is_new(progress, since):
@@ -207,11 +216,12 @@ def names(workload: Object, revision: str) -> bool:
 
 
 def _is_new(found: Object, since: datetime | None) -> bool:
-    at = _time(found.get("lastUpdateTime") or found.get("lastTransitionTime") or "")
+    at = time_of(found.get("lastUpdateTime") or found.get("lastTransitionTime") or "")
     return at is None or since is None or at >= since - _SKEW
 
 
-def _time(text: str) -> datetime | None:
+def time_of(text: str) -> datetime | None:
+    """The time in this text; None if there is none."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:
@@ -220,10 +230,10 @@ def _time(text: str) -> datetime | None:
 
 def writer_of(workload: Object, *path: str) -> str:
     """The last writer of a field, from `managedFields`; empty if unknown."""
-    return _last_write(workload, *path)[1]
+    return last_write(workload, *path)[1]
 
 
-def _last_write(workload: Object, *path: str) -> tuple[str, str]:
+def last_write(workload: Object, *path: str) -> tuple[str, str]:
     """Time and author of the last change of a field."""
     latest = ("", "")
     for entry in workload["metadata"].get("managedFields", ()):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
 from foundation.durations import Duration
 from responder.backends.images import digest_of
-from responder.backends.kubernetes.access import Right, missing_rights
-from responder.backends.kubernetes.api import AccessDenied
+from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.gitops import owners_of
 from responder.backends.kubernetes.objects import (
@@ -23,7 +21,6 @@ from responder.backends.kubernetes.objects import (
     number_of,
     other_image,
     owned_by,
-    references_of,
     runs,
     same_template,
     template_of,
@@ -31,6 +28,10 @@ from responder.backends.kubernetes.objects import (
     unfinished,
     writer_of,
 )
+from responder.backends.kubernetes.surroundings.applied import notes_on_apply
+from responder.backends.kubernetes.surroundings.configuration import notes_on_references
+from responder.backends.kubernetes.surroundings.nodes import all_but_lost, notes_on_nodes
+from responder.backends.kubernetes.surroundings.rights import missing_rights_to_look
 from responder.backends.kubernetes.workload import (
     Workload,
     describe_settings,
@@ -115,14 +116,21 @@ class PodTemplate(Workload[Any]):
             )
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
-        """The operations that restore the template of a revision. The rest of the object stays."""
+        return self._operations(found, await self._revision(kube, found, value), present, value)
+
+    async def _revision(self, kube: Kubernetes, found: Object, value: Any) -> Object:
+        """The revision that the value names. Raises StepFailed if it is gone, or has other images."""
         name = value["revision"]
         revision = next((r for r in await self.revisions(kube, found) if r["metadata"]["name"] == name), None)
         if revision is None:
             raise StepFailed(f"{self.what} no longer has revision {name}")
+        if (images := images_of(template_of(revision))) != value["images"]:
+            raise StepFailed(f"revision {name} now has other images: {images}")
+        return revision
+
+    def _operations(self, found: Object, revision: Object, present: Any, value: Any) -> list[Object]:
+        """The operations that restore the template of a revision. The rest of the object stays."""
         template = template_of(revision)
-        if images_of(template) != value["images"]:
-            raise StepFailed(f"revision {name} now has other images: {images_of(template)}")
         settings = set_settings(value["settings"]) if self.with_settings else []
         settings.insert(0, {"op": "replace", "path": "/spec/template", "value": template})
         return [*settings, *note_template(found, self.mark, _revision(present), _revision(value))]
@@ -146,7 +154,8 @@ class PodTemplate(Workload[Any]):
             expected = int(found["spec"].get("replicas", 1)) - first
             return sum(is_ready(pod) and ordinal_of(pod) >= first for pod in pods) >= expected
         # The counts of the workload may lag behind its ReplicaSets, so the pods decide.
-        if unfinished(found) or (not self.daemonset and sum(map(is_ready, pods)) < found["spec"].get("replicas", 1)):
+        late = unfinished(found) or (not self.daemonset and sum(map(is_ready, pods)) < found["spec"].get("replicas", 1))
+        if late and (self.deployment or not await all_but_lost(kube, found, every, pods)):
             return False
         self._same_images(pods, value)
         return True
@@ -232,16 +241,13 @@ class PodTemplate(Workload[Any]):
         await self.need_rights(kube, found)
         present = await self._value(kube, found)
         self._was_rolled_out(present)
-        change = await self._change(kube, found, present, value)
-        needed = sorted(set(references_of(change[0]["value"])))
-        exist = await asyncio.gather(*(self._exists(kube, kind, name) for kind, name in needed))
-        known = {f"{kind} {name}": exists for (kind, name), exists in zip(needed, exist, strict=True)}
-        gone = [reference for reference, exists in known.items() if exists is False]
-        unseen = [reference for reference, exists in known.items() if exists is None]
-        if gone:
-            raise StepFailed(f"the good version of {self.what} needs objects that no longer exist: {', '.join(gone)}")
+        revision = await self._revision(kube, found, value)
+        change = self._operations(found, revision, present, value)
+        notes = await notes_on_references(kube, self.what, self.namespace, revision)
         await kube.patch(found, change, dry_run=True)  # admission webhooks can refuse before the first change
-        return (f"cannot check whether {', '.join(unseen)} still exist: permission denied",) if unseen else ()
+        if not same_template(change[0]["value"], found["spec"]["template"]):
+            notes += notes_on_apply(found, self.what, change[0]["value"])
+        return notes if self.deployment else notes + await notes_on_nodes(kube, found, await self.pods(kube, found))
 
     async def _obstacles(self, kube: Kubernetes, found: Object) -> list[Problem]:
         """Also reports other writers of the workload: a plan is refused if they would restore the bad version."""
@@ -264,10 +270,7 @@ class PodTemplate(Workload[Any]):
         if found["spec"].get("revisionHistoryLimit") == 0:
             problems.append(Problem(self.what, "keeps no old revision (revisionHistoryLimit: 0)", "raise the limit"))
         kept = await self.revisions(kube, found)
-        needed = sorted({reference for revision in kept for reference in references_of(template_of(revision))})
-        # Not Secrets: `get` would also allow to read them, so the Role leaves them out.
-        get = (Right("get", kind, name) for kind, name in needed if kind != "Secret")
-        return [*problems, *await missing_rights(kube, self.namespace, get)]
+        return [*problems, *await missing_rights_to_look(kube, self, kept)]
 
     def _may_roll_out(self, found: Object) -> None:
         """Raises StepFailed if somebody paused the rollout."""
@@ -280,12 +283,6 @@ class PodTemplate(Workload[Any]):
         if found is not None and not found["revision"]:
             images = ", ".join(found["images"].values())
             raise StepFailed(f"{self.what} is paused, with a template that was never rolled out ({images})")
-
-    async def _exists(self, kube: Kubernetes, kind: str, name: str) -> bool | None:
-        try:
-            return await kube.get(kind, self.namespace, name) is not None
-        except AccessDenied:
-            return None
 
     def describe(self, value: Any) -> str:
         if value is None:

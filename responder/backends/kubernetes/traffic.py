@@ -33,7 +33,7 @@ class ServiceSelector(PartOfObject[str]):
         return [change, *note(found, "selector", self.mark, present, value)]
 
     def rights(self, found: Object) -> tuple[Right, ...]:
-        return (*super().rights(found), Right("list", "Pod"), Right("list", "EndpointSlice"))
+        return (*super().rights(found), Right("list", "Service"), Right("list", "Pod"), Right("list", "EndpointSlice"))
 
     async def _obstacles(self, kube: Kubernetes, found: Object) -> list[Problem]:
         if await self._value(kube, found) is None:

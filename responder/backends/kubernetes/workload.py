@@ -13,6 +13,8 @@ from responder.backends.kubernetes.object_part import PartOfObject
 from responder.backends.kubernetes.objects import Name, Object, is_ready, owned_by
 from responder.backends.resource import V
 
+SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
+"""The kinds that scale a workload; the second belongs to KEDA."""
 _KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet", "daemonset": "DaemonSet"}
 
 

@@ -18,6 +18,8 @@ from responder.backends.kubernetes.objects import condition, main_image, names, 
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.pods_check import PodsCheck
 from responder.backends.kubernetes.scale import AutoscalerFloor, KeptPods, Replicas
+from responder.backends.kubernetes.surroundings.autoscalers import keda
+from responder.backends.kubernetes.surroundings.services import services_only_on
 from responder.backends.kubernetes.traffic import ServiceSelector
 from responder.backends.problems import Problem
 from responder.backends.registries import AnyCheck
@@ -183,6 +185,9 @@ class _InKubernetes:
         switch = Change(resource=self.pointer, before=self.live, after=self.idle)
         steps = (*piece.first, piece.change(), *piece.last, *scaled, before, switch, after)
         left, notes = await self._left_behind(gateway, serving, version)
+        if not await _count(gateway, serving):
+            nothing = f"{self.failed.what} is scaled to 0, so {self.idle} gets only {desired}"
+            notes = (*notes, f"{nothing}: scale it up if that is too few")
         return StrategyPlan(steps=(*steps, *left), notes=(*piece.notes, *held, *notes))
 
     async def _require_no_rollout(self, gateway: Gateway, piece: Workpiece) -> None:
@@ -209,6 +214,14 @@ class _InKubernetes:
             desired = min(desired, int(scaler["spec"]["maxReplicas"]))
             changes, notes = await self._raised_floor(gateway, scaler, piece.template.mark, desired)
         current = await _count(gateway, resource)
+        scaled_by = await gateway.ask(resource, lambda kube: keda(kube, resource))
+        if scaled_by and scaled_by.paused_at is not None and scaled_by.paused_at < desired:
+            raise StepFailed(
+                f"{scaled_by.what} keeps {self.good.what} at {scaled_by.paused_at}, and {desired} are needed "
+                "(remove the annotation autoscaling.keda.sh/paused-replicas)"
+            )
+        if scaled_by and not scaled_by.paused and not changes and not notes:
+            notes = (f"{scaled_by.what} may remove pods of {self.good.what} before the switch",)
         if current < desired:
             changes.append(Change(resource=resource, before=current, after=desired))
         return desired, tuple(changes), notes
@@ -244,14 +257,32 @@ class _InKubernetes:
             mark = version.execution or "by-hand"
             changes.append(Change(resource=kept, before=await gateway.read(kept), after=mark, one_way=True))
         now, then = await _count(gateway, serving), self.strategy.failed_replicas
+        others = await self._other_services(gateway)
+        notes += (f"{other} selects {self.live} and stays there: switch it yourself" for other in others)
         if then is not None and then != now:
             scaler: Any = await gateway.ask(serving, serving.autoscaler)
-            if then and scaler:
-                notes.append(f"{self.failed.what} stays at {now}: a HorizontalPodAutoscaler scales it")
+            scaled_by = await gateway.ask(serving, lambda kube: keda(kube, serving))
+            stays = f"{self.failed.what} stays at {now}: "
+            if others and then < now:
+                notes.append(f"{stays}{', '.join(others)} would lose its pods")
+            elif scaled_by and not scaled_by.stays_at(then):
+                notes.append(f"{stays}{scaled_by.what} scales it")
+            elif then and scaler:
+                notes.append(f"{stays}a HorizontalPodAutoscaler scales it")
             else:
                 update = {"autoscaled": scaler is not None, "unready": then, "within": self.failed.within}
                 changes.append(Change(resource=serving.model_copy(update=update), before=now, after=then))
         return tuple(changes), tuple(notes)
+
+    async def _other_services(self, gateway: Gateway) -> list[str]:
+        """The other Services that have pods of the failed color only."""
+        failed, good = [
+            (await gateway.ask(color, color.object))["spec"]["template"]["metadata"].get("labels") or {}
+            for color in (self.failed, self.good)
+        ]
+        namespace = self.failed.namespace
+        found = await gateway.ask(self.failed, lambda kube: services_only_on(kube, namespace, failed, good))
+        return [f"Service {namespace}/{name}" for name in found if name != self.pointer.service]
 
 
 _HPA = "HorizontalPodAutoscaler"

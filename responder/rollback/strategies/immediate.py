@@ -12,9 +12,11 @@ from responder.backends.host.release import CurrentRelease
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.rollout import RolloutSettings
 from responder.backends.kubernetes.scale import Replicas
+from responder.backends.kubernetes.surroundings.autoscalers import keda
 from responder.backends.problems import Problem
 from responder.backends.registries import AnyResource
 from responder.backends.resource import Resource
+from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, StrategyPlan
 from responder.rollback.strategies.docker import containers, override_problems
@@ -63,6 +65,12 @@ class Immediate(Strategy, OneResource):
 
 async def _stopped(gateway: Gateway, resource: Replicas, version: VersionChange) -> Change:
     await gateway.ask(resource, lambda kube: resource.preflight(kube, 0))
+    scaled_by = await gateway.ask(resource, lambda kube: keda(kube, resource))
+    if scaled_by and not scaled_by.stays_at(0):
+        raise StepFailed(
+            f"{resource.what} cannot be stopped, because {scaled_by.what} would scale it up again "
+            '(annotate the ScaledObject with autoscaling.keda.sh/paused-replicas: "0")'
+        )
     return Change(
         resource=resource.model_copy(update={"mark": version.execution}), before=await gateway.read(resource), after=0
     )

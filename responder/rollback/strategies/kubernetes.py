@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -14,6 +15,7 @@ from responder.backends.kubernetes.api import AccessDenied
 from responder.backends.kubernetes.gitops import owners_of
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.rollout import RolloutPaused, RolloutSettings
+from responder.backends.kubernetes.surroundings.autoscalers import notes_on_scale
 from responder.backends.resource import Resource
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
@@ -45,15 +47,24 @@ async def workpiece(
     if before is None:
         raise StepFailed(f"{template.what} does not exist; nothing was changed")
     to, notes = await value_of(gateway, template, version)
-    suspended, suspend_notes = await _suspended(gateway, template)
+    (suspended, suspend_notes), scale_notes = await asyncio.gather(
+        _suspended(gateway, template), _scale_notes(gateway, template, running=running)
+    )
     paused = RolloutPaused(**template.where, within=template.within, brings=to)
-    notes = (*notes, *suspend_notes)
+    notes = (*notes, *suspend_notes, *scale_notes)
     if template.daemonset or not await gateway.read(paused):
         return Workpiece(template=template, before=before, after=to, first=suspended, notes=notes)
     again, resumed = Change(resource=paused, before=True, after=None), Change(resource=paused, before=None, after=False)
     return Workpiece(
         template=template, before=before, after=to, first=(*suspended, again), last=(resumed,), notes=notes
     )
+
+
+async def _scale_notes(gateway: Gateway, template: PodTemplate, *, running: bool) -> tuple[str, ...]:
+    """An idle color has no pods, and its plan sets the number."""
+    if not running:
+        return ()
+    return await gateway.ask(template, lambda kube: notes_on_scale(kube, template))
 
 
 async def _suspended(gateway: Gateway, template: PodTemplate) -> tuple[tuple[Change, ...], tuple[str, ...]]:
@@ -114,10 +125,11 @@ async def with_settings(gateway: Gateway, piece: Workpiece, desired: dict[str, A
     resource, found = await try_settings(gateway, piece.template, desired)
     if found == desired:
         return (*piece.first, piece.change(**how), *piece.last)
+    temporary = f"{resource}: {resource.describe(desired)} (before: {resource.describe(found)})"
     both = Workpiece(
         template=piece.template.model_copy(update={"with_settings": tuple(desired)}),
         before={**piece.before, "settings": found},
         after={**piece.after, "settings": desired},
     )
-    restored = Change(resource=resource, before=desired, after=found, one_way=True)
-    return (*piece.first, both.change(**how), *piece.last, restored)
+    restored = Change(resource=resource, before=desired, after=found, one_way=True, restores=temporary)
+    return (*piece.first, both.change(temporary=temporary, **how), *piece.last, restored)

@@ -15,6 +15,7 @@ from responder.backends.kubernetes.objects import is_ready
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.pods_check import PodsCheck
 from responder.backends.kubernetes.rollout import Partition, RolloutSettings
+from responder.backends.kubernetes.surroundings.nodes import lost_if_visible
 from responder.backends.kubernetes.workload import labels_of, partition_of
 from responder.backends.problems import Problem
 from responder.backends.registries import AnyCheck
@@ -90,7 +91,9 @@ class Rolling(Strategy, OneResource):
         if template.statefulset:
             return {}
         surge = self.surge and bool(template.deployment)
-        rolling = {"maxSurge": self.batch_size if surge else 0, "maxUnavailable": 0 if surge else self.batch_size}
+        # The pods on failed nodes are unavailable all the time.
+        down = self.batch_size + await self._lost(gateway, template)
+        rolling = {"maxSurge": self.batch_size if surge else 0, "maxUnavailable": 0 if surge else down}
         ready_for = round(self.batch_delay)
         desired = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": ready_for}
         deadline = found.get("progressDeadlineSeconds") if isinstance(found, dict) else None
@@ -98,6 +101,14 @@ class Rolling(Strategy, OneResource):
             # Kubernetes requires a longer deadline.
             desired["progressDeadlineSeconds"] = deadline + ready_for
         return desired
+
+    async def _lost(self, gateway: Gateway, template: PodTemplate) -> int:
+        """The number of pods of a DaemonSet on nodes that are not ready."""
+        if not template.daemonset:
+            return 0
+        found: dict[str, Any] = await gateway.ask(template, template.object)
+        pods = await gateway.ask(template, lambda kube: template.pods(kube, found))
+        return len(await gateway.ask(template, lambda kube: lost_if_visible(kube, pods)))
 
     async def _batches(self, gateway: Gateway, template: PodTemplate) -> int:
         """The number of batches at most; each takes `batch_delay`."""
@@ -139,12 +150,17 @@ class Rolling(Strategy, OneResource):
         resource = Partition(**template.where, within=template.within)
         replicas = int(found["spec"].get("replicas", 1))
         lowest = partition_of(found)
-        steps: list[Step] = [*piece.first, Change(resource=resource, before=lowest, after=replicas), piece.change()]
+        held = f"{resource}: {replicas} (before: {lowest})" if replicas > lowest else ""
+        hold = Change(resource=resource, before=lowest, after=replicas, temporary=held)
+        steps: list[Step] = [*piece.first, hold, piece.change()]
         labels = {**labels_of(found), "controller-revision-hash": piece.after["revision"]}
         at = replicas
         while at > lowest:
             at, before = max(at - self.batch_size, lowest), at
-            steps.append(Change(resource=resource, before=before, after=at, every=self.health_check_interval))
+            restores = held if at == lowest else ""
+            steps.append(
+                Change(resource=resource, before=before, after=at, every=self.health_check_interval, restores=restores)
+            )
             ready = PodsCheck.model_validate(
                 {"pods": {"namespace": template.namespace, "labels": labels, "at_least": replicas - at}}
             )

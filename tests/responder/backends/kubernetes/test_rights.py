@@ -76,6 +76,11 @@ def replaced_and_fails(cluster: Cluster) -> None:
     fails(cluster)
 
 
+def replaced_and_crashes(cluster: Cluster) -> None:
+    replaced(cluster)
+    crashes(cluster)
+
+
 def swapped(cluster: Cluster) -> None:
     """The other color is live, with more pods."""
     found = cluster.get("Service", "shop", "shop")
@@ -136,11 +141,13 @@ CASES = {
     "rolling statefulset": Case(way("rolling", statefulset="backend"), put_out(statefulset), (lambda c: None, crashes)),
     "immediate statefulset": Case(way("immediate", statefulset="backend"), put_out(statefulset), (crashes,)),
     "statefulset on delete": Case(
-        way("immediate", statefulset="backend"), put_out(statefulset, **ON_DELETE), (replaced,)
+        way("immediate", statefulset="backend"), put_out(statefulset, **ON_DELETE), (replaced, replaced_and_crashes)
     ),
-    "rolling daemonset": Case(way("rolling", daemonset="backend"), put_out(daemonset), (lambda c: None,)),
+    "rolling daemonset": Case(way("rolling", daemonset="backend"), put_out(daemonset), (lambda c: None, crashes)),
     "daemonset on delete": Case(
-        way("immediate", daemonset="backend"), put_out(daemonset, **ON_DELETE), (replaced_and_fails,)
+        way("immediate", daemonset="backend"),
+        put_out(daemonset, **ON_DELETE),
+        (replaced_and_fails, replaced_and_crashes),
     ),
     "blue_green": Case({**BLUE_GREEN, "failed_replicas": 0}, colors, (lambda c: None, swapped)),
     "blue_green without kept pods": Case({**BLUE_GREEN, "keep_pods": 0}, colors, (lambda c: None, swapped)),
@@ -177,7 +184,7 @@ async def test_check_asks_for_what_a_rollback_uses(case: Case) -> None:
     assert {right: queried[right] for right in queried if right not in used} == {}, "never used"
     assert {right: names for right, names in used.items() if right not in queried} == {}, "never queried"
     for right, names in queried.items():  # a Role may grant single objects only
-        assert names == used[right] or right[1] == "pods", right
+        assert names == used[right] or right[1] in ("pods", "nodes"), right
 
 
 async def problems(harness: Rollback) -> list[Problem]:

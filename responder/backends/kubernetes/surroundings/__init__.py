@@ -1,0 +1,1 @@
+"""What surrounds a workload and affects its rollback: nodes, configuration, autoscalers, Services, apply records."""
