@@ -15,6 +15,7 @@ from responder.backends.postgres.migration_path import MigrationPath
 from responder.backends.postgres.migrations.pgroll import Pgroll, active_pgroll_migration
 from responder.backends.postgres.preservation.planner import MigrationPlan, MigrationPlanner
 from responder.backends.postgres.preservation.script import PreservedScript
+from responder.backends.postgres.readers import reader_notes
 from responder.backends.postgres.schema_revision import SchemaRevision
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.postgres.snapshots.resource import Snapshot
@@ -141,7 +142,8 @@ class DatabaseMigration(Strategy):
         if not path.destroys or self.snapshot is None:
             return path
         snapshot = self.snapshot.planned(execution)
-        copy = f"copied to snapshot {snapshot.key} in {snapshot.store}: responder snapshots restore {snapshot.key}"
+        key = snapshot.describe(snapshot.key)
+        copy = f"copied to snapshot {key} in {snapshot.store}: responder snapshots restore {key}"
         return path.model_copy(update={"destroys": f"{path.destroys} ({copy})"})
 
     def _require_approval(self, migration: MigrationPlan) -> str:
@@ -159,6 +161,10 @@ class DatabaseMigration(Strategy):
         """Notes for the approver. Raises StepFailed and Drift if something prevents the change now."""
         database, script = resource.database, migration.script
         notes = [*migration.notes, *script.notes, *await self._loss_notes(schemas, database, script)]
+        for violation in script.violations:
+            if count := await self._count(schemas, database, violation.count_sql):
+                raise StepFailed(f"{violation.refusal(count)}: PostgreSQL would reject it; correct the data first")
+        notes += await reader_notes(schemas, database, script.removed)
         notes += await self._lock_notes(schemas, database, sorted(script.tables))
         notes += [
             f"{row['follower']} receives the change too and is not reverted by the responder"
@@ -176,12 +182,11 @@ class DatabaseMigration(Strategy):
         for loss in script.losses:
             count = await self._count(schemas, database, loss.count_sql)
             total, uncounted = total + (count or 0), uncounted + ([] if count is not None else [loss.description])
-            number = "not counted" if count is None else f"{count} now"
             fate = f"preserved in {KEEP}" if loss.preserved else "LOST"
             manual = (
                 ", cannot be restored automatically without a key" if loss.preserved and not loss.restorable else ""
             )
-            notes.append(f"{loss.description}: {number}, {fate}{manual}")
+            notes.append(f"{loss.description}: {loss.size(count)}, {fate}{manual}")
         if self.loses_at_most is not None and total > self.loses_at_most:
             raise Drift(
                 f"{total} values and rows would leave the live tables, but loses_at_most is {self.loses_at_most}"

@@ -17,6 +17,7 @@ Does = Literal[
     "updates rows",
     "changes a type",
     "adds a column",
+    "adds a constraint",
     "creates a table",
     "renames",
     "begins or commits",

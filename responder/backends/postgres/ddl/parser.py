@@ -262,7 +262,9 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
                 found.append(Effect(does="adds a column", on=table, columns=(_folded(action.this),)))
             case exp.Drop() if str(action.args.get("kind")).upper() == "CONSTRAINT" and not action.args.get("cascade"):
                 found.append(Effect(does="nothing lossy", on=table))
-            case exp.AddConstraint() | exp.AlterColumn() | exp.ColumnDef():
+            case exp.AddConstraint():
+                found.append(Effect(does="adds a constraint", on=table))
+            case exp.AlterColumn() | exp.ColumnDef():
                 found.append(Effect(does="nothing lossy", on=table))
             case _:
                 found.append(effect_by_keywords(sql))

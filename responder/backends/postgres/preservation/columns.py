@@ -43,6 +43,8 @@ class ColumnPreserver:
             return
         self._state.note_views(effects[0], table, str(name))
         present = tuple(c for c in columns if table.column(names.original_column(name, c)))
+        original = tuple(names.original_column(name, c) for c in present)
+        self._state.script.removed += [(names.original(name), table.name, original)] if present else []
         if not all(effect.if_exists for effect in effects):
             for absent in sorted(set(columns) - set(present)):
                 self._note_missing_column(name, absent)
@@ -116,7 +118,8 @@ class ColumnPreserver:
         alias = f" AS {quoted(selection.alias)}" if selection.alias else ""
         query = f"SELECT {values} FROM {only(table)}{self._names.original(name)}{alias}"
         count = self._state.counted(query, name, where)
-        self._state.script.losses.append(Loss(description, count, self._state.preserve, restorable=restorable))
+        loss = Loss(description, count, self._state.preserve, restorable=restorable, unit="value" if columns else "row")
+        self._state.script.losses.append(loss)
 
     def _copy(self, listed: str, name: Name, table: Table, selection: Selection, copy: str) -> None:
         alias = f" AS {quoted(selection.alias)}" if selection.alias else ""

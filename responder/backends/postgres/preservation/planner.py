@@ -84,6 +84,8 @@ class MigrationPlanner:
         script, unpreserved = self._plan.script, self._unpreserved.script
         script.losses += unpreserved.losses
         script.unknown += unpreserved.unknown
+        script.violations += unpreserved.violations
+        script.removed += unpreserved.removed
         script.tables |= unpreserved.tables
         return self._plan
 

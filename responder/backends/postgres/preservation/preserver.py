@@ -8,6 +8,7 @@ from responder.backends.postgres.ddl.effects import Effect, Statement
 from responder.backends.postgres.ddl.objects import created_type
 from responder.backends.postgres.migration_path import Command
 from responder.backends.postgres.preservation.columns import ColumnPreserver
+from responder.backends.postgres.preservation.constraints import ConstraintRecorder
 from responder.backends.postgres.preservation.rows import RowPreserver
 from responder.backends.postgres.preservation.script import Lookup, PreservedScript, ScriptState
 from responder.backends.postgres.preservation.tables import TablePreserver
@@ -23,6 +24,7 @@ class Preserver:
         self._state = ScriptState(lookup, execution, preserve=preserve)
         self._tables, self._columns = TablePreserver(self._state), ColumnPreserver(self._state)
         self._rows = RowPreserver(self._state, self._columns)
+        self._constraints = ConstraintRecorder(self._state)
 
     @property
     def script(self) -> PreservedScript:
@@ -53,6 +55,7 @@ class Preserver:
 
     async def _statement(self, statement: Statement) -> None:
         state, replaced = self._state, False
+        self._constraints.record(statement)
         dropped_columns: dict[Name, list[Effect]] = {}
         for effect in statement.effects:
             if effect.on and effect.does == "drops columns":

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from responder.backends.postgres.catalog import Table
 from responder.backends.postgres.ddl.effects import Effect
 from responder.backends.postgres.migration_path import Command
 from responder.backends.postgres.preservation.script_names import ScriptNames
 from responder.backends.postgres.preservation.side_schema import SideSchema
+from responder.backends.postgres.readers import Removed
 from responder.backends.postgres.sql import Name, literal
 
 Lookup = Callable[[str, tuple[str, ...] | None], Awaitable[Table | None]]
@@ -25,6 +27,24 @@ class Loss:
     count_sql: str = ""  # counts the data now; empty if it cannot be counted
     preserved: bool = True
     restorable: bool = True  # the recorded SQL restores it
+    unit: Literal["row", "value"] = "row"  # what is counted
+
+    def size(self, count: int | None) -> str:
+        """The count with its unit, such as `18 rows now`."""
+        return "not counted" if count is None else f"{count} {self.unit}{'' if count == 1 else 's'} now"
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Existing rows, or values in several rows, that violate a constraint of the script."""
+
+    unit: str  # `row` or `repeated value`
+    description: str
+    count_sql: str
+
+    def refusal(self, count: int) -> str:
+        """Why the script would fail."""
+        return f"{count} {self.unit}{'' if count == 1 else 's'} {self.description}"
 
 
 @dataclass
@@ -35,6 +55,8 @@ class PreservedScript:
     losses: list[Loss] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)  # why a loss cannot be ruled out
     notes: list[str] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)  # to be counted: the script fails if there are any
+    removed: list[Removed] = field(default_factory=list)
     tables: set[str] = field(default_factory=set)  # tables that it locks
 
 

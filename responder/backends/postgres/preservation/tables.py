@@ -24,6 +24,7 @@ class TablePreserver:
             self._names.created.discard(str(name))
             return False
         children = () if table.kind != "r" else tuple(c for c in table.children if c not in state.dropped)
+        state.script.removed.append((self._names.original(name), table.name, ()))
         state.dropped.add(f"{quoted(table.schema_name)}.{quoted(table.name)}")
         moves = state.preserve and not (table.inherits and children)
         self._note_losses(effect, name, table, children, preserved=moves)

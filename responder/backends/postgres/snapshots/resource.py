@@ -80,9 +80,9 @@ class Snapshot(Resource[Snapshots, JsonValue]):
     async def preflight(self, snapshots: Snapshots, value: JsonValue) -> tuple[str, ...]:
         tables, size = await snapshots.preflight(self.store, self._request)
         proof = f"{NOT_RESTORED} (verify: read)" if self.verify == "read" else "restored and compared"
+        what = f"snapshot {self.describe(value)} of {tables} tables of {self.database} ({size / 2**20:.0f} MiB)"
         return (
-            f"snapshot {value} of {tables} tables of {self.database} ({size / 2**20:.0f} MiB) in {self.store}: "
-            f"taken and verified within {format_duration(self.within)}; {proof}",
+            f"{what} in {self.store}: taken and verified within {format_duration(self.within)}; {proof}",
             *(f"snapshot of {self.database}: {found}" for found in await snapshots.restore_obstacles(self.database)),
         )
 
@@ -110,7 +110,8 @@ class Snapshot(Resource[Snapshots, JsonValue]):
         )
 
     def describe(self, value: JsonValue) -> str:
-        return "none" if value is None else str(value)
+        """The key. A dry run has no execution yet, whose ID is the second part."""
+        return "none" if value is None else f"{value}{'EXECUTION' if str(value).endswith('/') else ''}"
 
     def __str__(self) -> str:
         return f"snapshot of {self.database} in {self.store}"
