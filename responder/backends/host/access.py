@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pwd
 import secrets
@@ -40,17 +41,47 @@ def replacement_problems(path: Path, *, link: bool = False) -> list[Problem]:
     here = f"directory {directory}"
     new, moved = (directory / f".{path.name}.{secrets.token_hex(4)}.check{n}" for n in (1, 2))
     try:
-        new.symlink_to("nowhere") if link else new.touch(mode=0o600, exist_ok=False)
+        if link:
+            new.symlink_to("nowhere")
+        else:
+            _write_new(new)
         new.rename(moved)
     except OSError as e:
         what = "create and rename symbolic links" if link else "create and rename files"
-        fix = "give this user write permission there"
+        full = e.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "free space or inodes there" if full else "give this user write permission there"
         return [Problem(here, f"{user()} cannot {what} in it: {e.strerror}", fix)]
     finally:
         for file in (new, moved):
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
-    return list(_foreign_in_sticky(path))
+    return [*_foreign_in_sticky(path), *_lost_readers(path)]
+
+
+def _write_new(file: Path) -> None:
+    """Writes as much as a pointer needs: on a full disk an empty file could still be created."""
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+        opened.write(b"x" * 4096)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def _lost_readers(path: Path) -> Iterator[Problem]:
+    """A replaced file belongs to this user, and to its old group only if this user is a member of it."""
+    uid = os.geteuid()
+    if uid == 0 or path.is_symlink() or not path.is_file():
+        return
+    present = path.stat()
+    groups = {os.getegid(), *os.getgroups()}
+    lost_owner = present.st_uid != uid and present.st_mode & stat.S_IRUSR and not present.st_mode & stat.S_IROTH
+    if lost_owner and not (present.st_mode & stat.S_IRGRP and present.st_gid in groups):
+        found = f"belongs to uid {present.st_uid}, which could not read it after {user()} replaced it"
+        yield Problem(
+            str(path), found, "make it readable by all, or give it to this user and to the group of its readers"
+        )
+    elif present.st_mode & stat.S_IRGRP and not present.st_mode & stat.S_IROTH and present.st_gid not in groups:
+        found = f"has the group {present.st_gid}, which {user()} is not a member of: a replacement would lose it"
+        yield Problem(str(path), found, "add this user to the group, or make the file readable by all")
 
 
 def _foreign_in_sticky(path: Path) -> Iterator[Problem]:
@@ -98,3 +129,28 @@ def _interpreter_problems(script: Path) -> Iterator[Problem]:
                 yield Problem(f"program {script}", f"is a script of {words[0]}, which cannot be run", fix)
             elif Path(words[0]).name == "env" and len(words) == 2 and shutil.which(words[1]) is None:
                 yield Problem(f"program {script}", f"is a script of {words[1]}, which is not in the PATH", fix)
+
+
+_LEVELS, _ENTRIES = 3, 10_000
+
+
+def broken_links(directory: Path, below: Path) -> dict[str, Path]:
+    """Links in the first levels of a directory to something missing outside of it, `below` another directory."""
+    found: dict[str, Path] = {}
+    pending, seen = [(directory, 1)], 0
+    while pending:
+        folder, level = pending.pop()
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                seen += 1
+                path = Path(entry.path)
+                if seen > _ENTRIES:
+                    return found
+                if entry.is_symlink():
+                    target = Path(os.path.normpath(folder.resolve() / path.readlink()))
+                    outside = not target.is_relative_to(directory.resolve()) and target.is_relative_to(below.resolve())
+                    if outside and not path.exists():
+                        found[str(path.relative_to(directory))] = target
+                elif level < _LEVELS and entry.is_dir(follow_symlinks=False):
+                    pending.append((path, level + 1))
+    return found

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
-from responder.backends.host.access import program_problems, replacement_problems
+from responder.backends.host.access import broken_links, program_problems, replacement_problems
 from responder.backends.problems import Problem
 from responder.config.private_files import FILE
 from responder.errors import StepFailed, Unavailable
@@ -44,11 +44,17 @@ class Local:
         """Nothing is held open."""
 
     async def link_target(self, link: Path) -> Path | None:
-        """The absolute target of a symbolic link; None if it does not exist. Raises StepFailed for a plain file."""
+        """The absolute target of a symbolic link; None if it does not exist. Raises StepFailed for a plain file.
+
+        Only the last part of the target may still be a link.
+        """
 
         def read() -> Path | None:
             try:
-                return Path(os.path.normpath(link.parent / link.readlink()))
+                target = link.parent / link.readlink()
+                if ".." not in target.parts:
+                    return Path(os.path.normpath(target))
+                return target.resolve() if target.name == ".." else target.parent.resolve() / target.name
             except FileNotFoundError:
                 return None
             except OSError as e:
@@ -97,6 +103,17 @@ class Local:
     async def is_directory(self, path: Path) -> bool:
         return await asyncio.to_thread(path.is_dir)
 
+    async def is_link(self, path: Path) -> bool:
+        return await asyncio.to_thread(path.is_symlink)
+
+    async def same_directory(self, path: Path, other: Path) -> bool:
+        """Whether both paths lead to the same directory, also through symbolic links."""
+        return await asyncio.to_thread(lambda: path == other or path.resolve() == other.resolve())
+
+    async def broken_links(self, directory: Path, below: Path) -> dict[str, Path]:
+        """Links in the first levels of a directory to something missing below another one: their targets by path."""
+        return await asyncio.to_thread(broken_links, directory, below)
+
     async def directories(self, path: Path) -> list[str]:
         """The names of the directories in a directory. Raises StepFailed if it cannot be listed."""
 
@@ -117,9 +134,19 @@ class Local:
         return await asyncio.to_thread(program_problems, argv, cwd)
 
     async def switch_link(self, link: Path, target: Path) -> None:
-        """Points the link to the target in one rename, so that it always exists."""
+        """Points the link to the target in one rename, so that it always exists.
+
+        A link to a sibling of the target keeps its spelling, such as an absolute path: only the name changes.
+        """
+
+        def spelled() -> Path | str:
+            with contextlib.suppress(OSError):
+                if (link.parent / (present := link.readlink())).parent.resolve() == target.parent.resolve():
+                    return present.with_name(target.name)
+            return os.path.relpath(target, link.parent)
+
         acting.get()()
-        await asyncio.to_thread(_replace, link, lambda new: new.symlink_to(os.path.relpath(target, link.parent)))
+        await asyncio.to_thread(_replace, link, lambda new: new.symlink_to(spelled()))
 
     async def write_text(self, file: Path, text: str, *, private: bool = False) -> None:
         """Replaces a small file in one rename, on disk before this returns.
@@ -234,7 +261,13 @@ def _replace(path: Path, make: Any) -> None:
         new.unlink(missing_ok=True)
         make(new)
         if path.is_file() and not path.is_symlink():
-            new.chmod(path.stat().st_mode & 0o7777)  # the readers of the file stay the same
+            present = path.stat()  # the readers of the file stay the same
+            if (present.st_uid, present.st_gid) != (os.geteuid(), new.stat().st_gid):
+                with contextlib.suppress(PermissionError):
+                    os.chown(new, present.st_uid if os.geteuid() == 0 else -1, present.st_gid)
+            new.chmod(present.st_mode & 0o7777)
+        elif path.is_symlink() and os.geteuid() == 0:
+            os.lchown(new, path.lstat().st_uid, path.lstat().st_gid)
         new.replace(path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

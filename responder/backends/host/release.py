@@ -68,6 +68,8 @@ class _Pointer(Resource[Local, str | None]):
     async def _move_problems(self, local: Local) -> list[Problem]:
         """Why the pointer cannot be moved, or the service cannot be restarted."""
         found = await local.replacement_problems(self._pointer, link=self._is_link)
+        if self._is_link and self.restart and not found:  # the note is a file
+            found += await local.replacement_problems(self._note)
         if self.restart:
             found += await local.program_problems(self.restart, self._pointer.parent)
         return found
@@ -127,7 +129,7 @@ class CurrentRelease(_Pointer):
 
     async def read(self, local: Local) -> str | None:
         target = await local.link_target(self._pointer)
-        if target is not None and target.parent == self.root / self.releases:
+        if target is not None and await local.same_directory(target.parent, self._home):
             return target.name
         return None if target is None else str(target)  # not a release: reported as drift with its full path
 
@@ -135,14 +137,26 @@ class CurrentRelease(_Pointer):
         await local.switch_link(self._pointer, self.root / self.releases / _plain_name(value))
 
     async def _target_problems(self, local: Local, value: str) -> list[Problem]:
-        home = self.root / self.releases
-        if await local.is_directory(home / _plain_name(value)):
-            return []
-        found = f"release {value} does not exist in {home}"
-        return [Problem(str(self), found, "keep every release until a newer one is known good")]
+        release = self._home / _plain_name(value)
+        if not await local.is_directory(release):
+            found = f"release {value} does not exist in {self._home}"
+            return [Problem(str(self), found, "keep every release until a newer one is known good")]
+        broken = await local.broken_links(release, self.root)
+        live = await local.link_target(self._pointer)
+        if broken and live is not None:  # a link that is broken in the live release as well is no obstacle
+            also = await local.broken_links(live, self.root)
+            broken = {name: target for name, target in broken.items() if also.get(name) != target}
+        fix = "restore the shared file or directory"
+        return [
+            Problem(str(release / name), f"links to {target}, which is missing", fix) for name, target in broken.items()
+        ]
+
+    @property
+    def _home(self) -> Path:
+        return self.root / self.releases
 
     async def _pointer_problems(self, local: Local) -> list[Problem]:
-        home, fix = self.root / self.releases, "deploy a release there, and link to it"
+        home, fix = self._home, "deploy a release there, and link to it"
         if not await local.is_directory(home):
             return [Problem(f"directory {home}", "does not exist", "create it, or correct root and releases")]
         if not await local.directories(home):
@@ -150,10 +164,14 @@ class CurrentRelease(_Pointer):
         target = await local.link_target(self._pointer)
         if target is None:
             return [Problem(f"link {self._pointer}", "does not exist", fix)]
-        if target.parent != home:
+        if not await local.same_directory(target.parent, home):
             return [Problem(f"link {self._pointer}", f"points to {target}, which is not in {home}", fix)]
         if not await local.is_directory(target):
             return [Problem(f"link {self._pointer}", f"points to {target}, which does not exist", fix)]
+        release = await local.link_target(target) if await local.is_link(target) else None
+        if release is not None and await local.same_directory(release.parent, home):
+            found = f"points to {target.name}, which is a link to the release {release.name}"
+            return [Problem(f"link {self._pointer}", found, f"link to {release} itself, whose name is the version")]
         return []
 
     def __str__(self) -> str:
