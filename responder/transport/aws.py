@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from importlib import import_module
 from typing import Any, Self
 
@@ -63,6 +66,13 @@ class AwsRefused(StepFailed):
     def is_missing(self) -> bool:
         """Whether the object does not exist. A missing bucket is another error."""
         return self.code in ("NoSuchKey", "NotFound") or (self.status == 404 and self.code in ("404", "Unknown", ""))
+
+
+def now_at(answer: dict[str, Any]) -> datetime:
+    """The time on the clock of the service that answered; that of this host if the answer has no date."""
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    return datetime.now(UTC)
 
 
 class Aws:

@@ -173,6 +173,11 @@ class S3Store:
 
     async def room(self) -> int | None:
         await self._retry("list_objects_v2", change=False, Prefix=self._prefix, MaxKeys=1)
+        # An upload that is aborted without content leaves nothing, and needs the permission to write.
+        key = f"{self._prefix}rollback-responder-check"
+        upload = (await self._retry("create_multipart_upload", change=False, Key=key))["UploadId"]
+        with contextlib.suppress(ResponderError):
+            await self._retry("abort_multipart_upload", change=False, Key=key, UploadId=upload)
         return None
 
     async def _retry(self, operation: str, *, change: bool = True, **params: Any) -> Any:

@@ -61,6 +61,7 @@ class Amazon:
         self.keys: dict[str, str] = {"active": "2"}
         self.keys_etag = 1
         self.requests: list[Request] = []
+        self.denied: set[str] = set()  # actions that the credentials may not use
         self.busy = 0  # running wildcard invalidations of others
 
     def answer(self, request: Request) -> Response:
@@ -94,6 +95,11 @@ class Amazon:
         error = f"<Error><Type>Sender</Type><Code>{no.code}</Code><Message>{no.message}</Message></Error>"
         return Response(no.status, f'<ErrorResponse xmlns="{NS}">{error}</ErrorResponse>'.encode())
 
+    def _allowed(self, action: str) -> None:
+        """AWS checks permissions before the content of a request."""
+        if action in self.denied:
+            raise Refusal(403, "AccessDenied", f"User is not authorized to perform: {action}")
+
     # --- distributions and invalidations
     def _cloudfront(self, path: str, request: Request) -> Response:
         name, _, rest = path.partition("/")
@@ -106,6 +112,7 @@ class Amazon:
             case "GET", ("config", ""):
                 return Response(200, distribution.config.encode(), {"ETag": f"T{distribution.etag}"})
             case "PUT", ("config", ""):
+                self._allowed("UpdateDistribution")
                 if not (wanted := request.headers.get("if-match", "")):
                     raise Refusal(400, "InvalidIfMatchVersion")
                 if wanted != f"T{distribution.etag}":
@@ -114,6 +121,7 @@ class Amazon:
                 distribution.config, distribution.etag = request.body.decode(), distribution.etag + 1
                 return Response(200, self._distribution(name, distribution), {"ETag": f"T{distribution.etag}"})
             case "POST", ("invalidation", ""):
+                self._allowed("CreateInvalidation")
                 return Response(201, self._invalidation(self._invalidate(distribution, request.body)).encode())
             case "GET", ("invalidation", ""):
                 newest = distribution.invalidations[::-1][: int(request.query.get("MaxItems", 100))]
@@ -181,6 +189,7 @@ class Amazon:
             payload = {"KvsARN": ARN, "ItemCount": len(self.keys), "TotalSizeInBytes": 1, "Created": 0}
             return Response(200, json.dumps(payload).encode(), {"ETag": etag})
         if request.method == "PUT":
+            self._allowed("PutKey")
             if request.headers.get("if-match") != etag:
                 raise Refusal(409, "ConflictException", "Pre-condition failed")
             self.keys[key] = json.loads(request.body)["Value"]

@@ -22,6 +22,7 @@ class FakeCloudflare:
         self.purges: list[dict[str, Any]] = []
         self.limited = 0
         self.fails = False
+        self.may_purge = True
 
     def answer(self, request: Request) -> Response:
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
@@ -30,6 +31,8 @@ class FakeCloudflare:
             return _json(200, {"success": True, "errors": [], "messages": [], "result": {"id": ZONE}})
         if request.method != "POST" or request.path != f"/zones/{ZONE}/purge_cache":
             return self._no(404, 7003, "Could not route to it, perhaps your object identifier is invalid?")
+        if not self.may_purge:
+            return self._no(403, 10000, "Authentication error")
         if self.limited:
             self.limited -= 1
             return self._no(429, 10429, "Rate limited. Please wait and consider throttling your request speed")

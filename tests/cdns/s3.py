@@ -30,6 +30,8 @@ class S3:
         self.deletes: list[str] = []
         self.copied: list[str] = []
         self.encrypts = False
+        self.denied: set[str] = set()  # methods that the credentials may not use
+        self.uploads = 0  # unfinished ones
 
     def put(self, path: str, body: str | bytes, **headers: str) -> None:
         stored_headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -43,6 +45,16 @@ class S3:
                 return self._list(bucket, request)
             if "acl" in request.query:  # as many other stores
                 raise Refusal(501, "NotImplemented")
+            if {request.method, "PUT" if "uploads" in request.query else ""} & self.denied:
+                raise Refusal(403, "AccessDenied")
+            if request.method == "POST" and "uploads" in request.query:
+                upload = "<UploadId>u1</UploadId>"
+                body = f"<InitiateMultipartUploadResult>{upload}</InitiateMultipartUploadResult>"
+                self.uploads += 1
+                return Response(200, body.encode())
+            if request.method == "DELETE" and "uploadId" in request.query:
+                self.uploads -= 1
+                return Response(204)
             match request.method:
                 case "PUT":
                     return self._put(path, request)

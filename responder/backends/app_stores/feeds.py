@@ -15,6 +15,8 @@ _SPARKLE = "{http://www.andymatuschak.org/xml-namespaces/sparkle}"
 _LARGEST = 4 << 20
 _FULL = re.compile(r"^[0-9A-Fa-f]{40}\s+\S*?-(\d\S*)-full\.nupkg\s+\d+", re.MULTILINE)
 
+_STAGED = re.compile(r"#\s*(\d{1,2})\s*%")
+
 
 def version_in(form: FeedFormat, feed: bytes) -> str:
     """Returns the version to which a client would update. Raises StepFailed for anything but a valid feed."""
@@ -30,6 +32,19 @@ def version_in(form: FeedFormat, feed: bytes) -> str:
     if not found:
         raise StepFailed(f"it is a feed in {form} format that offers no version")
     return found
+
+
+def staged_for(form: FeedFormat, feed: bytes) -> str:
+    """Returns the share of users to whom a valid feed offers its version, such as `20 %`; empty for all users."""
+    text = feed.decode("utf-8-sig")
+    if form == "electron":
+        share = yaml.safe_load(text).get("stagingPercentage")
+        return f"{share} %" if isinstance(share, int | float) and share < 100 else ""
+    if form == "squirrel":
+        offered = _squirrel(text)
+        lines = (line for line in text.splitlines() if f"-{offered}-full.nupkg" in line)
+        return next((f"{found[1]} %" for line in lines if (found := _STAGED.search(line))), "")
+    return ""
 
 
 def _sparkle(text: str) -> str:

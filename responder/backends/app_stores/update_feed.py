@@ -9,12 +9,13 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple
 from pydantic import Field, JsonValue
 
 from responder.backends.accessible import C
-from responder.backends.app_stores.feeds import FeedFormat, version_in
+from responder.backends.app_stores.feeds import FeedFormat, staged_for, version_in
 from responder.backends.host.client import Local
 from responder.backends.host.release import AbsolutePath, PlainName
 from responder.backends.problems import Problem, joined
 from responder.backends.resource import Resource
 from responder.backends.sites.pointer_object import KEPT, acl_of
+from responder.backends.sites.rights import put_problems
 from responder.backends.sites.s3_url import S3Location, S3Url
 from responder.backends.sites.swapping import swapping
 from responder.backends.sites.version_text import VersionText, text_for
@@ -74,15 +75,19 @@ class _Feed(Resource[C, JsonValue], Generic[C]):
         return []
 
     async def preflight(self, client: C, value: JsonValue) -> tuple[str, ...]:
-        await self.kept_feed(client, str(value))
+        files = await self.kept_feed(client, str(value))
+        share = staged_for(self.format, files[self.name].body)
+        notes = (
+            (f"the feed kept for {value} offers it to {share} of the users only: correct it first",) if share else ()
+        )
         if problems := await self._write_problems(client):
             raise StepFailed(joined(problems))
         now = await self._get(client, self._live(self.name))
         kept = None if now is None else await self._get(client, self._kept(self._offered(now.body), self.name))
         if now is None or kept is None or kept.body == now.body:
-            return ()
+            return notes
         note = f"the feed kept for {self._offered(now.body)} differs from the live one"
-        return (f"{note}: reverting restores the kept one",)
+        return (*notes, f"{note}: reverting restores the kept one")
 
     async def kept_feed(self, client: C, version: str) -> dict[str, StoredFeed]:
         """Returns the files of a version's feed by name. Raises StepFailed if one is missing or of another version."""
@@ -194,6 +199,10 @@ class UpdateFeedObject(_Feed[Aws]):
         only |= await acl_of(aws, bucket, key) if there else {}
         with swapping(self):
             await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=what.body, **kept, **only)
+
+    async def _write_problems(self, client: Aws) -> list[Problem]:
+        bucket, key = S3Location.of(self.object)
+        return await put_problems(client, bucket, key, **await acl_of(client, bucket, key))
 
     def __str__(self) -> str:
         return f"update feed {self.object}"

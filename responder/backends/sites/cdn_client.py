@@ -76,6 +76,14 @@ class Cloudflare(Cdn):
             return None if refused.status in (401, 403) else False
         return True
 
+    async def purge_refused(self, zone: str) -> str:
+        """Returns why the token may not purge the zone; empty if it may. The request names nothing to purge."""
+        try:
+            await self.request("POST", f"/zones/{zone}/purge_cache", {})
+        except ApiRefused as refused:
+            return str(refused) if refused.status in (401, 403) else ""
+        return ""
+
     async def verify_token(self) -> None:
         """Raises ApiRefused if the token is invalid or inactive."""
         await self.read("/user/tokens/verify")
@@ -108,6 +116,14 @@ class Fastly(Cdn):
         if services and service not in services:
             return f"it is for {', '.join(services)}"
         return "" if {"global", "purge_all", "purge_select"} & set(scopes) else f"it has the scope {' '.join(scopes)}"
+
+    async def activation_refused(self, service: str) -> str:
+        """Returns why the token cannot activate a version of the service; empty if it can."""
+        token = await self.read("/tokens/self")
+        services, scopes = token.get("services") or [], str(token.get("scope", "global")).split()
+        if services and service not in services:
+            return f"it is for {', '.join(services)}"
+        return "" if "global" in scopes else f"it has the scope {' '.join(scopes)}, expected global"
 
     async def _login(self) -> dict[str, str]:
         return {"Fastly-Key": self._token}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -11,6 +12,13 @@ from responder.backends.problems import Problem
 from responder.backends.sites.cdn_client import Cloudflare
 from responder.backends.sites.purge import RememberedPurge
 from responder.errors import StepFailed
+
+_ACCEPTED = (
+    ("prefixes", r"[^\s:/?#*]+\.[^\s:/?#*]+(/[^\s?#*]*)?", "a host and a path without *, such as shop.example/app"),
+    ("files", r"https?://[^\s/]+/[^\s#]*", "a complete URL, such as https://shop.example/app.js"),
+    ("tags", r"[!-+\--~]{1,1024}", "at most 1024 ASCII characters without spaces and commas"),
+)
+"""What Cloudflare accepts: the option, the pattern of its values and their description."""
 
 
 class CloudflarePurge(RememberedPurge[Cloudflare]):
@@ -27,6 +35,9 @@ class CloudflarePurge(RememberedPurge[Cloudflare]):
     def _has_one_scope(self) -> CloudflarePurge:
         if sum(map(bool, (self.prefixes, self.tags, self.files))) > 1:
             raise ValueError("prefixes, tags, files: set only one of them")
+        for name, pattern, expected in _ACCEPTED:
+            if wrong := [value for value in getattr(self, name) if not re.fullmatch(pattern, value)]:
+                raise ValueError(f"{name}: {wrong[0][:80]!r}: expected {expected}")
         return self
 
     @property
@@ -50,6 +61,9 @@ class CloudflarePurge(RememberedPurge[Cloudflare]):
         await self.preflight(client, None)
         if not await client.knows_zone(self.cloudflare):
             await client.verify_token()
+        if reason := await client.purge_refused(self.cloudflare):
+            fix = "give the token the permission Zone / Cache Purge / Purge"
+            return [Problem(str(self), f"may not be purged: {reason}", fix)]
         return []
 
     async def preflight(self, client: Cloudflare, value: JsonValue) -> tuple[str, ...]:

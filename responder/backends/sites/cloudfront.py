@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from foundation.durations import Duration
 from responder.backends.problems import Problem
 from responder.backends.sites.purge import Purge
 from responder.backends.sites.releases import BesideReleases
+from responder.backends.sites.rights import NEVER, write_problems
 from responder.backends.sites.swapping import swapping
-from responder.backends.sites.version_text import VersionText, pointer_problems, text_for, version_in
+from responder.backends.sites.version_text import VersionText, pointer_problems, require_short, text_for, version_in
 from responder.errors import StepFailed, Unavailable
-from responder.transport.aws import Aws, AwsRefused
+from responder.transport.aws import Aws, AwsRefused, now_at
 
 _LOOKED_AT = 30
 """The number of invalidations that are searched, newest first. If ours is missing, it is requested again, and
 CloudFront returns the existing one.
 """
+
+_WILDCARDS, _LONGEST_PATH, _LONGEST_VALUE = 15, 255, 1024
+"""Limits of CloudFront: paths with * that are invalidated at the same time, bytes of an origin path and of a value."""
+
+
+def _invalidation_path(path: str) -> str:
+    if not re.fullmatch(r"/[!-~]*", path) or set(path) & set('"<>#{}|\\^[]`') or "*" in path[:-1] or len(path) > 4000:
+        raise ValueError(
+            f"{path!r} is not a path that CloudFront can invalidate: expected / first, * only as the last character, "
+            "and other special characters as %XX"
+        )
+    return path
+
 
 _LATELY = timedelta(days=1)
 """Older invalidations are not searched: each takes a request."""
@@ -32,7 +47,7 @@ class CloudfrontKey(BesideReleases):
     kvs: str = Field(
         pattern=r"^arn:aws[-a-z]*:cloudfront::\d{12}:key-value-store/[-\w]+$", description="ARN of the KeyValueStore"
     )
-    key: str = Field(min_length=1, description="Key whose value names the live release")
+    key: str = Field(min_length=1, max_length=512, description="Key whose value names the live release")
     text: VersionText = Field(default="{version}", description="Value, with {version}")
 
     async def read(self, aws: Aws) -> JsonValue:
@@ -53,12 +68,17 @@ class CloudfrontKey(BesideReleases):
                 await aws.write("cloudfront-keyvaluestore", "put_key", IfMatch=store["ETag"], **request)
 
     async def preflight(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
+        require_short(text_for(self.text, value), _LONGEST_VALUE, self)
         await aws.read("cloudfront-keyvaluestore", "describe_key_value_store", KvsARN=self.kvs)
         return ()
 
     async def check_access(self, aws: Aws) -> list[Problem]:
         await aws.read("cloudfront-keyvaluestore", "describe_key_value_store", KvsARN=self.kvs)
-        return pointer_problems(str(self), await self.read(aws), self.text)
+        live = await self.read(aws)
+        if found := pointer_problems(str(self), live, self.text):
+            return found
+        request = {"KvsARN": self.kvs, "Key": self.key, "Value": text_for(self.text, live), "IfMatch": NEVER}
+        return await write_problems(aws, self, "cloudfront-keyvaluestore", "put_key", **request)
 
     def __str__(self) -> str:
         return f"key {self.key} of CloudFront store {self.kvs.rpartition('/')[2][:8]}"
@@ -97,11 +117,17 @@ class OriginPath(BesideReleases):
         return self._version(found["DistributionConfig"]) == value and found["Status"].lower() == "deployed"
 
     async def preflight(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
+        require_short(text_for(self.origin_path, value), _LONGEST_PATH, self)
         note = "if Terraform, CDK or a similar tool manages it, change it there too, or the bad version returns"
         return (f"{self} is changed directly: {note}",)
 
     async def check_access(self, aws: Aws) -> list[Problem]:
-        return pointer_problems(str(self), await self.read(aws), self.origin_path)
+        found = await aws.read("cloudfront", "get_distribution_config", Id=self.distribution)
+        config = found["DistributionConfig"]
+        if problems := pointer_problems(str(self), self._version(config), self.origin_path):
+            return problems
+        request = {"Id": self.distribution, "DistributionConfig": config, "IfMatch": NEVER}
+        return await write_problems(aws, self, "cloudfront", "update_distribution", **request)
 
     def _version(self, config: dict[str, Any]) -> str:
         return version_in(self.origin_path, self._in(config)["OriginPath"])
@@ -123,10 +149,21 @@ class CloudfrontInvalidation(Purge[Aws]):
 
     resource: Literal["cloudfront_invalidation"] = "cloudfront_invalidation"
     cloudfront: str = Field(pattern=r"^\w+$", description="ID of the distribution")
-    paths: tuple[str, ...] = Field(
-        default=("/*",), min_length=1, description="Paths to invalidate, each starting with /; `/*` counts as one"
+    paths: tuple[Annotated[str, AfterValidator(_invalidation_path)], ...] = Field(
+        default=("/*",),
+        min_length=1,
+        max_length=3000,
+        description="Paths to invalidate, each starting with /; `/*` counts as one, at most 15 end with *",
     )
     within: Duration = Field(default=900.0, gt=0, description="Deadline, including waits for other invalidations")
+
+    @model_validator(mode="after")
+    def _is_accepted(self) -> CloudfrontInvalidation:
+        if (wildcards := sum(path.endswith("*") for path in self.paths)) > _WILDCARDS:
+            raise ValueError(
+                f"paths: {wildcards} of them end with *, CloudFront accepts at most {_WILDCARDS} at a time"
+            )
+        return self
 
     @property
     def timeout(self) -> float:
@@ -152,7 +189,7 @@ class CloudfrontInvalidation(Purge[Aws]):
     async def write(self, aws: Aws, value: JsonValue, *, expected: JsonValue) -> None:
         if value is None:
             return
-        paths = sorted(self.paths)
+        paths = sorted(set(self.paths))
         batch: dict[str, Any] = {"Paths": {"Quantity": len(paths), "Items": paths}, "CallerReference": value}
         request: dict[str, Any] = {"DistributionId": self.cloudfront, "InvalidationBatch": batch}
         try:
@@ -168,13 +205,16 @@ class CloudfrontInvalidation(Purge[Aws]):
 
     async def check_access(self, aws: Aws) -> list[Problem]:
         await self.preflight(aws, None)
-        return []
+        paths = {"Quantity": 2, "Items": [f"/{NEVER}"]}  # a wrong number of paths is always refused
+        request = {"DistributionId": self.cloudfront, "InvalidationBatch": {"Paths": paths, "CallerReference": NEVER}}
+        return await write_problems(aws, self, "cloudfront", "create_invalidation", **request)
 
     async def _found(self, aws: Aws) -> dict[str, Any] | None:
         request = {"DistributionId": self.cloudfront, "MaxItems": str(_LOOKED_AT)}
-        listed = (await aws.read("cloudfront", "list_invalidations", **request))["InvalidationList"]
-        for item in listed.get("Items", ()):
-            if (made := item.get("CreateTime")) and datetime.now(UTC) - made > _LATELY:
+        listing = await aws.read("cloudfront", "list_invalidations", **request)
+        now = now_at(listing)
+        for item in listing["InvalidationList"].get("Items", ()):
+            if (made := item.get("CreateTime")) and now - made > _LATELY:
                 break
             request = {"DistributionId": self.cloudfront, "Id": item["Id"]}
             found: dict[str, Any] = (await aws.read("cloudfront", "get_invalidation", **request))["Invalidation"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -55,7 +55,16 @@ class FastlyVersion(Resource[Fastly, JsonValue]):
         if not live.get("comment"):
             found = f"version {live['number']} has no comment, so its release is unknown"
             return [Problem(str(self), found, "write the release into the comment of each version")]
+        if reason := await fastly.activation_refused(self.fastly):
+            return [
+                Problem(str(self), f"the token cannot activate versions: {reason}", "use a token with scope global")
+            ]
         return []
+
+    async def preflight(self, fastly: Fastly, value: JsonValue) -> tuple[str, ...]:
+        if reason := await fastly.activation_refused(self.fastly):
+            raise StepFailed(f"the Fastly token cannot activate versions of {self.fastly}: {reason}")
+        return ()
 
     def describe(self, value: JsonValue) -> str:
         return "none" if value is None else f"number {value}"
@@ -69,7 +78,7 @@ class FastlyPurge(RememberedPurge[Fastly]):
 
     resource: Literal["fastly_purge"] = "fastly_purge"
     fastly: str = Field(pattern=_ID, description="ID of the service")
-    keys: tuple[str, ...] = Field(
+    keys: tuple[Annotated[str, Field(pattern="^[!-~]{1,1024}$")], ...] = Field(
         default=(), max_length=256, description="Surrogate keys; stale content is served while it is refreshed"
     )
 

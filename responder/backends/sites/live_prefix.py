@@ -14,11 +14,17 @@ from foundation.durations import Duration
 from responder.backends.problems import Problem
 from responder.backends.sites.pointer_object import KEPT, acl_of
 from responder.backends.sites.releases import BesideReleases, Release, Releases, StoredObject, each, listing, stored_at
+from responder.backends.sites.rights import is_denied, put_problems
 from responder.backends.sites.s3_url import S3Location, S3Url
 from responder.backends.sites.swapping import TOO_LATE, swapping
-from responder.backends.sites.version_text import pointer_problems
+from responder.backends.sites.version_text import pointer_problems, require_short
 from responder.errors import Drift, StepFailed
 from responder.transport.aws import Aws, AwsRefused
+
+_LARGEST_COPY, _LONGEST_KEY = 5 << 30, 1024
+"""Limits of S3: bytes of an object that it copies, and of a key."""
+_FINISHED = b"finished"
+"""The note after the last copy, if the credentials may not delete it."""
 
 
 class LivePrefix(BesideReleases):
@@ -53,7 +59,8 @@ class LivePrefix(BesideReleases):
         return (await self._version(aws))[0]
 
     async def converged(self, aws: Aws, value: JsonValue) -> bool:
-        return await self.read(aws) == value and await aws.content(*self._note) is None
+        note = await aws.content(*self._note)
+        return await self.read(aws) == value and (note is None or note[0] == _FINISHED)
 
     async def write(self, aws: Aws, value: JsonValue, *, expected: JsonValue) -> None:
         release = await self.complete(aws, str(value))
@@ -62,7 +69,7 @@ class LivePrefix(BesideReleases):
         except Drift:
             # A human decides now. The next attempt starts from the state at that time.
             with suppress(StepFailed):
-                if await aws.content(*self._note):
+                if (note := await aws.content(*self._note)) and note[0] != _FINISHED:
                     await self._take_note(aws, expected, value, None)
             raise
 
@@ -89,7 +96,12 @@ class LivePrefix(BesideReleases):
             await self._copy(aws, release, list(alike), there, before, acl)
         await self._write_version(aws, release, expected, value, acl)
         bucket, key = self._note
-        await aws.write("s3", "delete_object", Bucket=bucket, Key=key)
+        try:
+            await aws.write("s3", "delete_object", Bucket=bucket, Key=key)
+        except AwsRefused as refused:
+            if not is_denied(refused):
+                raise
+            await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=_FINISHED)
 
     async def _take_note(
         self, aws: Aws, expected: JsonValue, value: JsonValue, before: dict[str, StoredObject] | None
@@ -194,6 +206,10 @@ class LivePrefix(BesideReleases):
         named = None if found is None else self._version_in(found[0])
         if self.version not in release.files or named != version:
             raise StepFailed(f"{self.releases.s3}/{version}/{self.version} has version {named!r}, expected {version!r}")
+        for path, file in release.files.items():
+            if file.size > _LARGEST_COPY:
+                raise StepFailed(f"{path} has {file.size >> 20} MiB, but S3 copies at most {_LARGEST_COPY >> 20} MiB")
+            require_short(self._place.key(path), _LONGEST_KEY, f"key of {path} in {self.live}")
         return release
 
     async def preflight(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
@@ -207,7 +223,14 @@ class LivePrefix(BesideReleases):
         live = await self.read(aws)
         document = f"{self.live}/{self.version}"
         found = pointer_problems(document, live, f'{{"{self.field}": "{{version}}"}}')
-        return found or await self.releases.problems(aws, str(live))
+        found = found or await self.releases.problems(aws, str(live))
+        if found:
+            return found
+        bucket, key = self._place.bucket, self._place.key(self.version)
+        return [
+            *await put_problems(aws, bucket, key, **await acl_of(aws, bucket, key)),
+            *await put_problems(aws, *self._note),
+        ]
 
     def __str__(self) -> str:
         return f"live files in {self.live}"

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 
 from responder.backends.problems import Problem
 from responder.backends.sites.releases import BesideReleases
+from responder.backends.sites.rights import put_problems
 from responder.backends.sites.s3_url import S3Location, S3Url
 from responder.backends.sites.swapping import swapping
 from responder.backends.sites.version_text import VersionText, pointer_problems, text_for, version_in
@@ -56,8 +57,13 @@ class PointerObject(BesideReleases):
             body = text_for(self.text, value).encode()
             await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body, **like, **only)
 
+    async def preflight(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
+        text_for(self.text, value)
+        return ()
+
     async def check_access(self, aws: Aws) -> list[Problem]:
-        return pointer_problems(str(self), await self.read(aws), self.text)
+        found = pointer_problems(str(self), await self.read(aws), self.text)
+        return found or await put_problems(aws, *self._where, **await acl_of(aws, *self._where))
 
     @property
     def _where(self) -> tuple[str, str]:

@@ -28,6 +28,12 @@ def text_for(pattern: str, version: JsonValue) -> str:
     return pattern.replace(_PLACEHOLDER, version)
 
 
+def require_short(text: str, most: int, what: object) -> None:
+    """Raises StepFailed if the provider would refuse a text as too long. `most`: bytes."""
+    if (size := len(text.encode())) > most:
+        raise StepFailed(f"the {what} cannot be set to {text[:40]!r}…: it has {size} bytes, expected at most {most}")
+
+
 def version_in(pattern: str, text: str) -> str:
     """Returns the version in a text; `other: ` and the text if it does not match the pattern."""
     before, _, after = pattern.partition(_PLACEHOLDER)

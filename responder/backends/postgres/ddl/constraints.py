@@ -71,7 +71,7 @@ def _of_action(table: str, action: str, sql: str) -> Constraint | None:
 def _unique(table: str, columns: str, sql: str) -> Constraint:
     listed = _listed(columns)
     present = " AND ".join(f"{column} IS NOT NULL" for column in listed)
-    groups = f"SELECT FROM {{table}} WHERE {present} GROUP BY {', '.join(listed)} HAVING count(*) > 1"
+    groups = f"SELECT 1 FROM {{table}} WHERE {present} GROUP BY {', '.join(listed)} HAVING count(*) > 1"
     return Constraint(_name(table), shortened(sql), f"SELECT count(*) FROM ({groups}) AS d", "repeated value")
 
 

@@ -38,9 +38,13 @@ NOT_LOSSY = re.compile(
     re.I,
 )
 
+ADDS_CHECK = re.compile(r"ALTER\s+TABLE\s+(ONLY\s+)?\S+\s+ADD\s+CHECK\b", re.I)
+
 
 def effect_by_keywords(sql: str) -> Effect:
     """The effect that the first keywords show; unknown if more may follow."""
+    if ADDS_CHECK.match(sql) and not _does_more(sql):
+        return Effect(does="adds a constraint", on=_altered_table(sql))
     if NOT_LOSSY.match(sql) and not _does_more(sql):
         return Effect(does="nothing lossy", on=_altered_table(sql))
     return Effect(does="unknown", reason=f"effect unknown: {shortened(sql)}")

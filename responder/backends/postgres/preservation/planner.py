@@ -91,6 +91,7 @@ class MigrationPlanner:
 
     async def _by_responder(self, step: MigrationStep, sql: str) -> tuple[MigrationPath, MigrationPath | None]:
         """The responder runs the rendered SQL."""
+        self._unpreserved.rows_may_change()
         statements = _parsed(sql, step)
         commands, restore = await self._preserver.preserve(statements)
         self._plan.standalone += [statement.sql for statement in statements if statement.standalone]
@@ -110,6 +111,9 @@ class MigrationPlanner:
         old, new, command = step.from_revision, step.to_revision, " ".join(step.downgrade_command)
         self._plan.notes.append(f"{old} → {new}: {command} ({step.reason or 'run by the tool'})")
         script = self._unpreserved.script
+        self._preserver.rows_may_change()
+        if step.preview is None or not step.preview_complete:
+            self._unpreserved.rows_may_change()
         known = len(script.losses)
         if step.preview is None:
             script.unknown.append(f"the losses of {command} are unknown")

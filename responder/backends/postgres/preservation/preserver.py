@@ -38,6 +38,10 @@ class Preserver:
             await self._statement(statement)
         return self.script.commands[start:], self._state.side.restore_statements()
 
+    def rows_may_change(self) -> None:
+        """Call it if something else may change rows before the next statements."""
+        self._constraints.rows_may_change()
+
     def take_touched(self) -> dict[str, str]:
         """The tables of the last statements: original names by current names. A second call returns none."""
         touched, self._state.touched = self._state.touched, {}

@@ -246,3 +246,24 @@ def test_the_version_of_a_feed_is_read(form: Any, feed: bytes, version: str) -> 
 def test_an_invalid_feed_is_refused(form: Any, feed: bytes, message: str) -> None:
     with pytest.raises(StepFailed, match=message):
         version_in(form, feed)
+
+
+@pytest.mark.parametrize(
+    ("form", "feed", "share"),
+    [
+        ("electron", "version: 1.0.0\nstagingPercentage: 20\n", "20 %"),
+        ("electron", "version: 1.0.0\nstagingPercentage: 100\n", ""),
+        ("electron", "version: 1.0.0\n", ""),
+        ("squirrel", f"{'0' * 40} app-1.0.0-full.nupkg 7 # 5%\n{'0' * 40} app-0.9.0-full.nupkg 7 # 1%\n", "5 %"),
+        ("squirrel", f"{'0' * 40} app-1.0.0-full.nupkg 7\n{'0' * 40} app-0.9.0-full.nupkg 7 # 1%\n", ""),
+    ],
+)
+async def test_a_good_feed_that_was_kept_half_rolled_out_is_named(
+    form: Any, feed: str, share: str, tmp_path: Path
+) -> None:
+    (tmp_path / "1.0.0").mkdir()
+    for file in (tmp_path / "1.0.0" / "feed", tmp_path / "feed"):
+        file.write_text(feed)
+    resource = UpdateFeed(file=tmp_path / "feed", kept=f"{tmp_path}/{{version}}", format=form)
+    notes = await resource.preflight(Local(), "1.0.0")
+    assert [share in note for note in notes] == ([True] if share else [])

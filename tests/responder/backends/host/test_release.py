@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from responder.backends.host.client import Local
 from responder.backends.host.release import CurrentRelease, PointerFile
 from responder.backends.resource import Resource
-from responder.errors import Drift, StepFailed
+from responder.errors import Drift, StepFailed, Unavailable
+from tests.responder.backends.host.test_client import gone
 from tests.responder.backends.resource_law import keeps_the_laws
 
 FOLLOW = ("/bin/sh", "-c", "basename $(readlink current) >> followed")
@@ -113,3 +114,19 @@ async def test_a_version_cannot_leave_the_releases_directory(version: str, tmp_p
 def test_invalid_settings_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CurrentRelease.model_validate(fields)
+
+
+async def test_a_restart_that_hangs_or_forks_ends_at_its_deadline_and_is_repeated(tmp_path: Path) -> None:
+    """The link is switched, so the restart stays due until it succeeds; nothing of a hung one keeps running."""
+    script = "echo $$ >> pids; (sleep 60 & echo $! >> pids; wait)"
+    resource = releases(tmp_path, restart=("/bin/sh", "-c", script), restart_within="300ms")
+    with pytest.raises(Unavailable, match="did not end within"):
+        await resource.write(Local(), "1", expected="2")
+    assert await resource.read(Local()) == "1"
+    assert not await resource.converged(Local(), "1")
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        assert await gone(pid)
+    mended = releases_again(resource, restart=FOLLOW)
+    await mended.write(Local(), "2", expected="1")
+    assert await mended.converged(Local(), "2")
+    assert (tmp_path / "followed").read_text().split() == ["2"]

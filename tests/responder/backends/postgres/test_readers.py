@@ -19,7 +19,7 @@ async def reporting(shop: AppDatabase) -> str:
     """A role of another team."""
     with contextlib.suppress(asyncpg.DuplicateObjectError):
         await shop.run("CREATE ROLE reporting LOGIN")
-    return shop.dsn.replace("postgres@", "reporting@").replace("//127", "//reporting@127")
+    return shop.dsn.replace("postgres@", "reporting@")
 
 
 async def test_roles_functions_and_sessions_that_read_a_column_are_named(shop: AppDatabase, reporting: str) -> None:

@@ -551,7 +551,7 @@ async def test_success_false_of_cloudflare_is_an_error(
 
 async def test_errors_of_cloudflare_are_reported(cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:
     _, client = cloudflare
-    bad = CloudflarePurge(cloudflare=ZONE, prefixes=("https://a.example",))
+    bad = CloudflarePurge(cloudflare=ZONE).model_copy(update={"prefixes": ("https://a.example",)})
     with pytest.raises(StepFailed, match="Invalid prefix"):
         await bad.write(client, bad.reference, expected=None)
     client._token = "wrong"
