@@ -209,7 +209,7 @@ class LivePrefix(BesideReleases):
         for path, file in release.files.items():
             if file.size > _LARGEST_COPY:
                 raise StepFailed(f"{path} has {file.size >> 20} MiB, but S3 copies at most {_LARGEST_COPY >> 20} MiB")
-            require_short(self._place.key(path), _LONGEST_KEY, f"key of {path} in {self.live}")
+            require_short(self._location.key(path), _LONGEST_KEY, f"key of {path} in {self.live}")
         return release
 
     async def preflight(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
@@ -226,7 +226,7 @@ class LivePrefix(BesideReleases):
         found = found or await self.releases.problems(aws, str(live))
         if found:
             return found
-        bucket, key = self._place.bucket, self._place.key(self.version)
+        bucket, key = self._location.bucket, self._location.key(self.version)
         return [
             *await put_problems(aws, bucket, key, **await acl_of(aws, bucket, key)),
             *await put_problems(aws, *self._note),

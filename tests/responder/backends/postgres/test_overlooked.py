@@ -453,7 +453,7 @@ async def test_references_to_a_changed_key_are_preserved(shop: AppDatabase) -> N
     rollback = shop.rollback()
     plan = await rollback.plan()
     assert 'changes by ON UPDATE "public"."notes"."who"' in plan.irreversible
-    prefix = 'changes by ON UPDATE "public"."notes"."who": 2 now, preserved in rollback_keep, cannot be restored'
+    prefix = 'changes by ON UPDATE "public"."notes"."who": 2 values now, preserved in rollback_keep, cannot be restored'
     assert any(note.startswith(prefix) for note in plan.notes)
     await goes_back(rollback)
     (keep,) = [keep for _, source, _, keep, _ in await shop.preserved() if "notes" in source]

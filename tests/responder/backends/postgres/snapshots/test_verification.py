@@ -48,7 +48,7 @@ async def test_a_plan_names_what_a_restore_cannot_create(source: SourceDatabase,
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_nothing_is_said_of_what_a_restore_can_create(source: SourceDatabase, use: str) -> None:
+async def test_what_a_restore_can_create_is_not_reported(source: SourceDatabase, use: str) -> None:
     await source.script(RATES.format(schema="public.") + USES[use])
     snapshot = Snapshot(database="shop", store="kept").planned("x-1")
     (_,) = await snapshot.preflight(source.snapshots, snapshot.key)
