@@ -107,7 +107,7 @@ async def meddle(cluster: Cluster, resource: Resource) -> Any:
             raise AssertionError(f"no foreign change is defined for {other}")
     cluster.step()
     now = await resource.read(kube)
-    return None if now == before else now
+    return None if resource.equivalent(now, before) else now
 
 
 def _where(fields: dict[str, Any], resource: Resource) -> tuple[str, str, str]:
