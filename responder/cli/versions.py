@@ -120,7 +120,10 @@ async def deployed(args: argparse.Namespace, client: ResponderClient) -> int:
         if deployment.get("platform")
         else deployment["environment"]
     )
-    out(args, body, f"{deployment['version']} of {deployment['service']} in {where}: {new} as {deployment['id']}")
+    lines = [f"{deployment['version']} of {deployment['service']} in {where}: {new} as {deployment['id']}"]
+    warning = "deploy again after the responder has removed it, within a minute"
+    lines += [f"warning: {pin}: {warning}" for pin in body.get("pinned", ())]
+    out(args, body, "\n".join(lines))
     return OK
 
 

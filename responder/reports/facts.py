@@ -62,6 +62,7 @@ class ServiceFacts(FrozenModel):
     target: str | None = None  # the version that a rollback would restore
     protected: str = ""  # the version that no rollback can go past, and why
     checks: tuple[CheckResult, ...] = ()
+    pinned: tuple[str, ...] = ()  # what keeps it at the version of its rollback
     silenced: str = ""  # which of its alerts are silenced while it fails, and by whom
     open: Rollback | None = None
     last: Rollback | None = None  # the latest closed one

@@ -194,6 +194,11 @@ def _of_a_service(service: ServiceFacts, facts: ReportInputs) -> Iterator[_Note]
             about, f"it is unhealthy while its alerts are silenced: {service.silenced}",
             "expire the silence to allow rollbacks", "amtool silence expire ID",
         )  # fmt: skip
+    for pin in service.pinned:
+        yield _note(
+            about, f"its version is pinned: {pin}", "remove the file before you deploy another version",
+            "docs/how-to/docker.md",
+        )  # fmt: skip
     yield from _versions(about, service)
     for cooldown in service.cooldowns:
         if cooldown.until > facts.at:

@@ -22,6 +22,7 @@ from responder.errors import StepFailed, Unavailable
 from responder.journal import Database, Row, Transaction, decisions, deployments, executions
 from responder.reports.facts import CheckResult, Cooldown, Denial, ReportInputs, Rollback, ServiceFacts
 from responder.rollback.gateway import Gateway
+from responder.services.pins import pins_of
 from responder.services.service import Service
 
 _AT_ONCE = 8
@@ -163,6 +164,7 @@ async def _known(
                 **where,
                 depends_on=tuple(needed.name for needed in policy_set.needs(service)),
                 running=runs,
+                pinned=tuple((await pins_of(tx, *key)).active) if runs and runs.rolled_back_by else (),
                 target=target["version"] if target else None,
                 protected=f"{stays['version']}: {stays['no_rollback']}" if stays else "",
                 open=_rollback(still_open.get(key)),

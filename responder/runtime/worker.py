@@ -27,6 +27,7 @@ from responder.rollback.gateway import Gateway
 from responder.runtime.collateral import CollateralSilences
 from responder.runtime.lease import Lease
 from responder.runtime.leftovers import remove_leftovers
+from responder.runtime.pins import remove_outdated_pins
 from responder.runtime.promotion import promote
 from responder.runtime.runner import Listener, Runner
 from responder.runtime.stop_signal import stop_request_of
@@ -238,6 +239,8 @@ class Worker:
     async def _remove_leftovers(self) -> None:
         for name in await remove_leftovers(self._journal, self._policy_set(), self._connections()):
             say(log, "leftover container removed", container=name)
+        for pin in await remove_outdated_pins(self._journal, self._policy_set(), self._connections()):
+            say(log, "pin removed", pin=pin)
 
     async def _watch(self) -> None:
         try:

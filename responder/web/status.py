@@ -25,6 +25,7 @@ from responder.rollback.execution import State as ExecutionState
 from responder.runtime.journal_metrics import JournalMetrics, JournalSnapshot, take_snapshot
 from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
+from responder.services.pins import pins_of
 from responder.services.service import Service
 from responder.web.access.permission import demand_unlimited, narrowed, permitted
 from responder.web.http.routes import Handlers, Route, get
@@ -118,6 +119,8 @@ class Status(Handlers):
         stopped = snapshot.stopped or self._worker.disarmed
         running = {(d.service, d.environment): d for d in snapshot.running}
         shown = {(service.name, service.environment) for service in services}
+        restored = [key for key in shown if key in running and running[key].rolled_back_by]
+        pinned = await self._journal.read(_pins, restored)
         everything = requested == (None, None) and not allowed.limited
         known = await self._journal.read(_open_ids, allowed) if allowed.limited else None
         rows = [
@@ -129,6 +132,7 @@ class Status(Handlers):
             {
                 **_service(service, running.get((service.name, service.environment)), last),
                 "silenced": silenced.get((service.name, service.environment)) or None,
+                "pinned": pinned.get((service.name, service.environment), []),
             }
             for service in services
         ]
@@ -201,6 +205,11 @@ async def _last_rollbacks(tx: Transaction, services: Sequence[Service]) -> dict[
             summary = {name: row[name] for name in ("id", "from_version", "to_version", "outcome", "ended_at")}
             found[service.name, service.environment] = summary
     return found
+
+
+async def _pins(tx: Transaction, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
+    """What keeps each service at the version of its rollback."""
+    return {key: (await pins_of(tx, *key)).active for key in keys}
 
 
 def _notifications(snapshot: JournalSnapshot, channels: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from responder.errors import Forbidden, Invalid, Unknown
 from responder.journal import Database, Row, Transaction, deployments
 from responder.journal.deployments import Deployment, Status
 from responder.operations.versions import deployment_time, mark_version, report_deployment, version_row
+from responder.services.pins import pins_of
 from responder.services.service import Name
 from responder.web.access.access import WHO, who_asks
 from responder.web.access.permission import demand, narrowed, permitted, service_of
@@ -87,8 +88,10 @@ class Registry(Handlers):
             reported_at=body.at,
             recorded_by=who_asks(request, body.model_dump()),
         )
+        pins = await self._journal.read(pins_of, service.name, service.environment)
         recorded, new = await report_deployment(deployment, body.status, body.requires, journal=self._journal)
-        return answer({"deployment": recorded.model_dump(exclude={"status"}), "new": new}, status=201 if new else 200)
+        made = {"deployment": recorded.model_dump(exclude={"status"}), "new": new, "pinned": pins.active if new else []}
+        return answer(made, status=201 if new else 200)
 
     async def deployments(self, request: web.Request) -> web.Response:
         """`GET /api/v1/deployments[?service=&environment=&limit=]`, newest first."""

@@ -23,6 +23,7 @@ class ComposeOverride(Resource[Local, str | None]):
     resource: Literal["compose_override"] = "compose_override"
     file: AbsolutePath = Field(description="File of the responder; it contains nothing else")
     service: str = Field(min_length=1, description="The service")
+    required: bool = Field(default=False, description="Set by the responder: the project lists it, so it must exist")
 
     async def read(self, local: Local) -> str | None:
         image = (await self._images(local)).get(self.service)
@@ -33,7 +34,7 @@ class ComposeOverride(Resource[Local, str | None]):
         self.must_be(images.get(self.service), expected, value)
         images[self.service] = value
         services = {name: {"image": image} for name, image in sorted(images.items()) if image is not None}
-        if services:
+        if services or self.required:
             await local.write_text(self.file, _HEAD + yaml.safe_dump({"services": services}).strip())
         else:
             await local.remove(self.file)
@@ -44,8 +45,8 @@ class ComposeOverride(Resource[Local, str | None]):
         if not text:
             return {}
         try:
-            services = yaml.safe_load(text)["services"]
-            if not text.startswith("# Written by the rollback responder"):
+            services = (yaml.safe_load(text) or {"services": {}})["services"] or {}
+            if services and not text.startswith("# Written by the rollback responder"):
                 raise StepFailed(f"{self.file} was not written by the responder: set another file for `override`")
             return {name: service["image"] for name, service in services.items()}
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as e:
@@ -65,7 +66,11 @@ class ComposeOverride(Resource[Local, str | None]):
 
 
 def override_beside(files: list[str]) -> Path | None:
-    """The override file that `docker compose up` reads by default; None if the files are listed explicitly."""
-    if len(files) == 1 and (file := Path(files[0])).stem in ("compose", "docker-compose"):
-        return file.with_name(f"{file.stem}.override{file.suffix}")
+    """The override file that `docker compose up` reads by default; None if the project lists other files.
+
+    Once Compose has read the override, the containers list it too.
+    """
+    if files and (file := Path(files[0])).stem in ("compose", "docker-compose"):
+        override = file.with_name(f"{file.stem}.override{file.suffix}")
+        return override if files[1:] in ([], [str(override)]) else None
     return None

@@ -57,6 +57,9 @@ def status(body: dict[str, Any]) -> RenderableType:
                 f"{s['service']} in {s['environment']} is not healthy, but its alerts are silenced: {s['silenced']}"
             )
             parts.append(Text(clean(warning), style="yellow"))
+        for pin in s.get("pinned", ()):
+            text = f"{s['service']} in {s['environment']} is pinned: {pin}; remove it before you deploy another version"
+            parts.append(Text(clean(text), style="yellow"))
     if body["policies"]:
         columns = ("policy", "mode", "would have acted (observe mode)", "last time")
         policy_rows = (

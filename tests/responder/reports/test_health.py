@@ -125,6 +125,7 @@ NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "silenced: Failing: silence s1 of bob",
         "amtool silence expire",
     ),
+    ({"pinned": ("/srv/o.yaml keeps app at shop:1",)}, {}, "pinned: /srv/o.yaml keeps app at shop:1", "docker.md"),
     ({"checks": (check("unknown", reason="up has no data"),)}, {}, "did not answer: up has no data", "check --live"),
     (
         {"checks": (check(), check("fails", "traffic", "rate is 0"))},

@@ -9,10 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from responder.backends.docker.compose_override import ComposeOverride
 from responder.decisions.policies import Policy
-from responder.rollback.events import ApprovalRequested, Closed, Planned, RetriesExhausted, StepFailed
+from responder.rollback.events import (
+    ApprovalRequested,
+    Closed,
+    Event,
+    Planned,
+    RetriesExhausted,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+)
+from responder.rollback.plan import Change
 from responder.services import rollbacks
-from tests.responder.examples import accepted, alert, plan, policy, policy_set, service
+from tests.responder.examples import accepted, alert, gate, plan, policy, policy_set, service
 from tests.responder.web.conftest import ResponderServer
 
 
@@ -66,6 +77,7 @@ async def test_an_empty_responder(responder: ResponderServer) -> None:
                 "rolled_back_by": None,
                 "last_rollback": None,
                 "silenced": None,
+                "pinned": [],
             }
         ],
         "policies": [{"name": "backend-down", "mode": "auto", "would_have_acted": 0, "last_at": None}],
@@ -243,3 +255,23 @@ async def test_a_service_that_fails_under_a_silence_names_its_author(responder: 
     report = (await responder.get("/api/v1/report"))[1]
     assert any("while its alerts are silenced" in warned["fact"] for warned in report["warnings"])
     assert (await responder.get("/api/v1/status"))[1]["services"][0]["silenced"] is None
+
+
+async def test_a_pin_is_shown_until_another_deployment_is_reported(responder: ResponderServer, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    for version in ("2.0", "2.1"):
+        await responder.deployed(version)
+    pin = Change(resource=ComposeOverride(file=tmp_path / "o.yaml", service="app"), before=None, after="app:2.0")
+    execution = await responder.journal.transaction(rollbacks.accept, "r1", accepted(at=now, received_at=now))
+    events: list[Event] = [Planned(at=now, plan=plan(pin, gate(otherwise="freeze")))]
+    for step in (0, 1):
+        events += [StepStarted(at=now, step=step, title="x"), StepCompleted(at=now, step=step, changed=True)]
+    await responder.append(execution.id, *events, Closed(at=now, outcome="succeeded", by="responder", reason="done"))
+    pinned = [f"{tmp_path}/o.yaml keeps app at app:2.0"]
+    assert (await responder.get("/api/v1/status"))[1]["services"][0]["pinned"] == pinned
+    report = (await responder.get("/api/v1/report"))[1]
+    assert [w["fact"] for w in report["warnings"] if "pinned" in w["fact"]] == [f"its version is pinned: {pinned[0]}"]
+    deployment = {"service": "backend", "version": "3.0", "id": "d3"}
+    assert (await responder.post("/api/v1/deployments", deployment))[1]["pinned"] == pinned
+    assert (await responder.post("/api/v1/deployments", deployment))[1]["pinned"] == []
+    assert (await responder.get("/api/v1/status"))[1]["services"][0]["pinned"] == []

@@ -1,0 +1,46 @@
+"""Removes pins once another deployment is reported, so that the next `docker compose up` takes effect."""
+
+from __future__ import annotations
+
+from responder.backends.connections import Connections
+from responder.backends.docker.compose_override import ComposeOverride
+from responder.backends.docker.service_image import ServiceImage
+from responder.backends.host.client import Local
+from responder.decisions.policy_set import PolicySet
+from responder.errors import StepFailed, Unavailable
+from responder.journal import Database, Transaction
+from responder.rollback.plan import Change
+from responder.rollback.strategies import resources_of
+from responder.services.pins import in_words, pins_of
+from responder.services.service import Service
+
+
+async def remove_outdated_pins(journal: Database, policy_set: PolicySet, connections: Connections) -> list[str]:
+    """Removes the pins of services that were deployed after their rollback; returns them, in an engineer's words.
+
+    A pin that somebody changed stays. If the file cannot be written, the next call retries. Changes nothing while a
+    rollback is open.
+    """
+    removed: list[str] = []
+    for service in filter(_has_containers, policy_set.services):
+        for pin in await journal.read(_outdated, service.name, service.environment):
+            try:
+                local = await connections.to(Local)
+                if isinstance(pin.resource, ComposeOverride) and await pin.resource.read(local) == pin.after:
+                    await pin.resource.write(local, None, expected=str(pin.after))
+                    removed.append(in_words(pin))
+            except (StepFailed, Unavailable):
+                continue
+    return removed
+
+
+def _has_containers(service: Service) -> bool:
+    strategies = (service.rollback, *service.alternatives)
+    return any(isinstance(resource, ServiceImage) for strategy in strategies for resource in resources_of(strategy))
+
+
+async def _outdated(tx: Transaction, service: str, environment: str) -> tuple[Change, ...]:
+    if await tx.all("open_execution_ids"):
+        return ()  # it may just have written the same pin again
+    pins = await pins_of(tx, service, environment)
+    return pins.changes if pins.outdated else ()
