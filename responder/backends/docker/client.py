@@ -24,6 +24,14 @@ _MAX_LOG_TAIL = 600
 """Characters kept of the end of a failed container's log."""
 
 
+async def all_of(*changes: Awaitable[Any]) -> None:
+    """Makes changes at the same time, waits for all of them, and then raises the first error."""
+    results = await asyncio.gather(*changes, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
 class DockerSettings(StrictModel):
     """How to reach the engine. Its socket grants root on that host: prefer a socket proxy."""
 

@@ -57,9 +57,49 @@ def endpoints_of(container: Object) -> dict[str, Object]:
             "Links": endpoint.get("Links"),
             "DriverOpts": endpoint.get("DriverOpts"),
             "GwPriority": endpoint.get("GwPriority"),
+            "MacAddress": _own_mac_address(endpoint),
         }
         for name, endpoint in sorted(networks.items(), key=lambda item: item[0] != main)
     }
+
+
+def _own_mac_address(endpoint: Object) -> str:
+    """Its MAC address, unless the engine made it of the IP address: a fixed one would collide with the next user's."""
+    mac = str(endpoint.get("MacAddress") or "")
+    address = str(endpoint.get("IPAddress") or "")
+    made = "02:42:" + ":".join(f"{int(part):02x}" for part in address.split(".")) if address.count(".") == 3 else ""
+    return "" if mac == made else mac
+
+
+def chosen_ports(container: Object) -> dict[str, list[dict[str, str]]]:
+    """The current host ports of those port bindings for which the engine chose a port, by container port.
+
+    Empty if the container does not run: nothing is published then.
+    """
+    actual = container["NetworkSettings"].get("Ports") or {}
+    found = {}
+    for port, bindings in (container["HostConfig"].get("PortBindings") or {}).items():
+        fixed = [binding["HostPort"] for binding in bindings if _is_fixed(binding)]
+        left = [entry for entry in actual.get(port) or () if entry["HostPort"] not in fixed]
+        if left and not all(_is_fixed(binding) for binding in bindings):
+            found[port] = [_as_published(binding, left) for binding in bindings]
+    return found
+
+
+def _is_fixed(binding: Object) -> bool:
+    return str(binding.get("HostPort") or "0").strip("0").isdecimal()
+
+
+def _as_published(binding: Object, left: list[Object]) -> dict[str, str]:
+    """The binding with its port. `left`: what the engine published for it and the following bindings."""
+    address = binding.get("HostIp") or ""
+    same = [entry for entry in left if address in ("", entry["HostIp"])]
+    if not _is_fixed(binding) and same:
+        chosen = str(same[0]["HostPort"])
+        # Without an address, the engine publishes the port for IPv4 and for IPv6.
+        left[:] = [entry for entry in left if entry is not same[0] and (address or entry["HostPort"] != chosen)]
+        return {"HostIp": address, "HostPort": chosen}
+    return {"HostIp": address, "HostPort": str(binding.get("HostPort") or "")}
 
 
 def carried_files(container: Object) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from foundation.durations import Duration
-from responder.backends.docker.client import Docker, Object
+from responder.backends.docker.client import Docker, Object, all_of
 from responder.backends.docker.containers import (
     EXECUTION,
     FILES,
@@ -30,6 +30,9 @@ from responder.backends.images import digest_of, repository_of, tag_of
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.errors import StepFailed
+
+STOPPED_AT_ONCE = 10
+"""Containers of one batch that stop at the same time."""
 
 
 class ServiceImage(Resource[Docker, Any]):
@@ -51,6 +54,12 @@ class ServiceImage(Resource[Docker, Any]):
 
     shared_by: tuple[Sharer, ...] = Field(
         default=(), description="Set by the responder: containers that share its namespaces, recreated with it"
+    )
+    ports: dict[str, tuple[dict[str, str], ...]] = Field(
+        default_factory=dict, description="Set by the responder: host ports that the engine chose, which stay"
+    )
+    stop_together: tuple[int, ...] = Field(
+        default=(), description="Set by the responder: containers without traffic, stopped at the same time"
     )
     stop_within: Duration = Field(default=10.0, description="Set by the responder: how long it may take to end")
 
@@ -90,7 +99,8 @@ class ServiceImage(Resource[Docker, Any]):
         if slot.current is not None:
             replaced = {container["Id"] for container in slot.before} | {labels_of(slot.current).get(REPLACES, "")}
             host = slot.current
-            await asyncio.gather(*(sharer.rejoin(docker, host, replaced, self.mark) for sharer in self.shared_by))
+            await all_of(*(sharer.rejoin(docker, host, replaced, self.mark) for sharer in self.shared_by))
+        await self._others(docker, value, run=True)
         await put_away(docker, slot, f"{self.project}/{self.service}", self.mark)
 
     async def _replace(self, docker: Docker, slot: Slot, value: Any) -> None:
@@ -101,9 +111,10 @@ class ServiceImage(Resource[Docker, Any]):
         for network, endpoint in endpoints_of(pattern).items():
             if network not in joined:
                 await docker.join(new["Id"], network, endpoint)
-        for container in (*([old] if old else ()), *slot.before):
-            if container["State"]["Running"] and container["Id"] != new["Id"]:
-                await docker.stop(container["Id"], within=slot.stops_within)
+        every = (*([old] if old else ()), *slot.before)
+        running = [c["Id"] for c in every if c["State"]["Running"] and c["Id"] != new["Id"]]
+        stops = (docker.stop(container, within=slot.stops_within) for container in running)
+        await all_of(*stops, self._others(docker, value, run=False))
         if old is not None:
             await docker.rename(old["Id"], slot.named("was", old))
         await docker.rename(new["Id"], slot.name)
@@ -124,7 +135,7 @@ class ServiceImage(Resource[Docker, Any]):
         for copy in slot.kept:
             if labels_of(copy)[ORIGINAL] == labels_of(pattern).get(REPLACES) and image_of(copy) == value["image"]:
                 image = await reference(docker, copy)
-                return restored_from(copy, image, pattern, networks=networks, mark=self.mark)
+                return self._on_ports(restored_from(copy, image, pattern, networks=networks, mark=self.mark))
         if await docker.image(value["image"]) is None:
             raise StepFailed(
                 f"the image {value['name']} ({value['image'][:19]}) no longer exists on this host: was it pruned?"
@@ -137,7 +148,28 @@ class ServiceImage(Resource[Docker, Any]):
         config = config_like(pattern, its_image, name, networks=networks, sources=sources)
         ours = {REPLACES: pattern["Id"], FILES: json.dumps(files), EXECUTION: self.mark}
         config["Labels"] |= {**ours, f"{COMPOSE}.image": value["image"]}
-        return config
+        return self._on_ports(config)
+
+    def _on_ports(self, config: Object) -> Object:
+        host = config["HostConfig"]
+        bound = {**(host.get("PortBindings") or {}), **self.model_dump()["ports"]}
+        return {**config, "HostConfig": {**host, "PortBindings": bound}} if self.ports else config
+
+    async def _others(self, docker: Docker, value: Any, *, run: bool) -> None:
+        """Stops the other containers that will be replaced; or, to `run`, starts those that already have the image."""
+        every = await self.model_copy(update={"number": None}).slots(docker) if self.stop_together else []
+        turn = asyncio.Semaphore(STOPPED_AT_ONCE)
+
+        async def switch(container: Object, slot: Slot) -> None:
+            async with turn:
+                if run:
+                    await docker.start(container["Id"])
+                else:
+                    await docker.stop(container["Id"], within=slot.stops_within)
+
+        found = [(slot.current, slot) for slot in every if slot.number in self.stop_together and slot.current]
+        due = [(c, s) for c, s in found if (image_of(c) == value["image"]) == run and c["State"]["Running"] != run]
+        await all_of(*(switch(container, slot) for container, slot in due if slot.number != self.number))
 
     async def converged(self, docker: Docker, value: Any) -> bool:
         if not self.same(await self.read(docker), value):
@@ -147,7 +179,9 @@ class ServiceImage(Resource[Docker, Any]):
         for slot in await resource.slots(docker):
             if slot.number == self.number and not slot.tidy:
                 return False
-            if slot.number in numbers and not await self.is_well(docker, slot, healthy=slot.number in self.wait_for):
+            runs = slot.number in self.stop_together and slot.current and image_of(slot.current) == value["image"]
+            counts = slot.number in numbers or runs
+            if counts and not await self.is_well(docker, slot, healthy=slot.number in self.wait_for):
                 return False
         return True
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from foundation.models import FrozenModel
 from responder.backends.docker.compose_override import ComposeOverride, override_beside
-from responder.backends.docker.service_image import ServiceImage
+from responder.backends.docker.containers import chosen_ports
+from responder.backends.docker.service_image import STOPPED_AT_ONCE, ServiceImage
 from responder.backends.docker.shared_namespaces import Sharer, shared_with, sharers
 from responder.backends.docker.slots import Slot
 from responder.backends.problems import Problem
@@ -52,18 +54,32 @@ async def each_container(gateway: Gateway, resource: ServiceImage) -> list[Servi
     return [resource.model_copy(update={"number": slot.number, "stop_within": slot.stops_within}) for slot in slots]
 
 
-async def _with_sharers(gateway: Gateway, resource: ServiceImage, slot: Slot) -> tuple[ServiceImage, list[str]]:
-    """The resource of one container with those that share its namespaces, and notes about them."""
+async def _as_it_is(gateway: Gateway, resource: ServiceImage, slot: Slot) -> tuple[ServiceImage, list[str]]:
+    """The resource of one container with what depends on it and is not in its settings, and notes about that."""
     ids = (slot.pattern["Id"],)
     own, notes = [], []
     for container in await gateway.ask(resource, lambda docker: sharers(docker, ids)):
         if sharer := Sharer.of(container):
             own.append(sharer)
         does = "is recreated with it" if sharer else "loses it: recreate it afterwards"
-        notes.append(
-            f"{container['Name'].lstrip('/')} shares the {shared_with(container, ids)} of {slot.name} and {does}"
-        )
-    return resource.model_copy(update={"shared_by": tuple(own)}), notes
+        name, shared = container["Name"].lstrip("/"), shared_with(container, ids)
+        notes.append(f"{name} shares the {shared} of {slot.name} and {does}")
+    ports = chosen_ports(slot.pattern)
+    if published := sorted({binding["HostPort"] for bindings in ports.values() for binding in bindings}):
+        notes.append(f"{slot.name} keeps host port {', '.join(published)}, which the engine chose")
+    found = {port: tuple(bindings) for port, bindings in ports.items()}
+    return resource.model_copy(update={"shared_by": tuple(own), "ports": found}), notes
+
+
+def _stopped_together(resources: list[ServiceImage], slots: list[Slot], before: list[Any]) -> list[ServiceImage]:
+    """Containers without traffic stop at the same time, unless they run different images: a revert is exact then."""
+    running = [slot for slot in slots if slot.current and slot.current["State"]["Running"]]
+    if len(running) < 2 or len({value["image"] for value in before}) > 1:
+        return resources
+    batches = math.ceil(len(running) / STOPPED_AT_ONCE)
+    within = max(slot.stops_within for slot in running) * batches
+    update = {"stop_together": tuple(slot.number for slot in running), "stop_within": within}
+    return [resource.model_copy(update=update) for resource in resources]
 
 
 async def containers(
@@ -72,9 +88,11 @@ async def containers(
     """The containers with their images before and after. Raises StepFailed."""
     slots = await gateway.ask(resource, resource.slots)
     resources = await each_container(gateway, resource.model_copy(update={"mark": version.execution}))
-    pairs = [await _with_sharers(gateway, item, slot) for item, slot in zip(resources, slots, strict=True)]
+    pairs = [await _as_it_is(gateway, item, slot) for item, slot in zip(resources, slots, strict=True)]
     resources, shared = [item for item, _ in pairs], [note for _, found in pairs for note in found]
     before = [await (read_expecting(gateway, item, version) if running else gateway.read(item)) for item in resources]
+    if not running:
+        resources = _stopped_together(resources, slots, before)
     to, notes = await value_of(gateway, resource, version)
     labels = slots[0].pattern["Config"]["Labels"]
     last, last_notes = await _override_change(
@@ -112,17 +130,21 @@ async def _override_change(
     files, file = _override(resource, labels)
     if not files and not resource.override:
         return (), ()  # not made by `docker compose up`: there is no next one
-    if file is not None and (resource.override or file.parent.is_dir()):
-        override = ComposeOverride(file=file, service=resource.service)
-        try:
-            pinned = f"{file} keeps {resource.service} at {image}: remove it before you deploy another version"
-            unread = "" if resource.override else "; `docker compose -f` does not read it"
-            before = await gateway.read(override)
-            await gateway.ask(override, lambda local: override.preflight(local, image))
-            return (Change(resource=override, before=before, after=image),), (pinned + unread,)
-        except StepFailed as failure:
-            why = str(failure)
-    else:
-        listed = ", ".join(files) or "unknown"
-        why = f"the project's files are {listed}: add a file for the responder and configure it as `override`"
-    return (), (f"the next `docker compose up` of {resource.project} restores the bad version: {why}",)
+    if file is None or not (resource.override or file.parent.is_dir()):
+        why = f"the project's files are {', '.join(files) or 'unknown'}: add a file for the responder"
+        return (), (f"{_restores_bad(resource)}: {why} and configure it as `override`",)
+    required = bool(resource.override) and str(file) in files
+    override = ComposeOverride(file=file, service=resource.service, required=required)
+    try:
+        before = await gateway.read(override)
+        await gateway.ask(override, lambda local: override.preflight(local, image))
+    except StepFailed as failure:
+        return (), (f"{_restores_bad(resource)}: {failure}",)
+    note = f"{file} keeps {resource.service} at {image}: remove it before you deploy another version"
+    if not required:
+        note += f"; only `-f {file}` reads it" if resource.override else "; `docker compose -f` does not read it"
+    return (Change(resource=override, before=before, after=image),), (note,)
+
+
+def _restores_bad(resource: ServiceImage) -> str:
+    return f"the next `docker compose up` of {resource.project} restores the bad version"

@@ -12,6 +12,7 @@ from responder.backends.docker.client import Docker
 from responder.backends.host.client import Local
 from responder.backends.host.proxy import HaproxyServers, NginxInclude
 from responder.errors import Drift, StepFailed
+from tests.compose import Compose
 from tests.engine import Engine, LoadGenerator, haproxy, nginx
 from tests.parts import free_port
 from tests.responder.backends.resource_law import keeps_the_laws
@@ -123,6 +124,35 @@ async def test_an_unhealthy_idle_color_gets_no_traffic(
         assert hammer.failed == []
         assert set(hammer.versions) == {"2"}
     assert engine.inspect("shop-blue-1")["Image"] == idle
+
+
+@pytest.mark.parametrize(("to_version", "outcome"), [("1", "succeeded"), ("crashes", "reverted")])
+async def test_the_containers_of_an_idle_color_stop_at_the_same_time(
+    to_version: str, outcome: str, engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    """They ignore SIGTERM, so each takes its whole grace period. A stopped one stays stopped after a revert."""
+    common = {"stop_signal": "SIGTERM", "stop_grace_period": "4s"}
+    colors = {"blue": {**common, "image": "plain:3", "scale": 4}, "green": {**common, "image": "plain:2"}}
+    Compose(engine, tmp_path, colors)("up", "-d")
+    engine.call("POST", "/containers/shop-blue-4/kill", signal="SIGKILL")
+    (tmp_path / "live").write_text("green")
+    rollback = {
+        "strategy": "blue_green",
+        "pointer": {"file": str(tmp_path / "live")},
+        "colors": {c: {"docker": {"project": "shop", "service": c, "min_uptime": "0s"}} for c in colors},
+        "ready_for": "0s",
+    }
+    checks = [{"containers": {"project": "shop", "service": "blue"}}]
+    harness = Rollback(rollback, {Docker: docker, Local: Local()}, to_version=to_version, health_checks=checks)
+    ended = await harness.run()
+    assert ended.outcome == outcome, ended.reason
+    changed = [e.at for e in harness.record.events if e.type in ("step_started", "step_completed", "step_failed")]
+    assert (changed[-1] - changed[0]).total_seconds() < 12
+    version = "plain:1" if outcome == "succeeded" else "plain:3"
+    found = {name: c for name, c in engine.containers().items() if "blue" in name}
+    assert {engine.inspect(name)["Config"]["Image"] for name in found} == {version}
+    running = {name for name, container in found.items() if container["State"] == "running"}
+    assert running >= {f"shop-blue-{n}" for n in (1, 2, 3)}
 
 
 def include(proxy: Any, **colors: str) -> NginxInclude:
