@@ -1,4 +1,4 @@
-"""An override file keeps the good version until another deployment is reported, and everyone is told so."""
+"""An override file keeps the good version until another deployment is reported; status and report name it."""
 
 from __future__ import annotations
 
