@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
+from responder.backends.postgres.migrations.alembic_sources import Revision, parse_history, text_in_sql
 from responder.backends.postgres.migrations.tool import (
     CommandLine,
     MigrationContext,
@@ -63,7 +64,9 @@ class Alembic(ProgramTool):
                 raise StepFailed(
                     f"cannot go back to {goal}: it is an ancestor of {','.join(unchanged)}, which {target} keeps"
                 )
-            steps = self._rendered_steps(heads, downgrades, await self._upgrades(schemas, context, goal, heads))
+            history = await self._history(schemas, context)
+            upgrades = await self._upgrades(schemas, context, goal, heads)
+            steps = self._rendered_steps(context, heads, downgrades, upgrades, history)
             if self.same(steps[-1].to_revision, target):
                 return steps
             reached.append(steps[-1].to_revision)
@@ -88,7 +91,12 @@ class Alembic(ProgramTool):
         return found
 
     def _rendered_steps(
-        self, heads: list[str], downgrades: dict[str, _Downgrade], upgrades: dict[str, str]
+        self,
+        context: MigrationContext,
+        heads: list[str],
+        downgrades: dict[str, _Downgrade],
+        upgrades: dict[str, str],
+        history: dict[str, Revision],
     ) -> list[MigrationStep]:
         steps, from_revision, removed = [], ",".join(sorted(heads)), set[str]()
         ordered = list(downgrades.items())
@@ -97,18 +105,60 @@ class Alembic(ProgramTool):
             reached = {before for _, done in ordered[: n + 1] for before in done.down_revisions}
             later = {before for _, left in ordered[n + 1 :] for before in left.down_revisions}
             to_revision = ",".join(sorted((set(heads) - removed) | (reached - removed - later))) or "base"
-            steps.append(
-                MigrationStep(
-                    from_revision=from_revision,
-                    to_revision=to_revision,
-                    downgrade=self._without_records(downgrade.sql),
-                    downgrade_records=self._records(from_revision, to_revision),
-                    upgrade=self._without_records(upgrades[revision]) if revision in upgrades else None,
-                    upgrade_records=self._records(to_revision, from_revision),
-                )
+            step = MigrationStep(
+                from_revision=from_revision,
+                to_revision=to_revision,
+                downgrade=self._without_records(downgrade.sql),
+                downgrade_records=self._records(from_revision, to_revision),
+                upgrade=self._without_records(upgrades[revision]) if upgrades.get(revision) else None,
+                upgrade_records=self._records(to_revision, from_revision),
             )
+            steps.append(self._checked(context, step, revision, history.get(revision)))
             from_revision = to_revision
         return steps
+
+    def _checked(
+        self, context: MigrationContext, step: MigrationStep, revision: str, source: Revision | None
+    ) -> MigrationStep:
+        """The step as Alembic runs it. Alembic itself runs a downgrade that `--sql` does not show in full.
+
+        Raises StepFailed if no command of Alembic does that step alone.
+        """
+        directory = context.directory(self.directory)
+        down, up = (source.unrendered(name, directory) if source else None for name in ("downgrade", "upgrade"))
+        text = text_in_sql(step.downgrade or "")
+        reason = down or (f"the rendered SQL contains text that is no SQL: {text}" if text else "")
+        if reason and "," in step.from_revision + step.to_revision:
+            raise StepFailed(
+                f"revision {revision} cannot be downgraded alone: {reason}, and there are several heads; "
+                "run alembic downgrade by hand"
+            )
+        if reason:
+            return step.model_copy(
+                update={
+                    "downgrade": None,
+                    "upgrade": None,
+                    "downgrade_command": context.filled(self._command("downgrade", step.to_revision)),
+                    "upgrade_command": context.filled(self._command("upgrade", step.from_revision)),
+                    "preview": None if text else step.downgrade,
+                    "preview_complete": False,
+                    "reason": reason,
+                }
+            )
+        notes: list[str] = []
+        if down is None:
+            notes.append(
+                f"cannot read the migration file of {revision}: verify that its downgrade does not depend on "
+                "is_offline_mode() or on a connection, whose statements the rendered SQL lacks"
+            )
+        if step.upgrade is not None and (up or text_in_sql(step.upgrade)):
+            notes.append(f"{revision} cannot be upgraded again by the responder: {up or 'its upgrade prints text'}")
+            step = step.model_copy(update={"upgrade": None})
+        return step.model_copy(update={"notes": tuple(notes)})
+
+    async def _history(self, schemas: Schemas, context: MigrationContext) -> dict[str, Revision]:
+        """All revisions of the migration files."""
+        return parse_history(await self._output(schemas, context, *self._command("history", "--verbose")))
 
     def _records(self, from_revision: str, to_revision: str) -> tuple[str, ...]:
         """Statements that replace the heads in the version table. They fail if another migration changed them."""
@@ -127,7 +177,11 @@ class Alembic(ProgramTool):
         """The script without the statements on Alembic's version table."""
         table = re.escape(self.table).replace(r"\.", r"\s*\.\s*")
         records = re.compile(rf"(UPDATE|DELETE\s+FROM|INSERT\s+INTO|CREATE\s+TABLE|DROP\s+TABLE)\s+{table}\b", re.I)
-        return ";\n".join(statement for statement in split_statements(sql) if not records.match(statement))
+        try:
+            statements = split_statements(sql)
+        except ValueError:  # text between the statements
+            return sql
+        return ";\n".join(statement for statement in statements if not records.match(statement))
 
     async def _upgrades(
         self, schemas: Schemas, context: MigrationContext, target: str, heads: list[str]
@@ -150,26 +204,30 @@ class Alembic(ProgramTool):
 
         Raises StepFailed if a migration refuses its downgrade: Alembic would commit the ones before it and then fail.
         """
-        output = await self._output(schemas, context, *self._command("history", "--rev-range", f"{target}:{current}"))
-        parents = {found[2]: found[1] for found in re.finditer(r"^(\S+) -> (\w+)", output, re.M)}
+        history = await self._history(schemas, context)
         cause = f": {str(failures[0]).splitlines()[-1]}" if failures else ""
         steps, revision = [], current
         while revision != target:
-            if revision not in parents:
+            if revision not in history or len(history[revision].parents) > 1:
                 raise StepFailed(f"Alembic has no linear history from {current} to {target}{cause}")
-            before = "base" if parents[revision] == "<base>" else parents[revision]
-            steps.append(await self._single_step(schemas, context, revision, before))
+            before = next(iter(history[revision].parents), "base")
+            steps.append(await self._single_step(schemas, context, revision, before, history))
             revision = before
         return steps
 
     async def _single_step(
-        self, schemas: Schemas, context: MigrationContext, revision: str, before: str
+        self,
+        schemas: Schemas,
+        context: MigrationContext,
+        revision: str,
+        before: str,
+        history: dict[str, Revision],
     ) -> MigrationStep:
         failures: list[StepFailed] = []
         downgrades = await self._downgrades(schemas, context, [revision], before, failures)
         if not failures and downgrades:
             upgrades = await self._upgrades(schemas, context, before, [revision])
-            (step,) = self._rendered_steps([revision], downgrades, upgrades)
+            (step,) = self._rendered_steps(context, [revision], downgrades, upgrades, history)
             return step
         error = str(failures[0]) if failures else ""
         if refusal := await asyncio.to_thread(_refusal, error):
@@ -214,4 +272,8 @@ def _sections(output: str, direction: str) -> list[tuple[str, list[str], str]]:
     for marker, end in zip(found, ends, strict=True):
         left, right = marker[1].strip(), [part.strip() for part in marker[2].split(",") if part.strip()]
         sections.append((left, right, output[marker.end() : end]))
+    if sections:  # env.py may print text after the last statement
+        left, right, sql = sections[-1]
+        before, committed, _ = sql.rpartition("\nCOMMIT;")
+        sections[-1] = (left, right, before if committed else sql)
     return sections

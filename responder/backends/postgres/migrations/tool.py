@@ -52,6 +52,7 @@ class MigrationStep(FrozenModel):
     preview: str | None = None  # SQL that the command would run; None: unknown
     preview_complete: bool = True  # False: the command runs code as well
     reason: str = ""  # why the command has to run
+    notes: tuple[str, ...] = ()  # what the approver has to know
 
 
 class MigrationContext(FrozenModel):

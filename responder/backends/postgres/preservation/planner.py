@@ -71,6 +71,7 @@ class MigrationPlanner:
             down, up = await (
                 self._by_responder(step, step.downgrade) if step.downgrade is not None else self._by_tool(step)
             )
+            self._plan.notes += step.notes
             following = _Planned(down, up, self._preserver.take_touched())
             merged = planned[-1].followed_by(following) if planned else None
             planned[-1:] = [merged] if merged else [*planned[-1:], following]
