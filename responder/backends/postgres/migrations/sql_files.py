@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from responder.backends.postgres.ddl.parser import parse_statement
+from responder.backends.postgres.migrations.sql_sections import read_migrations, without_transaction
 from responder.backends.postgres.migrations.tool import (
     MigrationContext,
     MigrationStep,
     MigrationTool,
     Template,
-    column_values,
+    insert_record,
 )
 from responder.backends.postgres.schemas import Schemas
-from responder.backends.postgres.sql import literal, quoted, split_statements
+from responder.backends.postgres.sql import literal, quoted
 from responder.backends.problems import Problem
 from responder.errors import StepFailed
 
-_Files = dict[tuple[int, str], tuple[str, str]]
-"""Name and text of each file by its number and its direction, `up` or `down`."""
-
 
 class SqlFiles(MigrationTool):
-    """Plain SQL: `NNN_name.down.sql` and `NNN_name.up.sql`, and a table of the applied revisions."""
+    """Plain SQL: `NNN_name.down.sql` and `NNN_name.up.sql`, or sections of one file, and a table of the revisions."""
 
     tool: Literal["sql"] = "sql"
     directory: Template = Field(
@@ -41,27 +37,35 @@ class SqlFiles(MigrationTool):
     async def revision(self, schemas: Schemas, database: str) -> str:
         return max(await self._applied(schemas, database), key=int, default="0")
 
-    async def _applied(self, schemas: Schemas, database: str) -> list[str]:
-        found = await column_values(schemas, database, self.table, self.column) or []
-        if await self._has_one_row(schemas, database) and (
-            await schemas.rows(database, f"SELECT FROM {self.table} WHERE dirty")
-        ):
-            raise StepFailed(f"{self.table} is dirty: a migration failed midway. Repair the schema by hand first")
+    async def _applied(self, schemas: Schemas, database: str) -> dict[str, str]:
+        """The applied revisions, each with its row as JSON."""
+        columns = await self._columns(schemas, database)
+        if not columns:
+            return {}
+        for column, failed in (("dirty", "dirty"), ("success", "NOT success")):
+            if column in columns and await schemas.rows(database, f"SELECT FROM {self.table} WHERE {failed}"):
+                raise StepFailed(f"{self.table} is dirty: a migration failed midway. Repair the schema by hand first")
+        where = " WHERE is_applied" if "is_applied" in columns else ""
+        sql = (
+            f"SELECT {quoted(self.column)}::text AS value, row_to_json(t)::text AS record FROM {self.table} AS t{where}"
+        )
+        found = {row["value"]: row["record"] for row in await schemas.rows(database, sql)}
         if invalid := [value for value in found if not value.isdecimal()]:
             raise StepFailed(f"{self.table}.{self.column} contains {invalid[0]!r}, expected a number")
         return found
 
-    async def _has_one_row(self, schemas: Schemas, database: str) -> bool:
-        sql = "SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'dirty' AND NOT attisdropped"
-        return bool(await schemas.rows(database, sql, self.table))
+    async def _columns(self, schemas: Schemas, database: str) -> set[str]:
+        """The columns of the version table. With `dirty` it has one row, the current revision."""
+        sql = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0"
+        return {row["attname"] for row in await schemas.rows(database, f"{sql} AND NOT attisdropped", self.table)}
 
     async def problems(self, schemas: Schemas, context: MigrationContext, revision: str) -> list[Problem]:
         try:
             directory = context.directory(self.directory) or Path()
-            names = await schemas.sql_files(directory)
+            files = read_migrations(directory, await schemas.sql_files(directory))
         except StepFailed as failure:
             return [Problem(f"migrations of {context.database}", str(failure))]
-        downgrades = {int(found[1]) for name in names if (found := re.fullmatch(r"(\d+)\D.*?down\.sql", name))}
+        downgrades = {number for number, direction in files if direction == "down"}
         if int(revision) and int(revision) not in downgrades:
             missing = f"has no {int(revision):03d}*.down.sql, the downgrade of the current revision"
             return [Problem(f"directory {directory}", missing, "keep the migration files of the running release")]
@@ -71,13 +75,15 @@ class SqlFiles(MigrationTool):
         self, schemas: Schemas, context: MigrationContext, current: str, target: str
     ) -> list[MigrationStep]:
         directory = context.directory(self.directory) or Path()
-        files = _by_number(directory, await schemas.sql_files(directory))
-        one_row = await self._has_one_row(schemas, context.database)
-        numbers = {n for n, _ in files} if one_row else set(map(int, await self._applied(schemas, context.database)))
+        files = read_migrations(directory, await schemas.sql_files(directory))
+        one_row = "dirty" in await self._columns(schemas, context.database)
+        applied = await self._applied(schemas, context.database)
+        records = {int(value): record for value, record in applied.items()}
+        numbers = {n for n, _ in files} if one_row else set(records)
         if int(target) not in (*numbers, 0):
             raise StepFailed(f"revision {target} was never applied")
         undone = sorted((n for n in numbers if int(target) < n <= int(current)), reverse=True)
-        spelled = {int(current): current, int(target): target}
+        spelled = {int(value): value for value in (*applied, current, target)}
         steps = []
         for number, before in zip(undone, (*undone[1:], int(target)), strict=False):
             if (number, "down") not in files:
@@ -91,15 +97,17 @@ class SqlFiles(MigrationTool):
                 MigrationStep(
                     from_revision=from_revision,
                     to_revision=to_revision,
-                    downgrade=_without_transactions(*files[number, "down"]),
-                    downgrade_records=self._records(from_revision, to_revision, one_row=one_row, upgrade=False),
-                    upgrade=_without_transactions(*upgrade) if upgrade else None,
-                    upgrade_records=self._records(to_revision, from_revision, one_row=one_row, upgrade=True),
+                    downgrade=without_transaction(*files[number, "down"]),
+                    downgrade_records=self._records(from_revision, to_revision, one_row=one_row),
+                    upgrade=without_transaction(*upgrade) if upgrade else None,
+                    upgrade_records=self._records(
+                        to_revision, from_revision, one_row=one_row, record=records.get(number, "")
+                    ),
                 )
             )
         return steps
 
-    def _records(self, from_revision: str, to_revision: str, *, one_row: bool, upgrade: bool) -> tuple[str, ...]:
+    def _records(self, from_revision: str, to_revision: str, *, one_row: bool, record: str = "") -> tuple[str, ...]:
         column = quoted(self.column)
         check = (
             f"DO $check$ BEGIN IF coalesce((SELECT max({column}::numeric) FROM {self.table}), 0) <> {from_revision}"
@@ -108,29 +116,6 @@ class SqlFiles(MigrationTool):
         lock = f"LOCK TABLE {self.table} IN SHARE ROW EXCLUSIVE MODE"
         if one_row:
             return lock, check, f"UPDATE {self.table} SET {column} = {literal(to_revision)}"
-        if upgrade:
-            return lock, check, f"INSERT INTO {self.table} ({column}) VALUES ({literal(to_revision)})"
+        if record:  # exactly the row that the downgrade deletes, with columns of the tool such as a checksum
+            return lock, check, insert_record(self.table, record)
         return lock, check, f"DELETE FROM {self.table} WHERE {column} = {literal(from_revision)}"
-
-
-def _by_number(directory: Path, texts: dict[str, str]) -> _Files:
-    files: _Files = {}
-    for name, text in texts.items():
-        if found := re.fullmatch(r"(\d+)\D.*?(down|up)\.sql", name):
-            if (key := (int(found[1]), found[2])) in files:
-                raise StepFailed(f"{directory / name} and {files[key][0]} have the same number: rename one")
-            files[key] = (name, text)
-    return files
-
-
-def _without_transactions(name: str, text: str) -> str:
-    try:
-        statements = split_statements(text)
-    except ValueError as e:
-        raise StepFailed(f"cannot read {name}: {e}") from None
-    for sql in statements:
-        if any(effect.does == "begins or commits" for effect in parse_statement(sql).effects):
-            raise StepFailed(
-                f"{name} contains {sql.split()[0].upper()}: remove it, the responder runs the file in one transaction"
-            )
-    return text

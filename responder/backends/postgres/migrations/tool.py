@@ -14,7 +14,7 @@ from foundation.models import FrozenModel, StrictModel
 from responder.backends.host.access import program_problems
 from responder.backends.postgres.schemas import Schemas, fill_placeholders
 from responder.backends.postgres.script_runner import ScriptLimits
-from responder.backends.postgres.sql import quoted
+from responder.backends.postgres.sql import literal, quoted
 from responder.backends.problems import Problem, joined
 from responder.errors import StepFailed, Unavailable
 
@@ -161,3 +161,11 @@ async def column_values(schemas: Schemas, database: str, table: str, column: str
         return None
     rows = await schemas.rows(database, f"SELECT {quoted(column)}::text AS value FROM {table}{where} ORDER BY 1")
     return [row["value"] for row in rows]
+
+
+def insert_record(table: str, record: str) -> str:
+    """The statement that inserts a row of the version table again, exactly as `row_to_json` read it."""
+    return (
+        f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM json_populate_record(NULL::{table},"
+        f" {literal(record)})"
+    )
