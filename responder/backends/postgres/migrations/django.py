@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from responder.backends.postgres.migrations.django_graph import PRINT_GRAPH, MigrationGraph, RecordChange
 from responder.backends.postgres.migrations.tool import (
     CommandLine,
     MigrationContext,
     MigrationStep,
     ProgramTool,
-    column_values,
+    insert_record,
 )
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.postgres.sql import literal
@@ -21,6 +22,9 @@ from responder.errors import StepFailed
 
 _NOT_SQL = "CANNOT BE WRITTEN AS SQL"
 """What `sqlmigrate` prints for an operation in Python."""
+
+_SQUASHED = re.compile(r"[^.,]+_squashed_(?=\d)")
+"""What precedes the last replaced migration in the name that Django gives a squash."""
 
 _Migration = tuple[str, str]
 """Application and name."""
@@ -37,11 +41,27 @@ class Django(ProgramTool):
     table: str = Field(default="django_migrations", description="Table of applied migrations")
 
     async def revision(self, schemas: Schemas, database: str) -> str:
-        newest = []
-        for app in self.apps:
-            names = await column_values(schemas, database, self.table, "name", f" WHERE app = {literal(app)}")
-            newest.append((app, max(names or ["zero"])))
-        return self._joined(dict(newest))
+        return self._revision_of(list(await self._records(schemas, database)))
+
+    async def _records(self, schemas: Schemas, database: str) -> dict[_Migration, str]:
+        """The applied migrations in the order in which they were recorded, each with its row as JSON."""
+        rows = await schemas.rows(database, "SELECT to_regclass($1) IS NOT NULL AS present", self.table)
+        if not rows[0]["present"]:
+            return {}
+        where = f"app IN ({', '.join(map(literal, self.apps))})"
+        sql = f"SELECT app, name, row_to_json(t)::text AS record FROM {self.table} AS t WHERE {where} ORDER BY id"
+        return {(row["app"], row["name"]): row["record"] for row in await schemas.rows(database, sql)}
+
+    def _revision_of(self, applied: list[_Migration]) -> str:
+        return self._joined({app: _newest([name for other, name in applied if other == app]) for app in self.apps})
+
+    def same(self, left: str, right: str) -> bool:
+        """A squash and the last migration that it replaces are the same revision."""
+        return super().same(_SQUASHED.sub("", left), _SQUASHED.sub("", right))
+
+    @property
+    def _connecting_command(self) -> tuple[str, ...]:
+        return *self.command, "showmigrations"
 
     @property
     def _list_command(self) -> tuple[str, ...]:
@@ -66,33 +86,49 @@ class Django(ProgramTool):
     async def steps(
         self, schemas: Schemas, context: MigrationContext, current: str, target: str
     ) -> list[MigrationStep]:
-        names, goals = self._by_app(current), self._by_app(target)
+        graph = await self._graph(schemas, context)
+        goals = {app: graph.name_of(app, name) for app, name in self._by_app(target).items()}
+        names = self._by_app(current)
         undone: list[_Migration] = []
         for app in self.apps:
-            if names[app] == goals[app]:
+            if self.same(names[app], goals[app]):
                 continue
             output = await self._output(schemas, context, *self.command, "migrate", app, goals[app], "--plan")
             undone += [migration for migration in _planned(output) if migration not in undone]
-        await self._require_downgrade(schemas, context, undone, current, target)
+        records = await self._records(schemas, context.database)
+        applied = list(records)
+        self._require_downgrade(graph.recorded(applied), undone, current, target)
         steps = []
         for n, (app, name) in enumerate(undone):
             before = next((older for other, older in undone[n + 1 :] if other == app), goals[app])
-            after = {**names, app: before}
-            ends = (self._joined(names), self._joined(after))
-            steps.append(await self._step(schemas, context, (app, name), before, ends))
-            names = after
+            change = graph.unapply((app, name), applied)
+            ends = (self._revision_of(applied), self._revision_of(change.left))
+            step = await self._step(schemas, context, (app, name), before, ends)
+            if (app, name) in graph.renames:
+                reason = "Django renames a content type as well, outside of the SQL"
+                step = step.model_copy(update={"downgrade": None, "preview_complete": False, "reason": reason})
+            steps.append(step.model_copy(update=self._recorded((app, name), change, records)))
+            applied = change.left
+        if not self.same(reached := self._revision_of(applied), target):
+            raise StepFailed(f"the downgrade from {current} to {target} ends at {reached}: use that as the target")
         return steps
 
-    async def _require_downgrade(
-        self, schemas: Schemas, context: MigrationContext, undone: list[_Migration], current: str, target: str
+    async def _graph(self, schemas: Schemas, context: MigrationContext) -> MigrationGraph:
+        """The graph that Django builds from its files and the database."""
+        argv = (*self.command, "shell", "--verbosity", "0", "-c")
+        try:
+            return MigrationGraph.parse(await self._output(schemas, context, *argv, PRINT_GRAPH))
+        except StepFailed as e:
+            raise StepFailed(f"{' '.join(argv)} could not print the migrations: {str(e).splitlines()[-1]}") from e
+
+    def _require_downgrade(
+        self, applied: list[_Migration], undone: list[_Migration], current: str, target: str
     ) -> None:
         """Raises StepFailed unless Django would only revert applied migrations of the configured applications."""
         if others := sorted({app for app, _ in undone} - set(self.apps)):
             raise StepFailed(f"the downgrade also reverts migrations of {', '.join(others)}: add them to `apps`")
         if not undone:
             raise StepFailed(f"Django finds no migration to revert from {current} to {target}")
-        sql = f"SELECT app, name FROM {self.table}"
-        applied = {(row["app"], row["name"]) for row in await schemas.rows(context.database, sql)}
         if forward := [".".join(migration) for migration in undone if migration not in applied]:
             raise StepFailed(f"Django would upgrade, not downgrade: migration {forward[0]} is not applied")
 
@@ -102,20 +138,11 @@ class Django(ProgramTool):
         app, name = migration
         down = await self._output(schemas, context, *self.command, "sqlmigrate", app, name, "--backwards")
         up = await self._output(schemas, context, *self.command, "sqlmigrate", app, name)
-        record = f"{self.table} WHERE app = {literal(app)} AND name = {literal(name)}"
         return MigrationStep(
             from_revision=ends[0],
             to_revision=ends[1],
             downgrade=None if _NOT_SQL in down else down,
-            downgrade_records=(
-                f"DO $check$ BEGIN IF NOT EXISTS (SELECT FROM {record}) THEN"
-                f" RAISE EXCEPTION '% is no longer applied', {literal(f'{app}.{name}')}; END IF; END $check$",
-                f"DELETE FROM {record}",
-            ),
             upgrade=None if _NOT_SQL in up else up,
-            upgrade_records=(
-                f"INSERT INTO {self.table} (app, name, applied) VALUES ({literal(app)}, {literal(name)}, now())",
-            ),
             downgrade_command=context.filled((*self.command, "migrate", app, before)),
             upgrade_command=context.filled((*self.command, "migrate", app, name)),
             preview=down,
@@ -123,12 +150,45 @@ class Django(ProgramTool):
             reason="it contains Python, which cannot be rendered as SQL" if _NOT_SQL in down else "",
         )
 
+    def _recorded(
+        self, migration: _Migration, change: RecordChange, records: dict[_Migration, str]
+    ) -> dict[str, tuple[str, ...]]:
+        """The statements that change the table of applied migrations as Django does. Reverting restores the rows."""
+        removed = _condition(change.removed)
+        columns, no_longer = f"{self.table} (app, name, applied)", literal(".".join(migration))
+        down = [
+            f"LOCK TABLE {self.table} IN SHARE ROW EXCLUSIVE MODE",
+            f"DO $check$ BEGIN IF (SELECT count(*) FROM {self.table} WHERE {removed}) <> {len(change.removed)} THEN"
+            f" RAISE EXCEPTION '% is no longer applied', {no_longer}; END IF; END $check$",
+            f"DELETE FROM {self.table} WHERE {removed}",
+        ]
+        down += [f"INSERT INTO {columns} VALUES ({literal(a)}, {literal(n)}, now())" for a, n in change.added]
+        up = [f"DELETE FROM {self.table} WHERE {_condition(change.added)}"] if change.added else []
+        up += [insert_record(self.table, records[removed]) for removed in change.removed if removed in records]
+        return {"downgrade_records": tuple(down), "upgrade_records": tuple(up)}
+
+
+def _condition(migrations: tuple[_Migration, ...]) -> str:
+    listed = ", ".join(f"({literal(app)}, {literal(name)})" for app, name in migrations)
+    return f"(app, name) IN ({listed})"
+
+
+def _newest(names: list[str]) -> str:
+    """The newest of the applied migrations: by number, else by the order in which they were recorded.
+
+    Django records a squash after those that it replaces, and late: so a squash counts as the last one that it replaces.
+    """
+    numbers = [re.match(r"\d+", _SQUASHED.sub("", name)) for name in names]
+    if not names or None in numbers:
+        return names[-1] if names else "zero"
+    return max((int(found[0]), n, name) for n, (found, name) in enumerate(zip(numbers, names, strict=True)) if found)[2]
+
 
 def _planned(output: str) -> list[_Migration]:
     """The migrations that `migrate --plan` would revert, in order."""
     undone: list[_Migration] = []
     for line in output.splitlines():
-        if found := re.fullmatch(r"(\w+)\.(\w+)", line.strip()) if not line.startswith(" ") else None:
+        if found := re.fullmatch(r"([^\s.]+)\.(\S+)", line.strip()) if not line.startswith(" ") else None:
             undone.append((found[1], found[2]))
         elif "IRREVERSIBLE" in line and undone:
             raise StepFailed(f"migration {'.'.join(undone[-1])} is irreversible: {line.strip()}")
