@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import Field
 
-from responder.backends.postgres.migrations.alembic_sources import Revision, parse_history, text_in_sql
+from responder.backends.postgres.migrations.alembic_sources import Revision, heads_without, parse_history, text_in_sql
 from responder.backends.postgres.migrations.tool import (
     CommandLine,
     MigrationContext,
@@ -21,13 +21,6 @@ from responder.backends.postgres.migrations.tool import (
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.postgres.sql import literal, split_statements
 from responder.errors import StepFailed
-
-
-class _Downgrade(NamedTuple):
-    """The rendered downgrade of one revision."""
-
-    down_revisions: list[str]  # the revisions before it
-    sql: str
 
 
 class Alembic(ProgramTool):
@@ -43,6 +36,10 @@ class Alembic(ProgramTool):
 
     def _command(self, *more: str) -> tuple[str, ...]:
         return (*self.command, "-c", self.config, *more)
+
+    @property
+    def _connecting_command(self) -> tuple[str, ...]:
+        return self._command("current")
 
     @property
     def _list_command(self) -> tuple[str, ...]:
@@ -76,39 +73,36 @@ class Alembic(ProgramTool):
 
     async def _downgrades(
         self, schemas: Schemas, context: MigrationContext, heads: list[str], goal: str, failures: list[StepFailed]
-    ) -> dict[str, _Downgrade]:
+    ) -> dict[str, str]:
         """The downgrade of each revision from the heads to the goal. Revisions that branches share come last."""
-        found: dict[str, _Downgrade] = {}
+        found: dict[str, str] = {}
         for head in heads:
             try:
                 output = await self._output(schemas, context, *self._command("downgrade", f"{head}:{goal}", "--sql"))
             except StepFailed as e:
                 failures.append(e)
                 continue
-            for revision, before, sql in _sections(output, "downgrade"):
+            for revision, _, sql in _sections(output, "downgrade"):
                 found.pop(revision, None)
-                found[revision] = _Downgrade(before, sql)
+                found[revision] = sql
         return found
 
     def _rendered_steps(
         self,
         context: MigrationContext,
         heads: list[str],
-        downgrades: dict[str, _Downgrade],
+        downgrades: dict[str, str],
         upgrades: dict[str, str],
         history: dict[str, Revision],
     ) -> list[MigrationStep]:
         steps, from_revision, removed = [], ",".join(sorted(heads)), set[str]()
-        ordered = list(downgrades.items())
-        for n, (revision, downgrade) in enumerate(ordered):
+        for revision, sql in downgrades.items():
             removed.add(revision)
-            reached = {before for _, done in ordered[: n + 1] for before in done.down_revisions}
-            later = {before for _, left in ordered[n + 1 :] for before in left.down_revisions}
-            to_revision = ",".join(sorted((set(heads) - removed) | (reached - removed - later))) or "base"
+            to_revision = heads_without(history, heads, removed)
             step = MigrationStep(
                 from_revision=from_revision,
                 to_revision=to_revision,
-                downgrade=self._without_records(downgrade.sql),
+                downgrade=self._without_records(sql),
                 downgrade_records=self._records(from_revision, to_revision),
                 upgrade=self._without_records(upgrades[revision]) if upgrades.get(revision) else None,
                 upgrade_records=self._records(to_revision, from_revision),
@@ -208,7 +202,7 @@ class Alembic(ProgramTool):
         cause = f": {str(failures[0]).splitlines()[-1]}" if failures else ""
         steps, revision = [], current
         while revision != target:
-            if revision not in history or len(history[revision].parents) > 1:
+            if revision not in history or len(history[revision].parents) > 1 or history[revision].dependencies:
                 raise StepFailed(f"Alembic has no linear history from {current} to {target}{cause}")
             before = next(iter(history[revision].parents), "base")
             steps.append(await self._single_step(schemas, context, revision, before, history))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from responder.backends.postgres.sql import shortened, split_statements
+from responder.errors import StepFailed
 
 _ONLINE_ONLY = {"is_offline_mode", "as_sql", "get_bind", "bind", "connection"}
 _PRINTS = {"print", "stdout"}
@@ -22,9 +23,10 @@ _VERB = re.compile(
 
 
 class Revision(NamedTuple):
-    """One revision of the history: the revisions before it, and its migration file."""
+    """One revision of the history: the revisions before it, those that it depends on, and its migration file."""
 
     parents: tuple[str, ...]
+    dependencies: tuple[str, ...]
     path: str
 
     def unrendered(self, function: str, directory: Path | None) -> str | None:
@@ -49,12 +51,36 @@ def parse_history(output: str) -> dict[str, Revision]:
     """The revisions in the output of `history --verbose`."""
     found: dict[str, Revision] = {}
     for entry in re.split(r"^(?=Rev: )", output, flags=re.M):
-        fields = dict(re.findall(r"^(Rev|Parent|Merges|Path): (.*?)\s*$", entry, re.M))
+        fields: dict[str, str] = dict(re.findall(r"^(Rev|Parent|Merges|Also depends on|Path): (.*?)\s*$", entry, re.M))
         if "Rev" in fields:
-            parents = fields.get("Parent", fields.get("Merges", ""))
-            before = tuple(part for part in re.split(r",\s*", parents) if part and part != "<base>")
-            found[fields["Rev"].split(" ")[0]] = Revision(before, fields.get("Path", ""))
+            before = _listed(fields.get("Parent", fields.get("Merges", "")))
+            name = fields["Rev"].split(" ")[0]
+            found[name] = Revision(before, _listed(fields.get("Also depends on", "")), fields.get("Path", ""))
     return found
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(name for name in re.split(r",\s*", names) if name and name != "<base>")
+
+
+def heads_without(history: dict[str, Revision], heads: list[str], removed: set[str]) -> str:
+    """The heads that Alembic records when these revisions are no longer applied, joined; `base` if none is left.
+
+    Raises StepFailed if a revision depends on a branch by its label.
+    """
+    applied, todo = set[str](), list(heads)
+    while todo:
+        name = todo.pop()
+        if name not in history:
+            raise StepFailed(
+                f"Alembic does not list revision {name}: expected revision IDs in down_revision and depends_on"
+            )
+        if name not in applied:
+            applied.add(name)
+            todo += [*history[name].parents, *history[name].dependencies]
+    left = applied - removed
+    inner = {before for name in left for before in (*history[name].parents, *history[name].dependencies)}
+    return ",".join(sorted(left - inner)) or "base"
 
 
 def text_in_sql(sql: str) -> str:
