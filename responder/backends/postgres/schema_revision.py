@@ -40,6 +40,11 @@ class SchemaRevision(Resource[Schemas, JsonValue]):
         default=2.0, gt=0, description="Longest wait for a lock; other sessions queue behind it"
     )
     statement_timeout: Duration = Field(default=300.0, gt=0, description="Timeout of one statement")
+    leftovers: Literal["keep", "drop"] | None = Field(
+        default=None,
+        description="Types, sequences and extensions that an upgrade creates and its downgrade leaves behind. Required "
+        "if the plan names such objects and the target version was reported with a fingerprint",
+    )
     attempts: int = Field(default=10, ge=1, description="Attempts of a transaction after lock timeouts")
     within: Duration = Field(default=900.0, gt=0, description="Timeout of one schema change, including all attempts")
     execution: str = Field(default="", description="Set by the responder: ID of the execution")

@@ -32,6 +32,9 @@ _UNAVAILABLE_STATES = ("57P", "08", "53300")  # server shutdown, connection fail
 _OUTPUT_LIMIT = 2000
 """Characters of a tool's output that an error quotes."""
 
+_REJECTED = "no-duration"
+"""A value that the server accepts for no timeout."""
+
 _SAME_APPLICATION = "(application_name = $1 OR starts_with(application_name, $1 || ':'))"
 
 
@@ -170,6 +173,20 @@ class Schemas(Postgres):
                     raise StepFailed(f"{' '.join(argv)} exited with {code}: {tail}")
                 await back_off(attempt)
         raise AssertionError("unreachable")
+
+    async def run_with_rejected_setting(
+        self, database: str, argv: tuple[str, ...], *, within: float, cwd: Path | None
+    ) -> str | None:
+        """Runs a program with a setting in PGOPTIONS that the server rejects. None if it failed because of that.
+
+        Otherwise it ignores PGOPTIONS: returns the end of the error, empty if the program succeeded.
+        """
+        with self.environment(database, lock_timeout=_REJECTED) as environment:
+            variables = {**environment, **self._variables(database)}
+            code, out, stderr = await program(argv, within=within, cwd=cwd, env=variables)
+        if code and _REJECTED in stderr + out:
+            return None
+        return self._without_secrets(database, without_values(stderr or out))[-_OUTPUT_LIMIT:].strip() if code else ""
 
     async def preserved_data(self, database: str, execution: str = "") -> list[dict[str, Any]]:
         """Records of the preserved data of one execution or of all, in the order in which it is restored."""

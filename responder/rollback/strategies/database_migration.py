@@ -110,6 +110,11 @@ class DatabaseMigration(Strategy):
             return await MigrationPlanner(schemas, resource, variables, preserve=self.preserve_data).plan(steps)
 
         migration = await gateway.ask(resource, plan_migration)
+        if migration.leftovers and resource.leftovers is None and _fingerprint_of(target.artifact):
+            raise StepFailed(
+                f"{'; '.join(migration.leftovers)}, but {target.to_version} was reported with a fingerprint: set "
+                "`leftovers: drop` if it was reported without them, else `leftovers: keep`; nothing was changed"
+            )
         migration.down = [self._with_recovery(path, target.execution) for path in migration.down]
         notes = await gateway.ask(resource, lambda schemas: self._notes(schemas, resource, migration))
         resource = resource.model_copy(update={"paths": (*migration.down, *migration.up)})

@@ -30,13 +30,24 @@ def dropped_objects(sql: str) -> tuple[str, tuple[Name, ...]] | None:
 
 def created_type(sql: str) -> Name | None:
     """The type or domain that a CREATE statement creates. None for any other statement."""
-    if (found := re.match(r"CREATE\s+(?:TYPE|DOMAIN)\s+", sql, re.I)) is None:
+    found = created_object(sql)
+    return found[1] if found and found[0] == "TYPE" else None
+
+
+def created_object(sql: str) -> tuple[str, Name] | None:
+    """The type (or domain), sequence or extension that a CREATE statement creates, and its kind.
+
+    None for any other statement, and with IF NOT EXISTS: the object may be older.
+    """
+    pattern = r"CREATE\s+(TYPE|DOMAIN|(?:(?:TEMP|TEMPORARY|UNLOGGED)\s+)?SEQUENCE|EXTENSION)\s+(?!IF\s+NOT\b)"
+    if (found := re.match(pattern, sql, re.I)) is None:
         return None
     dotted = re.match(rf"{_NAME.pattern}(?:\.{_NAME.pattern})?", sql[found.end() :])
     if dotted is None:
         return None
+    kind = found[1].split()[-1].upper().replace("DOMAIN", "TYPE")
     first, second = _unquoted(dotted[1]), dotted[2]
-    return Name(_unquoted(second), first) if second else Name(first)
+    return kind, Name(_unquoted(second), first) if second else Name(first)
 
 
 def _unquoted(part: str) -> str:

@@ -105,6 +105,13 @@ class MigrationTool(StrictModel, ABC):
     async def problems(self, schemas: Schemas, context: MigrationContext, revision: str) -> list[Problem]:
         """Obstacles to a downgrade from the current revision. Changes nothing."""
 
+    async def obeys_limits(self, schemas: Schemas, context: MigrationContext) -> bool:
+        """Whether the sessions of its commands get the limits and the name. False: unknown.
+
+        Raises StepFailed if they do not.
+        """
+        return False
+
     def same(self, left: str, right: str) -> bool:
         """Whether two revisions are equal. Several heads may be in any order."""
         return sorted(left.split(",")) == sorted(right.split(","))
@@ -127,6 +134,25 @@ class ProgramTool(MigrationTool):
             found = f"{' '.join(self._list_command)} does not list the current revision {missing[0]}"
             return [Problem(title, found, "keep the migration files of the running release")]
         return []
+
+    async def obeys_limits(self, schemas: Schemas, context: MigrationContext) -> bool:
+        """Runs a command that connects and changes nothing, with a setting that the server rejects."""
+        argv, directory = context.filled(self._connecting_command), context.directory(self.directory)
+        output = await schemas.run_with_rejected_setting(
+            context.database, argv, within=min(context.within, 60.0), cwd=directory
+        )
+        if output is None:
+            return True
+        raise StepFailed(
+            f"{' '.join(argv)} ignores PGOPTIONS: its session would have neither lock_timeout nor a name. Pass "
+            f"PGOPTIONS and PGAPPNAME to the driver, with asyncpg as server_settings options and application_name"
+            f"{f': {output}' if output else ''}"
+        )
+
+    @property
+    @abstractmethod
+    def _connecting_command(self) -> tuple[str, ...]:
+        """A command that connects to the database and changes nothing."""
 
     @property
     @abstractmethod

@@ -12,6 +12,7 @@ from responder.backends.postgres.ddl.effects import Statement
 from responder.backends.postgres.ddl.parser import parse_script
 from responder.backends.postgres.migration_path import Command, MigrationPath
 from responder.backends.postgres.migrations.tool import MigrationStep
+from responder.backends.postgres.preservation.leftovers import dropped_names, leftovers
 from responder.backends.postgres.preservation.preserver import Preserver
 from responder.backends.postgres.preservation.script import PreservedScript
 from responder.backends.postgres.preservation.side_schema import PREPARE
@@ -30,6 +31,7 @@ class MigrationPlan:
     up: list[MigrationPath] = field(default_factory=list)
     standalone: list[str] = field(default_factory=list)  # statements outside of transactions
     notes: list[str] = field(default_factory=list)  # each statement with its effects
+    leftovers: list[str] = field(default_factory=list)  # objects that the downgrade leaves behind
 
 
 @dataclass
@@ -59,6 +61,7 @@ class MigrationPlanner:
         # A tool that runs its own command: nothing can be preserved in its transaction.
         self._unpreserved = Preserver(self._table, resource.execution, preserve=False)
         self._plan = MigrationPlan(self._preserver.script)
+        self._limits_checked = False
 
     async def plan(self, steps: list[MigrationStep]) -> MigrationPlan:
         """The plan for these steps. Raises StepFailed if there are none or a script cannot be read."""
@@ -66,6 +69,7 @@ class MigrationPlanner:
             revision = await self._resource.read(self._schemas)
             raise StepFailed(f"database {self._resource.database} is already at {revision}: nothing to downgrade")
         expected = await fingerprint(self._schemas, self._resource.database)
+        steps = await self._with_leftovers(steps)
         planned: list[_Planned] = []
         for step in steps:
             down, up = await (
@@ -90,6 +94,27 @@ class MigrationPlanner:
         script.tables |= unpreserved.tables
         return self._plan
 
+    async def _with_leftovers(self, steps: list[MigrationStep]) -> list[MigrationStep]:
+        """The steps, which drop the objects that they would leave behind, if so configured."""
+        scripts = [step.downgrade if step.downgrade is not None else step.preview or "" for step in steps]
+        dropped = dropped_names(s.sql for step, sql in zip(steps, scripts, strict=True) for s in _parsed(sql, step))
+        complete = []
+        for step in steps:
+            upgrade = [statement.sql for statement in _parsed(step.upgrade or "", step)]
+            found = await leftovers(self._schemas, self._resource.database, upgrade, dropped)
+            name, listed = f"{step.from_revision} → {step.to_revision}", ", ".join(map(str, found))
+            if found and self._resource.leftovers == "drop" and step.downgrade is not None:
+                self._plan.notes.append(f"{name} leaves {listed} behind: dropped, as `leftovers: drop` says")
+                drops = ";\n".join(left.drop for left in found)
+                step = step.model_copy(update={"downgrade": f"{step.downgrade}\n;\n{drops}"})
+            elif found:
+                self._plan.leftovers.append(f"{name} leaves {listed} behind")
+                self._plan.notes.append(
+                    f"{name} leaves {listed} behind, so the next upgrade fails; `leftovers: drop` drops it"
+                )
+            complete.append(step)
+        return complete
+
     async def _by_responder(self, step: MigrationStep, sql: str) -> tuple[MigrationPath, MigrationPath | None]:
         """The responder runs the rendered SQL."""
         self._unpreserved.rows_may_change()
@@ -100,6 +125,8 @@ class MigrationPlanner:
         for statement in statements:
             effects = ", ".join(dict.fromkeys(effect.does for effect in statement.effects))
             self._plan.notes.append(f"{old} → {new}: {one_line(statement.sql)} [{effects}]")
+        if not statements and step.upgrade and _parsed(step.upgrade, step):
+            self._plan.notes.append(f"{old} → {new}: the downgrade contains no statement, so it reverts nothing")
         down = MigrationPath(from_revision=old, to_revision=new, commands=(*commands, *_plain(step.downgrade_records)))
         if step.upgrade is None:
             return down, None
@@ -124,6 +151,7 @@ class MigrationPlanner:
                 await self._unpreserved.preserve((statement,))
         if not step.preview_complete:
             script.unknown.append(f"{old} runs Python, whose effect on rows is unknown")
+        await self._require_limits()
         template = self._resource.tool.directory
         directory = str(self._resource.context(self._variables).directory(template) or "")
         losses = [loss.description for loss in script.losses[known:]]
@@ -139,6 +167,17 @@ class MigrationPlanner:
         if not step.upgrade_command:
             return down, None
         return down, MigrationPath(from_revision=new, to_revision=old, argv=step.upgrade_command, directory=directory)
+
+    async def _require_limits(self) -> None:
+        """Raises StepFailed if the tool's driver ignores `lock_timeout` and the name of the session."""
+        if self._limits_checked:
+            return
+        self._limits_checked = True
+        context = self._resource.context(self._variables)
+        if not await self._resource.tool.obeys_limits(self._schemas, context):
+            self._plan.notes.append(
+                "not verified: the command must pass PGOPTIONS and PGAPPNAME to its driver, else it has no lock_timeout"
+            )
 
     async def _table(self, name: str, columns: tuple[str, ...] | None) -> Table | None:
         parameter = None if columns is None else list(columns)
