@@ -137,6 +137,8 @@ class ProgramTool(MigrationTool):
 
     async def obeys_limits(self, schemas: Schemas, context: MigrationContext) -> bool:
         """Runs a command that connects and changes nothing, with a setting that the server rejects."""
+        if not self._connecting_command:
+            return False
         argv, directory = context.filled(self._connecting_command), context.directory(self.directory)
         output = await schemas.run_with_rejected_setting(
             context.database, argv, within=min(context.within, 60.0), cwd=directory
@@ -150,9 +152,9 @@ class ProgramTool(MigrationTool):
         )
 
     @property
-    @abstractmethod
     def _connecting_command(self) -> tuple[str, ...]:
-        """A command that connects to the database and changes nothing."""
+        """A command that connects to the database and changes nothing. Empty: the limits cannot be verified."""
+        return ()
 
     @property
     @abstractmethod
