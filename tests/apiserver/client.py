@@ -9,6 +9,7 @@ from responder.backends.kubernetes.api import decoded, good
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from responder.transport.acting import acting
 from tests.apiserver.cluster import Cluster, Object
+from tests.apiserver.real.cluster import RealCluster, only_in_the_stand_in
 
 
 class InProcess(Kubernetes):
@@ -16,6 +17,8 @@ class InProcess(Kubernetes):
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(KubernetesSettings())
+        if isinstance(cluster, RealCluster):
+            only_in_the_stand_in("requests without a network")
         self.cluster = cluster
 
     async def _send(
@@ -35,3 +38,8 @@ class InProcess(Kubernetes):
         if status != 200:
             good(status, decoded(answer.encode()) if isinstance(answer, str) else answer, path)
         yield str(answer).encode()
+
+
+def client_of(cluster: Cluster | RealCluster) -> Kubernetes:
+    """The responder's client for the stand-in, or for the cluster that takes its place."""
+    return cluster.client() if isinstance(cluster, RealCluster) else InProcess(cluster)

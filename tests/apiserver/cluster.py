@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,8 +18,20 @@ from typing import Any
 from aiohttp import web
 
 from tests.apiserver import controllers
+from tests.apiserver.answers import (
+    Failed,
+    already_exists,
+    conflict,
+    details,
+    forbidden,
+    no_such_resource,
+    not_found,
+    unpatchable,
+)  # fmt: skip
+from tests.apiserver.defaults import default
 from tests.apiserver.patches import Rejected, copy, json_patch, merge_patch, strategic_merge
-from tests.apiserver.validation import HIDDEN, WORKLOADS, Failed, decode, default, validate
+from tests.apiserver.selectors import check_selectors, selected
+from tests.apiserver.validation import HIDDEN, WORKLOADS, decode, validate
 
 Object = dict[str, Any]
 Key = tuple[str, str]  # namespace, name
@@ -38,9 +51,16 @@ VERSIONS = {
     "argoproj.io": "argoproj.io/v1alpha1", "helm.toolkit.fluxcd.io": "helm.toolkit.fluxcd.io/v2",
     "flagger.app": "flagger.app/v1beta1", "keda.sh": "keda.sh/v1alpha1",
 }  # fmt: skip
+SEED = int(os.environ.get("CLUSTER_SEED", "0"))
+"""Of the lags; another one runs the same tests in another order of events."""
+_TEMPLATE = "deprecated.daemonset.template.generation"
 _EPOCH = datetime(2026, 11, 24, tzinfo=UTC)
 """The time at 0 of a cluster's clock."""
 BUILT_IN = ("", "apps", "discovery.k8s.io", "autoscaling")
+_COUNTED = (*WORKLOADS, "ReplicaSet", "Pod", "EndpointSlice")
+"""Built-in kinds with a `generation`."""
+_OLDEST = 1000
+"""The oldest version that a watch can start from."""
 _RESOURCES = {kind: resource for resource, kind in KINDS.items()}
 
 
@@ -61,7 +81,7 @@ def _digest(reference: str) -> str:
 class Cluster:
     """Objects by kind, namespace and name; each request lets the controllers catch up."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic, token: str = "", seed: int = 0) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, token: str = "", seed: int = SEED) -> None:
         self.clock, self.token = clock, token
         self._random = random.Random(seed)  # of the controllers' lags
         self.lags = True
@@ -72,12 +92,13 @@ class Cluster:
         self.logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}  # namespace, pod, container: time and line
         self.previous_logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
         self.requests: list[tuple[str, str]] = []
-        self.watchers: list[list[tuple[str, Object]]] = []  # pending events of each watch
+        self.history: list[tuple[int, str, Object]] | None = None  # version and event; kept while it is served
+        self.user = "system:serviceaccount:shop:responder"
         self.forbidden: set[tuple[str, str]] = set()
         self.installed: set[str] = set()  # API groups of custom resources; storing an object installs its group
         self.controllers = True  # False: they lag
         self.quota: int | None = None  # maximum number of pods in a namespace
-        self.version = 1
+        self.version = _OLDEST
         self._uid = 0
         self._at_rest: tuple[Any, ...] = ()  # the input of the controllers when they were last idle
         self.manager = "tests"  # the field manager of writes
@@ -100,27 +121,30 @@ class Cluster:
         if before is None:
             self._uid += 1
             meta.setdefault("uid", f"uid-{self._uid}")
-            meta.setdefault("creationTimestamp", self.stamp())
-            meta["generation"] = 1
-        elif manifest.get("spec") != before.get("spec"):
+            meta.setdefault("creationTimestamp", "2026-11-24T00:00:00Z")
+            if kind in _COUNTED or _RESOURCES[kind].rpartition("/")[0] not in BUILT_IN:
+                meta["generation"] = 1
+        elif "generation" not in before["metadata"]:
+            pass
+        elif manifest.get("spec") != before.get("spec") and kind != "Pod":  # a binding does not count
             meta["generation"] = before["metadata"].get("generation", 1) + 1
         self.version += 1
         meta["resourceVersion"] = str(self.version)
         self.installed.add(_RESOURCES[kind].rpartition("/")[0])
         self.objects[_RESOURCES[kind]][meta.get("namespace", ""), meta["name"]] = manifest
-        self._tell_watchers("ADDED" if before is None else "MODIFIED", manifest)
+        self._remember("ADDED" if before is None else "MODIFIED", manifest)
         return manifest
 
-    def _tell_watchers(self, how: str, found: Object) -> None:
-        for changes in self.watchers:
-            changes.append((how, _shown(found)))
+    def _remember(self, how: str, found: Object) -> None:
+        if self.history is not None:
+            self.history.append((self.version, how, _shown(found)))
 
     def drop(self, found: Object) -> None:
         """Deletes an object and then the objects that it owns."""
         meta = found["metadata"]
         self.version += 1
         self.objects[_RESOURCES[found["kind"]]].pop((meta.get("namespace", ""), meta["name"]), None)
-        self._tell_watchers("DELETED", found)
+        self._remember("DELETED", {**found, "metadata": {**meta, "resourceVersion": str(self.version)}})
         for dependent in [dependent for kind in self.objects.values() for dependent in kind.values()]:
             if any(ref["uid"] == meta["uid"] for ref in dependent["metadata"].get("ownerReferences", ())):
                 self.drop(dependent)
@@ -152,12 +176,12 @@ class Cluster:
         """Runs controllers and kubelet until they are idle, as after some seconds without requests."""
         self.lags, before = False, self.lags
         try:
-            self._catch_up()
+            self.catch_up()
         finally:
             self.lags = before
             self.noticed.clear()
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         # Idle controllers do nothing until an object, an image or the time changes: most requests only read.
         if self.controllers and self._at_rest != (self.version, *(seen := self._seen())):
             controllers.run(self)
@@ -192,37 +216,30 @@ class Cluster:
         try:
             if self.token and token != self.token:
                 raise Failed(401, "Unauthorized")
-            self._catch_up()
+            self.catch_up()
             status, answer = self._route(method, path, dict(query or {}), body, content_type)
             answer = answer if isinstance(answer, str) else _shown(answer)
-            self._catch_up()
+            self.catch_up()
             return status, answer
         except Failed as e:
-            return e.code, {
-                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                "message": e.message, "reason": e.reason, "code": e.code,
-            }  # fmt: skip
+            return e.code, e.status()
 
     def _route(self, method: str, path: str, query: dict[str, str], body: Any, content_type: str) -> tuple[int, Any]:
         if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":
             return 201, self._review(body)
         if (found := self._discovery(path)) is not None:
             return 200, found
-        parts = path.strip("/").split("/")
-        group, rest = ("", parts[2:]) if parts[0] == "api" else ((*parts, "")[1], parts[3:])
-        if not self._serves(group) or not path.startswith(f"{_home(group)}/"):
+        verb, target, resource, namespace, name, sub = request_of(method, path)
+        if not resource:
             return 404, "404 page not found\n"
-        namespace, rest = (rest[1], rest[2:]) if rest[:1] == ["namespaces"] and len(rest) > 2 else ("", rest)
-        resource = f"{group}/{rest[0]}".lstrip("/")
-        name, sub = [*rest[1:], "", ""][:2]
-        verb = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}.get(method)
-        verb = verb or ("get" if name else "list")
-        target = f"{resource}/{sub}" if sub == "log" else resource
+        group = resource.rpartition("/")[0]
         self.requests.append((verb, target))
         if (verb, target) in self.forbidden:
-            raise Failed(403, f'{target} is forbidden: User "responder" cannot {verb} resource in "{namespace}"')
-        if resource not in KINDS:
-            raise Failed(404, "the server could not find the requested resource")
+            raise forbidden(self.user, verb, target, namespace, name)
+        if not self._serves(group):
+            return 404, "404 page not found\n"
+        if resource not in KINDS or not path.startswith(f"{_home(group)}/"):
+            raise no_such_resource()
         if not name:
             return (
                 self._list(resource, namespace, query)
@@ -230,7 +247,7 @@ class Cluster:
                 else self._create(resource, namespace, query, body)
             )
         if (namespace, name) not in self.objects[resource]:
-            raise Failed(404, f'{resource.rpartition("/")[2]} "{name}" not found')
+            raise not_found(resource, name)
         return self._act(self.objects[resource][namespace, name], sub, method, query, body, content_type)
 
     def _act(
@@ -240,22 +257,27 @@ class Cluster:
         if sub == "log":
             return 200, self._log(found, query)
         if sub == "scale":
-            return self._scale(found, method, body)
+            return self._scale(found, method, body, content_type)
         match method:
             case "GET":
                 return 200, found
             case "DELETE":
                 return self._delete(found, body or {}, query)
             case "PUT":
-                return 200, self._store(found, body, query, 400)
+                return 200, self._store(found, body, query, patch=False)
             case _:
                 return 200, self._store(found, self._patched(found, body, content_type), query)
 
     def _list(self, resource: str, namespace: str, query: dict[str, str]) -> tuple[int, Object]:
         kind = KINDS[resource]
-        items = [item for item in self.all(kind, namespace or None) if _selected(item, query)]
-        start, most = int(query.get("continue") or 0), int(query.get("limit") or 0) or len(items)
-        more = {"continue": str(start + most)} if start + most < len(items) else {}
+        check_selectors(resource, query)
+        items = [item for item in self.all(kind, namespace or None) if selected(item, query)]
+        try:
+            start, most = int(query.get("continue") or 0), int(query.get("limit") or 0) or len(items)
+        except ValueError as e:
+            raise Failed(400, f"invalid continue token: continue key is not valid: {e}") from None
+        left = len(items) - start - most
+        more = {"continue": str(start + most), "remainingItemCount": left} if left > 0 else {}
         items = items[start : start + most]
         # A real server omits kind and apiVersion in list items.
         bare = [{k: v for k, v in item.items() if k not in ("kind", "apiVersion")} for item in items]
@@ -287,16 +309,22 @@ class Cluster:
 
     def _create(self, resource: str, namespace: str, query: dict[str, str], body: Object) -> tuple[int, Object]:
         made = copy(body)
-        meta = made["metadata"]
-        meta.setdefault("namespace", namespace)
-        made["kind"] = KINDS[resource]
-        if (namespace, meta["name"]) in self.objects[resource]:
-            raise Failed(409, f'{resource} "{meta["name"]}" already exists', "AlreadyExists")
+        meta, kind, group = made["metadata"], KINDS[resource], resource.rpartition("/")[0]
+        if made.setdefault("kind", kind) != kind:
+            why = f"converting (v1.{made['kind']}) to ({group or 'core'}.{kind}): unknown conversion"
+            raise Failed(400, f'{made["kind"]} in version "v1" cannot be handled as a {kind}: {why}')
+        if meta.setdefault("namespace", namespace) != namespace:
+            message = "the namespace of the provided object does not match the namespace sent on the request"
+            raise Failed(400, message)
         decode(made, strict=query.get("fieldValidation") == "Strict")
         default(made)
-        validate(made, None)
+        if kind == "DaemonSet":
+            meta["annotations"] = {**(meta.get("annotations") or {}), _TEMPLATE: "1"}
+        validate(made, None, group)
+        if (namespace, meta["name"]) in self.objects[resource]:
+            raise already_exists(resource, meta["name"])
         if query.get("dryRun") == "All":
-            return 201, made
+            return 201, self._as_if_stored(made)
         self._tell_managers(made, {})
         return 201, self.put(made)
 
@@ -310,25 +338,41 @@ class Cluster:
                 case "application/strategic-merge-patch+json":
                     return dict(strategic_merge(found, body))
         except Rejected:
-            raise Failed(422, "the server rejected our request due to an error in our request") from None
-        raise Failed(415, f"the body of the request was in an unknown format - {content_type}")
+            raise unpatchable() from None
+        raise Failed(415, "415: Unsupported Media Type", details={})
 
-    def _store(self, before: Object, after: Object, query: dict[str, str], code: int = 422) -> Object:
-        """`code`: the status for a value of the wrong type, 422 in a patch."""
-        meta = after["metadata"]
-        if meta.get("resourceVersion") not in (None, "", before["metadata"]["resourceVersion"]):
-            message = "the object has been modified; please apply your changes to the latest version and try again"
-            raise Failed(409, f'Operation cannot be fulfilled on "{meta["name"]}": {message}')
-        after = copy({**before, **after})
-        after["metadata"] |= {k: before["metadata"][k] for k in ("uid", "generation", "creationTimestamp")}
+    def _store(self, before: Object, after: Object, query: dict[str, str], *, patch: bool = True) -> Object:
+        kind = before["kind"]
+        resource, after = _RESOURCES[kind], copy({**before, **after})
+        meta, was = after["metadata"], before["metadata"]
+        decode(after, strict=query.get("fieldValidation") == "Strict", patch=patch)
+        if meta.get("name") != was["name"]:
+            message = f"the name of the object ({meta.get('name')}) does not match the name on the URL ({was['name']})"
+            raise Failed(400, message)
+        if meta.get("resourceVersion") not in (None, "", was["resourceVersion"]):
+            raise conflict(resource, was["name"])
+        kept = ("generation", "creationTimestamp", "managedFields", "ownerReferences" if not patch else "generation")
+        meta |= {"uid": meta.get("uid") or was["uid"], **{k: was[k] for k in kept if k in was}}
+        meta["resourceVersion"] = was["resourceVersion"]
         after["status"] = before.get("status", {})
-        decode(after, strict=query.get("fieldValidation") == "Strict", code=code)
         default(after)
-        validate(after, before)
+        if kind == "DaemonSet" and after["spec"]["template"] != before["spec"]["template"]:
+            meta["annotations"] = {**(meta.get("annotations") or {}), _TEMPLATE: str(was["generation"] + 1)}
+        validate(after, before, resource.rpartition("/")[0])
+        if "status" not in before and not after["status"]:
+            del after["status"]
+        if after == before:
+            return before
         if query.get("dryRun") == "All":
+            if after.get("spec") != before.get("spec") and "generation" in was:
+                meta["generation"] = was["generation"] + 1
             return after
         self._tell_managers(after, before)
         return self.put(after, before=before)
+
+    def _as_if_stored(self, made: Object) -> Object:
+        meta = {"uid": "uid-0", "creationTimestamp": self.stamp(), **made["metadata"]}
+        return {**made, "metadata": {**meta, **({"generation": 1} if made["kind"] in _COUNTED else {})}}
 
     def _tell_managers(self, after: Object, before: Object) -> None:
         """`managedFields`: the last writer of each field of the spec or of the data."""
@@ -345,26 +389,47 @@ class Cluster:
         after["metadata"].setdefault("managedFields", []).append(entry)
 
     def _delete(self, found: Object, options: Object, query: dict[str, str]) -> tuple[int, Object]:
-        wanted = options.get("preconditions", {}).get("uid")
-        if wanted and wanted != found["metadata"]["uid"]:
-            raise Failed(409, "the UID in the precondition does not match the UID in record")
+        kind, meta = found["kind"], found["metadata"]
+        resource, wanted = _RESOURCES[kind], options.get("preconditions", {}).get("uid")
+        if wanted and wanted != meta["uid"]:
+            start = f'Operation cannot be fulfilled on {kind} "{meta["name"]}"'
+            why = f"the UID in the precondition ({wanted}) does not match the UID in record ({meta['uid']})"
+            end = "The object might have been deleted and then recreated"
+            raise Failed(409, f"{start}: {why}. {end}", details={"name": meta["name"], "kind": kind})
         if "All" not in (query.get("dryRun"), *options.get("dryRun", ())):
             self.drop(found)
-        return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success", "metadata": {}}
+        if kind == "Pod":
+            seconds = options.get("gracePeriodSeconds", found["spec"].get("terminationGracePeriodSeconds", 30))
+            ending = {"deletionTimestamp": self.stamp(), "deletionGracePeriodSeconds": seconds}
+            return 200, {**found, "metadata": {**meta, **ending, "generation": meta["generation"] + 1}}
+        if kind in ("Service", "PersistentVolumeClaim", "ServiceAccount"):
+            return 200, found
+        more = details(resource, meta["name"], uid=meta["uid"])
+        return 200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": more}
 
-    def _scale(self, found: Object, method: str, body: Any) -> tuple[int, Object]:
+    def _scale(self, found: Object, method: str, body: Any, content_type: str) -> tuple[int, Object]:
+        kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
         if method != "GET":
-            self._store(found, {**found, "spec": {**found["spec"], "replicas": body["spec"]["replicas"]}}, {})
-            found = self.get(found["kind"], found["metadata"]["namespace"], found["metadata"]["name"])
-        meta = {k: found["metadata"][k] for k in ("name", "namespace", "uid", "resourceVersion")}
-        spec = {"replicas": found["spec"]["replicas"]}
-        return 200, {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec}
+            scale = {"spec": {"replicas": found["spec"]["replicas"]}}
+            scale = self._patched(scale, body, content_type) if method == "PATCH" else body
+            replicas = scale["spec"]["replicas"]
+            found = self._store(found, {**found, "spec": {**found["spec"], "replicas": replicas}}, {})
+        meta = {k: found["metadata"][k] for k in kept}
+        labels = found["spec"]["selector"].get("matchLabels") or {}
+        return 200, {
+            "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta,
+            "spec": {"replicas": found["spec"]["replicas"]},
+            "status": {
+                "replicas": found.get("status", {}).get("replicas", 0),
+                "selector": ",".join(f"{k}={v}" for k, v in labels.items()),
+            },
+        }  # fmt: skip
 
     def _review(self, body: Object) -> Object:
         attributes = body["spec"]["resourceAttributes"]
         resource = f"{attributes.get('group', '')}/{attributes['resource']}".lstrip("/")
         self.requests.append(("create", "authorization.k8s.io/selfsubjectaccessreviews"))
-        return {**body, "status": {"allowed": (attributes["verb"], resource) not in self.forbidden}}
+        return {"metadata": {}, **body, "status": {"allowed": (attributes["verb"], resource) not in self.forbidden}}
 
     def _serves(self, group: str) -> bool:
         return group in BUILT_IN or (group in VERSIONS and group in self.installed)
@@ -415,6 +480,9 @@ class Cluster:
             )  # fmt: skip
             return _response(status, payload)
 
+        self.history = self.history or [
+            (_version(o), "ADDED", _shown(o)) for kind in self.objects.values() for o in kind.values()
+        ]
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -438,29 +506,35 @@ class Cluster:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         kind, namespace = listing["kind"].removesuffix("List"), request.path.split("/namespaces/")[-1].partition("/")[0]
-        known = {item["metadata"]["uid"] for item in listing["items"]}
         shown = {"kind": kind, "apiVersion": listing["apiVersion"]}
-        for item in sorted(listing["items"], key=lambda item: int(item["metadata"]["resourceVersion"])):
-            if int(item["metadata"]["resourceVersion"]) > since:
-                await response.write(_event("ADDED", {**shown, **item}))
-        changes: list[tuple[str, Object]] = []
-        self.watchers.append(changes)
-        try:
-            while loop.time() < until and request.transport and not request.transport.is_closing():
-                self._catch_up()
-                for how, item in changes:
-                    if item["kind"] != kind or item["metadata"].get("namespace", namespace) != namespace:
-                        continue
-                    fits = how != "DELETED" and _selected(item, query)
-                    uid = item["metadata"]["uid"]
-                    if fits or uid in known:  # an object that no longer matches is deleted for the watch
-                        now = ("MODIFIED" if uid in known else "ADDED") if fits else "DELETED"
-                        await response.write(_event(now, item))
-                        (known.add if fits else known.discard)(uid)
-                changes.clear()
-                await asyncio.sleep(0.005)
-        finally:
-            self.watchers.remove(changes)
+        assert self.history is not None
+        known: set[str] = set()  # UIDs
+        if since and since < _OLDEST:
+            expired = Failed(410, f"too old resource version: {since} ({_OLDEST})").status()
+            await response.write(_event("ERROR", expired))
+            await response.write_eof()
+            return response
+        for item in () if since else sorted(listing["items"], key=_version):
+            known.add(item["metadata"]["uid"])
+            await response.write(_event("ADDED", {**shown, **item}))
+        at = since or int(listing["metadata"]["resourceVersion"])
+        for version, how, item in self.history:
+            if version <= at and item["kind"] == kind and selected(item, query):
+                (known.discard if how == "DELETED" else known.add)(item["metadata"]["uid"])
+        seen = sum(version <= at for version, _, _ in self.history)
+        while loop.time() < until and request.transport and not request.transport.is_closing():
+            self.catch_up()
+            for _, how, item in self.history[seen:]:
+                seen += 1
+                if item["kind"] != kind or item["metadata"].get("namespace", namespace) != namespace:
+                    continue
+                fits = how != "DELETED" and selected(item, query)
+                uid = item["metadata"]["uid"]
+                if fits or uid in known:  # an object that no longer matches is deleted for the watch
+                    now = ("MODIFIED" if uid in known else "ADDED") if fits else "DELETED"
+                    await response.write(_event(now, item))
+                    (known.add if fits else known.discard)(uid)
+            await asyncio.sleep(0.005)
         with contextlib.suppress(ConnectionError):  # the watch was closed
             await response.write_eof()
         return response
@@ -475,6 +549,22 @@ class Cluster:
         }  # fmt: skip
 
 
+def _version(found: Object) -> int:
+    return int(found["metadata"]["resourceVersion"])
+
+
+def request_of(method: str, path: str) -> tuple[str, str, str, str, str, str]:
+    """Verb, target (resource, with `/log`), resource with its group, namespace, name and subresource."""
+    parts = path.strip("/").split("/")
+    group, rest = ("", parts[2:]) if parts[0] == "api" else ((*parts, "")[1], parts[3:])
+    namespace, rest = (rest[1], rest[2:]) if rest[:1] == ["namespaces"] and len(rest) > 2 else ("", rest)
+    resource = f"{group}/{rest[0]}".lstrip("/") if rest else ""
+    name, sub = [*rest[1:], "", ""][:2]
+    verb = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}.get(method)
+    verb = verb or ("get" if name else "list")
+    return verb, f"{resource}/{sub}" if sub == "log" else resource, resource, namespace, name, sub
+
+
 def _response(status: int, answer: Any) -> web.Response:
     if isinstance(answer, str):
         return web.Response(text=answer, status=status)
@@ -485,19 +575,8 @@ def _event(how: str, item: Object) -> bytes:
     return json.dumps({"type": how, "object": item}).encode() + b"\n"
 
 
-def _selected(item: Object, query: dict[str, str]) -> bool:
-    terms = [term.partition("=") for term in query.get("fieldSelector", "").split(",") if term]
-    return matches(item, query.get("labelSelector", "")) and all(_at(item, name) == value for name, _, value in terms)
-
-
 def _home(group: str) -> str:
     return f"/apis/{VERSIONS[group]}" if group else "/api/v1"
-
-
-def _at(found: Object, path: str) -> Any:
-    for part in path.split("."):
-        found = found.get(part, {})
-    return found
 
 
 def _shown(answer: Object) -> Object:
@@ -507,20 +586,3 @@ def _shown(answer: Object) -> Object:
         for key in HIDDEN:
             item.pop(key, None)
     return answer
-
-
-def matches(found: Object, selector: str) -> bool:
-    """Label selectors: equality, inequality and existence."""
-    labels = found["metadata"].get("labels") or {}
-    for term in filter(None, selector.split(",")):
-        if "!=" in term:
-            key, _, value = term.partition("!=")
-            fits = labels.get(key) != value
-        elif "=" in term:
-            key, _, value = term.replace("==", "=").partition("=")
-            fits = labels.get(key) == value
-        else:
-            fits = (term.lstrip("!") in labels) != term.startswith("!")
-        if not fits:
-            return False
-    return True

@@ -73,6 +73,9 @@ def _notices(cluster: Cluster, kind: str, found: Object) -> bool:
 # --- StatefulSets and DaemonSets ---
 
 
+_HASHES = {"StatefulSet": "controller.kubernetes.io/hash", "DaemonSet": "controller-revision-hash"}
+
+
 def _revision(cluster: Cluster, found: Object) -> Object:
     """The ControllerRevision of the current template; an equal one is reused with the highest number."""
     kept = owned(cluster, "ControllerRevision", found)
@@ -88,7 +91,8 @@ def _revision(cluster: Cluster, found: Object) -> Object:
         "apiVersion": "apps/v1", "kind": "ControllerRevision",
         "metadata": {
             "name": f"{meta['name']}-{mark}", "namespace": meta["namespace"], "ownerReferences": [owner_of(found)],
-            "labels": {**found["spec"]["template"]["metadata"]["labels"], "controller.kubernetes.io/hash": mark},
+            "labels": {**found["spec"]["template"]["metadata"]["labels"], _HASHES[found["kind"]]: mark},
+            **({"annotations": annotations} if (annotations := found["metadata"].get("annotations")) else {}),
         },
         "data": {"spec": {"template": template}}, "revision": highest + 1,
     })  # fmt: skip
@@ -122,6 +126,8 @@ def _statefulset(cluster: Cluster, found: Object) -> None:
             }
             made = make_pod(cluster, found, f"{name}-{number}", template, controller_revision_hash=of)
             made["metadata"]["labels"]["statefulset.kubernetes.io/pod-name"] = f"{name}-{number}"
+            made["metadata"]["labels"]["apps.kubernetes.io/pod-index"] = str(number)
+            made["spec"]["hostname"] = f"{name}-{number}"
             pods[number] = pod = made
         if ordered and not is_ready(pod):
             blocked = True  # kubernetes/kubernetes#67250: also if the pod has a reverted template
@@ -138,13 +144,19 @@ def _statefulset(cluster: Cluster, found: Object) -> None:
     updated = [p for p in alive if p["metadata"]["labels"]["controller-revision-hash"] == target]
     if len(updated) == spec["replicas"] and all(map(is_ready, updated)):
         current = target
+    on_current = sum(p["metadata"]["labels"]["controller-revision-hash"] == current for p in alive)
     status = {
+        "collisionCount": 0, "currentReplicas": on_current,
         "observedGeneration": meta["generation"], "replicas": len(alive), "updatedReplicas": len(updated),
         "readyReplicas": sum(map(is_ready, alive)), "currentRevision": current, "updateRevision": target,
         "availableReplicas": sum(ready_for(cluster, p, spec.get("minReadySeconds", 0)) for p in alive),
     }  # fmt: skip
+    status = {k: v for k, v in status.items() if v != 0 or k in ("replicas", "availableReplicas", "collisionCount")}
     if status != found.get("status"):
         put(cluster, found, status=status)
+
+
+_DAEMONSET_COUNTS = ("desiredNumberScheduled", "currentNumberScheduled", "numberReady")
 
 
 def _daemonset(cluster: Cluster, found: Object) -> None:
@@ -154,7 +166,8 @@ def _daemonset(cluster: Cluster, found: Object) -> None:
     nodes = [n["metadata"]["name"] for n in cluster.all("Node")]
     for node in nodes:
         if node not in pods:
-            template = {**spec["template"], "spec": {**spec["template"]["spec"], "nodeName": node}}
+            pinned = {**spec["template"]["spec"], "nodeName": node}
+            template = {**spec["template"], "spec": pinned}
             name = f"{found['metadata']['name']}-{suffix(cluster.version)}"
             pods[node] = make_pod(cluster, found, name, template, controller_revision_hash=mark)
     old = [p for p in pods.values() if p["metadata"]["labels"]["controller-revision-hash"] != mark]
@@ -176,7 +189,7 @@ def _daemonset(cluster: Cluster, found: Object) -> None:
         "numberReady": sum(map(is_ready, alive)),
         "numberAvailable": sum(ready_for(cluster, p, spec.get("minReadySeconds", 0)) for p in alive),
     }  # fmt: skip
-    status = {k: v for k, v in status.items() if v != 0}
+    status = {k: v for k, v in status.items() if v != 0 or k in _DAEMONSET_COUNTS} | {"numberMisscheduled": 0}
     if status != found.get("status"):
         put(cluster, found, status=status)
 
@@ -187,21 +200,42 @@ def _daemonset(cluster: Cluster, found: Object) -> None:
 def _kubelet(cluster: Cluster, pod: Object) -> None:
     containers = [_container(cluster, pod, c) for c in pod["spec"]["containers"]]
     ready = all(c["ready"] for c in containers)
+    address = f"10.0.{len(pod['metadata']['name'])}.{pod['metadata']['uid'].rpartition('-')[2]}"
     status = {
         "phase": "Running" if any(c["state"].get("running") is not None for c in containers) else "Pending",
-        "podIP": f"10.0.{len(pod['metadata']['name'])}.{pod['metadata']['uid'].rpartition('-')[2]}",
-        "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
-        "containerStatuses": containers,
-    }
+        "podIP": address, "podIPs": [{"ip": address}], "hostIP": "192.168.0.1", "qosClass": "BestEffort",
+        "conditions": [_condition(cluster, pod, kind, met=ready) for kind in _CONDITIONS],
+        "containerStatuses": containers, "startTime": pod["status"].get("startTime") or cluster.stamp(),
+    }  # fmt: skip
     since = (pod.get("readySince") if pod.get("readySince") is not None else cluster.clock()) if ready else None
     if status != pod["status"] or since != pod.get("readySince"):
         spec = pod["spec"] if "nodeName" in pod["spec"] else {**pod["spec"], "nodeName": "node-1"}
         put(cluster, pod, status=status, readySince=since, spec=spec)
 
 
+_CONDITIONS = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+
+
+def _condition(cluster: Cluster, pod: Object, kind: str, *, met: bool) -> Object:
+    status = "True" if met or kind in _CONDITIONS[:2] else "False"
+    for before in pod["status"].get("conditions", ()):
+        if before["type"] == kind and before["status"] == status:
+            return dict(before)
+    return {
+        "type": kind, "status": status, "lastProbeTime": None, "lastTransitionTime": cluster.stamp(),
+        "observedGeneration": pod["metadata"].get("generation", 1),
+    }  # fmt: skip
+
+
 def _container(cluster: Cluster, pod: Object, container: Object) -> Object:
     image = cluster.image(container["image"])
-    base = {"name": container["name"], "image": container["image"], "ready": False, "restartCount": 0}
+    base = {
+        "name": container["name"], "image": container["image"], "ready": False, "restartCount": 0, "started": False,
+        "lastState": {},
+    }  # fmt: skip
+    running = next((c["state"] for c in pod["status"].get("containerStatuses", ())
+                    if c["name"] == container["name"] and "running" in c["state"]), None)  # fmt: skip
+    running = running or {"running": {"startedAt": cluster.stamp()}}
     if missing := _missing(cluster, pod, container):
         waiting = {"reason": "CreateContainerConfigError", "message": f"{missing} not found"}
         return {**base, "imageID": "", "state": {"waiting": waiting}}
@@ -217,8 +251,9 @@ def _container(cluster: Cluster, pod: Object, container: Object) -> Object:
             last = {"terminated": {"exitCode": 1, "reason": "Error"}}
             return {**status, "restartCount": 1, "state": {"waiting": waiting}, "lastState": last}
         case "never_ready":
-            return {**status, "state": {"running": {}}}
-    return {**status, "ready": cluster.clock() - pod["born"] >= image.ready_after, "state": {"running": {}}}
+            return {**status, "started": True, "state": running}
+    ready = cluster.clock() - pod["born"] >= image.ready_after
+    return {**status, "started": True, "ready": ready, "state": running}
 
 
 def _missing(cluster: Cluster, pod: Object, container: Object) -> str:
@@ -238,22 +273,33 @@ def _endpoints(cluster: Cluster, service: Object) -> None:
     endpoints = [
         {
             "addresses": [pod["status"]["podIP"]],
-            "conditions": {"ready": is_ready(pod)},
-            "targetRef": {"kind": "Pod", "name": pod["metadata"]["name"], "namespace": meta["namespace"]},
+            "conditions": {"ready": is_ready(pod), "serving": is_ready(pod), "terminating": False},
+            "nodeName": pod["spec"].get("nodeName", ""),
+            "targetRef": {
+                "kind": "Pod", "name": pod["metadata"]["name"], "namespace": meta["namespace"],
+                "uid": pod["metadata"]["uid"],
+            },
         }
         for pod in cluster.all("Pod", meta["namespace"])
         if has(pod, selector) and "podIP" in pod["status"]
-    ]
-    name = f"{meta['name']}-1"
-    found = cluster.objects["discovery.k8s.io/endpointslices"].get((meta["namespace"], name))
+    ]  # fmt: skip
+    found = next(iter(owned(cluster, "EndpointSlice", service)), None)
+    ports = [{"name": port.get("name", ""), "port": port["targetPort"], "protocol": port["protocol"]}
+             for port in service["spec"].get("ports", ())]  # fmt: skip
+    state: Object = {"endpoints": endpoints or None, "ports": ports if endpoints else None}
     if found is None:
         cluster.put({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
             "metadata": {
-                "name": name, "namespace": meta["namespace"], "ownerReferences": [owner_of(service)],
-                "labels": {"kubernetes.io/service-name": meta["name"]},
+                "name": f"{meta['name']}-{suffix(cluster.version)}", "generateName": f"{meta['name']}-",
+                "namespace": meta["namespace"], "ownerReferences": [owner_of(service)],
+                "labels": {
+                    "kubernetes.io/service-name": meta["name"],
+                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                },
+                "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": cluster.stamp()},
             },
-            "endpoints": endpoints,
+            **state,
         })  # fmt: skip
-    elif found["endpoints"] != endpoints:
-        put(cluster, found, endpoints=endpoints)
+    elif any(found[key] != value for key, value in state.items()):
+        put(cluster, found, **state)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tests.apiserver.cluster import Cluster
 
 _REVISION = "deployment.kubernetes.io/revision"
+_HISTORY = f"{_REVISION}-history"
+_DESIRED, _MOST = "deployment.kubernetes.io/desired-replicas", "deployment.kubernetes.io/max-replicas"
 
 
 def hash_of(template: Object) -> str:
@@ -47,28 +49,50 @@ def sync_deployment(cluster: Cluster, found: Object) -> None:
     if not spec.get("paused") and new is not None:
         if spec["strategy"]["type"] == "Recreate":
             for rs in old:
-                _scale(cluster, rs, 0)
+                _scale(cluster, found, rs, 0)
             if not any(owned(cluster, "Pod", rs) for rs in old):
-                _scale(cluster, new, spec["replicas"])
+                _scale(cluster, found, new, spec["replicas"])
         else:
             _roll(cluster, found, new, old)
         _forget(cluster, found, old)
     elif spec.get("paused"):
         active = [rs for rs in sets if rs["spec"]["replicas"]]
         if len(active) == 1:
-            _scale(cluster, active[0], spec["replicas"])
+            _scale(cluster, found, active[0], spec["replicas"])
     _status(cluster, found, new, sets)
 
 
 def _renumber(cluster: Cluster, found: Object, new: Object, sets: list[Object]) -> None:
     """Only the current ReplicaSet has the highest number and the current `minReadySeconds`."""
     highest = max(int(rs["metadata"]["annotations"][_REVISION]) for rs in sets)
-    if int(new["metadata"]["annotations"][_REVISION]) < highest:
-        annotations = {**new["metadata"]["annotations"], _REVISION: str(highest + 1)}
-        put(cluster, new, metadata={**new["metadata"], "annotations": annotations})
+    before = new["metadata"]["annotations"]
+    annotations = {**before, **_copied(found)}
+    if int(before[_REVISION]) < highest:
+        past = [*filter(None, before.get(_HISTORY, "").split(",")), before[_REVISION]]
+        annotations |= {_REVISION: str(highest + 1), _HISTORY: ",".join(past)}
+    put(cluster, new, metadata={**new["metadata"], "annotations": annotations})
     seconds = found["spec"].get("minReadySeconds", 0)
     if new["spec"].get("minReadySeconds", 0) != seconds:
-        put(cluster, new, spec={**new["spec"], "minReadySeconds": seconds})
+        spec = {k: v for k, v in new["spec"].items() if k != "minReadySeconds"}
+        put(cluster, new, spec={**spec, **_seconds(found)})
+
+
+def _seconds(found: Object) -> Object:
+    seconds = found["spec"].get("minReadySeconds", 0)
+    return {"minReadySeconds": seconds} if seconds else {}  # Go leaves zero out
+
+
+def _copied(found: Object) -> dict[str, str]:
+    """The annotations of a Deployment that its controller copies to the current ReplicaSet."""
+    own = ("kubectl.kubernetes.io/last-applied-configuration", _REVISION, _HISTORY, _DESIRED, _MOST)
+    return {k: v for k, v in (found["metadata"].get("annotations") or {}).items() if k not in own}
+
+
+def _sizes(found: Object) -> dict[str, str]:
+    spec, surge = found["spec"], 0
+    if spec["strategy"]["type"] == "RollingUpdate":
+        surge = count(spec["strategy"]["rollingUpdate"]["maxSurge"], spec["replicas"], up=True)
+    return {_DESIRED: str(spec["replicas"]), _MOST: str(spec["replicas"] + surge)}
 
 
 def _template(rs: Object) -> Object:
@@ -87,22 +111,26 @@ def _new_replicaset(cluster: Cluster, found: Object, template: Object) -> Object
         "metadata": {
             "name": f"{meta['name']}-{mark}", "namespace": meta["namespace"], "labels": labels,
             "annotations": {
-                _REVISION: str(max(numbers, default=0) + 1),
-                "deployment.kubernetes.io/desired-replicas": str(found["spec"]["replicas"]),
-                "deployment.kubernetes.io/max-replicas": str(found["spec"]["replicas"]),
+                **_copied(found), _REVISION: str(max(numbers, default=0) + 1), **_sizes(found),
             },
             "ownerReferences": [owner_of(found)],
         },
         "spec": {
-            "replicas": 0, "selector": selector, "minReadySeconds": found["spec"].get("minReadySeconds", 0),
+            "replicas": 0, "selector": selector, **_seconds(found),
             "template": {**template, "metadata": {**template["metadata"], "labels": labels}},
         },
         "status": {"replicas": 0, "observedGeneration": 0},
     })  # fmt: skip
 
 
-def _scale(cluster: Cluster, rs: Object, replicas: int) -> None:
-    put(cluster, rs, spec={**rs["spec"], "replicas": max(replicas, 0)})
+def _scale(cluster: Cluster, found: Object, rs: Object, replicas: int) -> None:
+    annotations = rs["metadata"]["annotations"]
+    if rs["spec"]["replicas"] or replicas > 0:
+        annotations = {**annotations, **_sizes(found)}
+    put(
+        cluster, rs, metadata={**rs["metadata"], "annotations": annotations},
+        spec={**rs["spec"], "replicas": max(replicas, 0)},
+    )  # fmt: skip
 
 
 def _of(rs: Object, field: str) -> int:
@@ -118,10 +146,10 @@ def _roll(cluster: Cluster, found: Object, new: Object, old: list[Object]) -> No
         unavailable = 1
     total = new["spec"]["replicas"] + sum(rs["spec"]["replicas"] for rs in old)
     if new["spec"]["replicas"] > wanted:
-        _scale(cluster, new, wanted)
+        _scale(cluster, found, new, wanted)
         return
     if new["spec"]["replicas"] < wanted and total < wanted + surge:
-        _scale(cluster, new, min(wanted, new["spec"]["replicas"] + wanted + surge - total))
+        _scale(cluster, found, new, min(wanted, new["spec"]["replicas"] + wanted + surge - total))
         return  # everything else waits for the result
     least = wanted - unavailable
     spare = total - least - (new["spec"]["replicas"] - _of(new, "availableReplicas"))
@@ -130,12 +158,12 @@ def _roll(cluster: Cluster, found: Object, new: Object, old: list[Object]) -> No
     for rs in old:  # unavailable pods are removed first
         gone = max(min(rs["spec"]["replicas"] - _of(rs, "availableReplicas"), spare), 0)
         spare -= gone
-        _scale(cluster, rs, rs["spec"]["replicas"] - gone)
+        _scale(cluster, found, rs, rs["spec"]["replicas"] - gone)
     more = sum(_of(rs, "availableReplicas") for rs in (new, *old)) - least
     for rs in old:
         gone = max(min(rs["spec"]["replicas"], more), 0)
         more -= gone
-        _scale(cluster, rs, rs["spec"]["replicas"] - gone)
+        _scale(cluster, found, rs, rs["spec"]["replicas"] - gone)
 
 
 def _forget(cluster: Cluster, found: Object, old: list[Object]) -> None:
@@ -156,11 +184,22 @@ def _status(cluster: Cluster, found: Object, new: Object | None, sets: list[Obje
         "availableReplicas": available, "unavailableReplicas": max(total - available, 0),
     }  # fmt: skip
     done = updated == wanted == total == available
-    conditions = [_progressing(cluster, found, new, done=done), *_failures(sets, new)]
-    status = {k: v for k, v in status.items() if v != 0}  # Go leaves zero out
+    conditions = [_progressing(cluster, found, new, done=done), *_failures(sets, new), _available(found, available)]
+    status = {k: v for k, v in status.items() if v != 0} | {"terminatingReplicas": 0}  # Go leaves zero out
     status["conditions"] = _outlived(cluster, found, conditions)
     if status != before:
         put(cluster, found, status=status)
+
+
+def _available(found: Object, available: int) -> Object:
+    spec = found["spec"]
+    rolling = spec["strategy"].get("rollingUpdate") or {}
+    missing = count(rolling.get("maxUnavailable", 0), spec["replicas"], up=False)
+    if available >= spec["replicas"] - missing:
+        message, reason = "Deployment has minimum availability.", "MinimumReplicasAvailable"
+        return {"type": "Available", "status": "True", "reason": reason, "message": message}
+    message, reason = "Deployment does not have minimum availability.", "MinimumReplicasUnavailable"
+    return {"type": "Available", "status": "False", "reason": reason, "message": message}
 
 
 def _progressing(cluster: Cluster, found: Object, new: Object | None, *, done: bool) -> Object:
@@ -202,10 +241,10 @@ def _outlived(cluster: Cluster, found: Object, conditions: list[Object]) -> list
         put(cluster, found, observed={"generation": meta["generation"], "until": until})
     until = found["observed"]["until"]
     result = []
-    for kind in ("Progressing", "ReplicaFailure"):
+    for kind in ("Available", "Progressing", "ReplicaFailure"):
         before = next((c for c in shown if c["type"] == kind), None)
         after = next((c for c in conditions if c["type"] == kind), None)
-        if before and cluster.lags and cluster.clock() < until[kind]:
+        if before and cluster.lags and cluster.clock() < until.get(kind, 0.0):
             result.append(before)
         elif after is not None:
             result.append(stamped(cluster, before, after))
@@ -243,10 +282,14 @@ def sync_replicaset(cluster: Cluster, rs: Object) -> None:
     for pod in sorted(pods, key=is_ready)[: max(len(pods) - rs["spec"]["replicas"], 0)]:
         cluster.drop(pod)
     pods, seconds = owned(cluster, "Pod", rs), rs["spec"].get("minReadySeconds", 0)
-    status: Object = {
-        "observedGeneration": rs["metadata"]["generation"], "replicas": len(pods),
-        "readyReplicas": sum(map(is_ready, pods)),
+    labels = rs["spec"]["template"]["metadata"]["labels"]
+    counts = {
+        "fullyLabeledReplicas": sum(has(pod, labels) for pod in pods), "readyReplicas": sum(map(is_ready, pods)),
         "availableReplicas": sum(ready_for(cluster, pod, seconds) for pod in pods),
+    }  # fmt: skip
+    status: Object = {
+        "observedGeneration": rs["metadata"]["generation"], "replicas": len(pods), "terminatingReplicas": 0,
+        **{k: v for k, v in counts.items() if v},
     }  # fmt: skip
     if over:
         message = f'pods "{rs["metadata"]["name"]}-x" is forbidden: exceeded quota: pods, used: pods={cluster.quota}'

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from tests.apiserver.defaults import scheduled
+
 if TYPE_CHECKING:
     from tests.apiserver.cluster import Cluster
 
@@ -55,13 +57,15 @@ def has(found: Object, labels: dict[str, str]) -> bool:
 
 
 def make_pod(cluster: Cluster, owner: Object, name: str, template: Object, **labels: str) -> Object:
+    annotations = template["metadata"].get("annotations")
     return cluster.put({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
             "name": name, "namespace": owner["metadata"]["namespace"], "ownerReferences": [owner_of(owner)],
+            "generateName": f"{owner['metadata']['name']}-", **({"annotations": annotations} if annotations else {}),
             "labels": {**template["metadata"]["labels"], **{k.replace("_", "-"): v for k, v in labels.items()}},
         },
-        "spec": dict(template["spec"]),
-        "status": {"phase": "Pending"},
+        "spec": scheduled(template["spec"]),
+        "status": {"phase": "Pending", "qosClass": "BestEffort"},
         "born": cluster.clock(),
     })  # fmt: skip

@@ -34,7 +34,8 @@ def json_patch(document: Any, operations: list[dict[str, Any]]) -> Any:
             case "add":
                 parent[last] = copy(operation["value"])
             case "replace":
-                _child(parent, last)
+                if not isinstance(parent, dict):  # a missing key is added, as on a real server
+                    _child(parent, last)
                 parent[int(last) if isinstance(parent, list) else last] = copy(operation["value"])
             case "remove":
                 _child(parent, last)
@@ -86,13 +87,24 @@ def strategic_merge(document: Any, patch: Any, key: str = "") -> Any:
 def _merge_list(document: Any, patch: list[Any], by: str | None) -> list[Any]:
     if by is None or not all(isinstance(item, dict) for item in patch):
         return list(copy(patch))
-    result = list(document or ())
+    there = {item.get(by): item for item in document or ()}
+    order = list(there)
     for item in patch:
-        at = next((i for i, existing in enumerate(result) if existing.get(by) == item.get(by)), None)
+        name = item.get(by)
         if item.get("$patch") == "delete":
-            result = [existing for existing in result if existing.get(by) != item.get(by)]
-        elif at is None:
-            result.append(copy(item))
+            there.pop(name, None)
         else:
-            result[at] = strategic_merge(result[at], item)
-    return result
+            there[name] = strategic_merge(there[name], item) if name in there else copy(item)
+    named = [item.get(by) for item in patch if item.get(by) in there]
+    return [there[name] for name in _ordered(named, [name for name in order if name in there], order)]
+
+
+def _ordered(patched: list[Any], existing: list[Any], order: list[Any]) -> list[Any]:
+    """New items come before the existing ones that the patch does not name."""
+    rest, result = [name for name in existing if name not in patched], []
+    for name in patched:
+        at = order.index(name) if name in order else -1
+        while rest and order.index(rest[0]) < at:
+            result.append(rest.pop(0))
+        result.append(name)
+    return [*result, *rest]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,12 +17,9 @@ import pytest
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from tests.apiserver import Cluster
 from tests.apiserver.manifests import deployment, service, statefulset
+from tests.apiserver.real.cluster import IMAGES, REAL
 from tests.parts import need, until
 from tests.responder.harness import Rollback
-
-REAL = os.environ.get("KUBECONFIG_E2E")
-IMAGES = os.environ.get("KUBECONFIG_E2E_IMAGES", "shop:1 shop:2").split()
-"""Two images; the first is good. Their tags are the versions."""
 
 JSON, MERGE, STRATEGIC = (f"application/{kind}+json" for kind in ("json-patch", "merge-patch", "strategic-merge-patch"))
 
@@ -110,8 +106,8 @@ async def test_invalid_creations_are_refused(api: Api) -> None:
     ("change", "more", "status"),
     [
         (lambda spec: spec.update(replicas="many"), {}, 400),
-        (lambda spec: spec.pop("selector"), {}, 400),
-        (lambda spec: spec.pop("template"), {}, 400),
+        (lambda spec: spec.pop("selector"), {}, 422),
+        (lambda spec: spec.pop("template"), {}, 422),
         (lambda spec: spec.update(replicos=3), {"fieldValidation": "Strict"}, 400),
         (lambda spec: spec.update(replicos=3), {}, 201),
         (lambda spec: spec["template"]["spec"].update(containers=[]), {}, 422),
@@ -203,6 +199,23 @@ async def test_a_dry_run_stores_nothing(api: Api) -> None:
     status, answer = await api("PATCH", "deployments/backend", change, content_type=JSON, dryRun="All")
     assert (status, answer["spec"]["replicas"]) == (200, 7)
     assert (await api("GET", "deployments/backend"))[1]["spec"]["replicas"] == 2
+
+
+async def test_a_watch_carries_the_events_of_the_controllers(api: Api) -> None:
+    before = (await api.applied())["metadata"]["resourceVersion"]
+    body = {"spec": {"template": {"spec": {"containers": [{"name": "app", "image": IMAGES[1]}]}}}}
+    await api("PATCH", "deployments/backend", body, content_type=STRATEGIC)
+    await api.converged("deployments/backend")
+    query = {"watch": "1", "resourceVersion": before, "timeoutSeconds": "2", "fieldSelector": "metadata.name=backend"}
+    path = f"/apis/apps/v1/namespaces/{api.namespace}/deployments"
+    text = b"".join([chunk async for chunk in api.kube._stream(path, query)])
+    events = [json.loads(line) for line in text.splitlines()]
+    assert {event["type"] for event in events} == {"MODIFIED"}
+    states = [event["object"] for event in events]
+    seen = [(state["metadata"]["generation"], state["status"]["observedGeneration"]) for state in states]
+    assert (seen[0], seen[-1]) == ((2, 1), (2, 2))
+    assert len({state["metadata"]["resourceVersion"] for state in states}) == len(states) > 3
+    assert states[-1]["status"]["updatedReplicas"] == 2
 
 
 async def test_a_rollback_reuses_the_old_replicaset_with_a_new_number(api: Api) -> None:

@@ -1,16 +1,21 @@
-"""Defaults and validation of the API server: 400 for an undecodable object, 422 for an invalid one."""
+"""Validation of the API server: 400 for an undecodable object, 422 for an invalid one."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
+from tests.apiserver.answers import Failed, invalid, invalid_patch
+
 Object = dict[str, Any]
+Found = Iterator[tuple[str, str]]
+"""Fields and what is wrong with them."""
 
 HIDDEN = ("born", "readySince", "progress", "observed")
 """Internal fields of the stand-in."""
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
-REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 410: "Expired",
-           415: "UnsupportedMediaType", 422: "Invalid"}  # fmt: skip
 
 _TYPES: dict[str, Any] = {
     "replicas": int, "revisionHistoryLimit": int, "progressDeadlineSeconds": int, "minReadySeconds": int,
@@ -20,111 +25,176 @@ _TYPES: dict[str, Any] = {
 }  # fmt: skip
 _POD_TYPES: dict[str, Any] = {
     "containers": list, "initContainers": list, "volumes": list, "nodeName": str, "serviceAccountName": str,
-    "restartPolicy": str, "terminationGracePeriodSeconds": int, "nodeSelector": dict, "tolerations": list,
-    "affinity": dict, "imagePullSecrets": list, "securityContext": dict, "hostNetwork": bool, "dnsPolicy": str,
-    "schedulerName": str, "priorityClassName": str, "topologySpreadConstraints": list,
+    "serviceAccount": str, "restartPolicy": str, "terminationGracePeriodSeconds": int, "nodeSelector": dict,
+    "tolerations": list, "affinity": dict, "imagePullSecrets": list, "securityContext": dict, "hostNetwork": bool,
+    "dnsPolicy": str, "schedulerName": str, "priorityClassName": str, "topologySpreadConstraints": list,
+    "automountServiceAccountToken": bool, "hostPID": bool, "hostIPC": bool, "activeDeadlineSeconds": int,
+    "enableServiceLinks": bool, "shareProcessNamespace": bool, "hostAliases": list, "dnsConfig": dict,
+    "runtimeClassName": str, "subdomain": str, "hostname": str, "readinessGates": list, "os": dict,
+    "fieldOfTomorrow": dict,  # a field that the server knows and clients do not
 }  # fmt: skip
 _CONTAINER_TYPES: dict[str, Any] = {
     "name": str, "image": str, "command": list, "args": list, "env": list, "envFrom": list, "ports": list,
     "resources": dict, "volumeMounts": list, "readinessProbe": dict, "livenessProbe": dict, "startupProbe": dict,
     "lifecycle": dict, "securityContext": dict, "imagePullPolicy": str, "workingDir": str, "stdin": bool, "tty": bool,
-    "terminationMessagePath": str, "terminationMessagePolicy": str,
+    "terminationMessagePath": str, "terminationMessagePolicy": str, "restartPolicy": str, "stdinOnce": bool,
+    "volumeDevices": list, "resizePolicy": list,
 }  # fmt: skip
+_GO = {int: "int32", bool: "bool", str: "string", list: "[]v1.", dict: "v1."}
+_JSON = {str: "string", dict: "object", list: "array", bool: "bool", int: "number", float: "number"}
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
-class Failed(Exception):
-    """A Status answer with a failure."""
-
-    def __init__(self, code: int, message: str, reason: str = "") -> None:
-        super().__init__(message)
-        self.code, self.message, self.reason = code, message, reason or REASONS[code]
-
-
-def default(made: Object) -> None:
-    """Sets the defaults of the API server."""
-    spec = made.setdefault("spec", {}) if made["kind"] in (*WORKLOADS, "Service", "Pod") else made.get("spec", {})
-    made["metadata"].setdefault("annotations", {}) if made["kind"] == "Deployment" else None
-    match made["kind"]:
-        case "Deployment":
-            for key, value in (("replicas", 1), ("revisionHistoryLimit", 10), ("progressDeadlineSeconds", 600)):
-                spec.setdefault(key, value)
-            _default_strategy(spec, "strategy", {"maxSurge": "25%", "maxUnavailable": "25%"})
-            if not spec.get("paused"):
-                spec.pop("paused", None)
-        case "StatefulSet":
-            more: dict[str, Any] = {"replicas": 1, "revisionHistoryLimit": 10, "podManagementPolicy": "OrderedReady"}
-            for key, value in more.items():
-                spec.setdefault(key, value)
-            _default_strategy(spec, "updateStrategy", {"partition": 0})
-        case "DaemonSet":
-            spec.setdefault("revisionHistoryLimit", 10)
-            _default_strategy(spec, "updateStrategy", {"maxSurge": 0, "maxUnavailable": 1})
-    if made["kind"] in ("Deployment", "DaemonSet") and not spec.get("minReadySeconds"):
-        spec.pop("minReadySeconds", None)  # Go leaves zero out
-
-
-def _default_strategy(spec: Object, key: str, rolling: Object) -> None:
-    spec.setdefault(key, {"type": "RollingUpdate"})
-    if spec[key].setdefault("type", "RollingUpdate") == "RollingUpdate":
-        spec[key]["rollingUpdate"] = {**rolling, **(spec[key].get("rollingUpdate") or {})}
-
-
-def decode(made: Object, *, strict: bool, code: int = 400) -> None:
-    """Raises `Failed` if the object does not match its type. `strict`: also for an unknown field."""
-    if made["kind"] not in WORKLOADS:
-        return
+def _parts(made: Object) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
+    """Go type, path, value and the types of its fields."""
     spec = made.get("spec")
     template = spec.get("template") if isinstance(spec, dict) else None
     pods = template.get("spec") if isinstance(template, dict) else None
-    parts: list[tuple[str, Any, dict[str, Any]]] = [("spec", spec, _TYPES), ("spec.template.spec", pods, _POD_TYPES)]
-    if isinstance(pods, dict) and isinstance(containers := pods.get("containers"), list):
-        parts += [
-            (f"spec.template.spec.containers[{n}]", container, _CONTAINER_TYPES)
-            for n, container in enumerate(containers)
-        ]
-    unknown = [key for key in made if key not in ("apiVersion", "kind", "metadata", "spec", "status", *HIDDEN)]
-    for path, part, types in parts:
-        for key, value in part.items() if isinstance(part, dict) else ():
+    yield f"{made['kind']}Spec", "spec", spec, _TYPES
+    yield "PodSpec", "spec.template.spec", pods, _POD_TYPES
+    containers = pods.get("containers") if isinstance(pods, dict) else None
+    for n, container in enumerate(containers if isinstance(containers, list) else ()):
+        yield "Container", f"spec.template.spec.containers[{n}]", container, _CONTAINER_TYPES
+
+
+def decode(made: Object, *, strict: bool, patch: bool = False) -> None:
+    """Removes unknown fields. Raises `Failed` if the object does not match its type, or for them if `strict`."""
+    if made["kind"] not in WORKLOADS:
+        return
+    unknown = []
+    for go, path, part, types in _parts(made):
+        for key, value in list(part.items()) if isinstance(part, dict) else ():
             if key not in types:
                 unknown.append(f"{path}.{key}")
-            elif not isinstance(value, types[key]) or (types[key] is int and isinstance(value, bool)):
-                found = type(value).__name__
-                message = f"json: cannot unmarshal {found} into Go struct field of {path}.{key}"
-                raise Failed(code, f"{made['kind']} in version v1 cannot be handled as a {made['kind']}: {message}")
+                del part[key]
+            elif value is not None and not _fits(value, types[key]):
+                plain = re.sub(r"\[\d+\]", "", path)
+                wanted = _GO[types[key]] + ("Container" if key == "containers" else "")
+                field = f"Go struct field {go}.{plain}.{key} of type {wanted}"
+                raise _undecodable(made, f"json: cannot unmarshal {_JSON[type(value)]} into {field}", patch=patch)
+    for key in set(made) - {"apiVersion", "kind", "metadata", "spec", "status", *HIDDEN}:
+        unknown.append(key)
+        del made[key]
     if strict and unknown:
-        message = ", ".join(f'unknown field "{field}"' for field in unknown)
-        raise Failed(400, f"strict decoding error: {message}")
-    for key in ("selector", "template"):
-        if not isinstance(spec, dict) or key not in spec:
-            raise Failed(400, f"{made['kind']} in version v1 cannot be handled: spec.{key}: Required value")
+        why = ", ".join(f'unknown field "{field}"' for field in unknown)
+        raise _undecodable(made, f"strict decoding error: {why}", patch=patch)
 
 
-def validate(made: Object, before: Object | None) -> None:
-    """Raises `Failed` if a decoded workload is invalid."""
-    kind, name = made["kind"], made["metadata"].get("name")
-    if kind not in WORKLOADS:
-        return
-    spec = made["spec"]
+def _fits(value: Any, wanted: type) -> bool:
+    return isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
 
-    def invalid(path: str, why: str) -> Failed:
-        return Failed(422, f'{kind}.apps "{name}" is invalid: {path}: {why}')
 
-    if before is not None and spec["selector"] != before["spec"]["selector"]:
-        raise invalid("spec.selector", "Invalid value: field is immutable")
-    if not (spec["template"].get("spec") or {}).get("containers"):
-        raise invalid("spec.template.spec.containers", "Required value")
-    labels = (spec["template"].get("metadata") or {}).get("labels") or {}
-    if any(labels.get(k) != v for k, v in (spec["selector"].get("matchLabels") or {}).items()):
-        raise invalid("spec.template.metadata.labels", "Invalid value: `selector` does not match template `labels`")
-    if kind == "Deployment":
-        if spec.get("minReadySeconds", 0) >= spec["progressDeadlineSeconds"]:
-            raise invalid("spec.progressDeadlineSeconds", "Invalid value: must be greater than minReadySeconds")
-        rolling = spec["strategy"].get("rollingUpdate")
-        if spec["strategy"]["type"] == "Recreate" and rolling:
-            raise invalid(
-                "spec.strategy.rollingUpdate", "Forbidden: may not be specified when strategy `type` is 'Recreate'"
-            )
-    else:
-        rolling = spec["updateStrategy"].get("rollingUpdate") if kind == "DaemonSet" else None
-    if rolling and rolling["maxSurge"] in (0, "0%") and rolling["maxUnavailable"] in (0, "0%"):
-        raise invalid("spec.strategy.rollingUpdate.maxUnavailable", "Invalid value: may not be 0 when `maxSurge` is 0")
+def _undecodable(made: Object, why: str, *, patch: bool) -> Failed:
+    kind = made["kind"]
+    return invalid_patch(why) if patch else Failed(400, f'{kind} in version "v1" cannot be handled as a {kind}: {why}')
+
+
+def validate(made: Object, before: Object | None, group: str) -> None:
+    """Raises `Failed` if a decoded object is invalid."""
+    found = list(_problems(made, before))
+    if found:
+        raise invalid(made["kind"], group, made["metadata"].get("name", ""), found)
+
+
+_FIXED_SELECTOR = ("Deployment", "DaemonSet")
+
+
+def _problems(made: Object, before: Object | None) -> Found:
+    yield from _metadata(made["metadata"], before)
+    spec = made.get("spec") or {}
+    match made["kind"]:
+        case "Deployment":
+            yield from _selector(spec)
+            yield from _template(spec)
+            yield from _deployment(spec)
+        case "DaemonSet":
+            yield from _selector(spec)
+            yield from _template(spec)
+            rolling = spec["updateStrategy"].get("rollingUpdate") or {}
+            if rolling and _zero(rolling["maxSurge"]) and _zero(rolling["maxUnavailable"]):
+                path = "spec.updateStrategy.rollingUpdate.maxUnavailable"
+                yield path, "Required value: cannot be 0 when maxSurge is 0"
+        case "StatefulSet":
+            yield from _selector(spec)
+            yield from _template(spec)
+            yield from _statefulset(spec, before)
+        case "HorizontalPodAutoscaler":
+            if spec["maxReplicas"] < spec["minReplicas"]:
+                most = spec["maxReplicas"]
+                yield "spec.maxReplicas", f"Invalid value: {most}: must be greater than or equal to `minReplicas`"
+    fixed = before["spec"].get("selector") if before is not None and made["kind"] in _FIXED_SELECTOR else None
+    if fixed is not None and spec.get("selector") != fixed:
+        shown = json.dumps(spec.get("selector"), separators=(",", ":"))
+        yield "spec.selector", f"Invalid value: {shown}: field is immutable"
+
+
+def _metadata(meta: Object, before: Object | None) -> Found:
+    name = meta.get("name")
+    if not name:
+        yield "metadata.name", "Required value: name or generateName is required"
+    elif not _NAME.fullmatch(name):
+        what = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'"
+        more = "and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is"
+        yield "metadata.name", f"Invalid value: \"{name}\": {what}, {more} '{_NAME.pattern}')"
+    if before is not None and meta.get("uid", before["metadata"]["uid"]) != before["metadata"]["uid"]:
+        for _ in range(2):  # the real server checks it twice
+            yield "metadata.uid", f'Invalid value: "{meta["uid"]}": field is immutable'
+
+
+def _selector(spec: Object) -> Found:
+    if spec.get("selector") is None:
+        yield "spec.selector", "Required value"
+    replicas = spec.get("replicas", 0)
+    if replicas < 0:
+        yield "spec.replicas", f"Invalid value: {replicas}: must be greater than or equal to 0"
+
+
+def _template(spec: Object) -> Found:
+    template = spec.get("template") or {}
+    labels = (template.get("metadata") or {}).get("labels")
+    wanted = (spec.get("selector") or {}).get("matchLabels") or {}
+    if spec.get("selector") is None or any((labels or {}).get(k) != v for k, v in wanted.items()):
+        shown = json.dumps(labels, separators=(",", ":"))
+        message = f"Invalid value: {shown}: `selector` does not match template `labels`"
+        yield "spec.template.metadata.labels", message
+    pods = template.get("spec") or {}
+    if not pods.get("containers"):
+        yield "spec.template.spec.containers", "Required value"
+    for n, container in enumerate(pods.get("containers") or ()):
+        for key in ("name", "image"):
+            if not container.get(key):
+                yield f"spec.template.spec.containers[{n}].{key}", "Required value"
+    if pods.get("restartPolicy", "Always") != "Always":
+        shown = json.dumps(pods["restartPolicy"])
+        yield "spec.template.spec.restartPolicy", f'Unsupported value: {shown}: supported values: "Always"'
+
+
+def _deployment(spec: Object) -> Found:
+    path, rolling = "spec.strategy.rollingUpdate", spec["strategy"].get("rollingUpdate")
+    if spec["strategy"]["type"] == "Recreate":
+        if rolling:
+            yield path, "Forbidden: may not be specified when strategy `type` is 'Recreate'"
+    elif rolling:
+        if _zero(rolling["maxSurge"]) and _zero(rolling["maxUnavailable"]):
+            yield f"{path}.maxUnavailable", "Invalid value: 0: may not be 0 when `maxSurge` is 0"
+        if isinstance(most := rolling["maxUnavailable"], str) and int(most.rstrip("%")) > 100:
+            yield f"{path}.maxUnavailable", f'Invalid value: "{most}": must not be greater than 100%'
+    deadline = spec["progressDeadlineSeconds"]
+    if spec.get("minReadySeconds", 0) >= deadline:
+        yield "spec.progressDeadlineSeconds", f"Invalid value: {deadline}: must be greater than minReadySeconds"
+
+
+_CHANGEABLE = ("replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
+               "persistentVolumeClaimRetentionPolicy", "minReadySeconds")  # fmt: skip
+
+
+def _statefulset(spec: Object, before: Object | None) -> Found:
+    old = before["spec"] if before is not None else spec
+    if any(spec.get(key) != old.get(key) for key in {*spec, *old} - {*_CHANGEABLE}):
+        *first, last = (f"'{key}'" for key in _CHANGEABLE)
+        fields = f"{', '.join(first)} and {last}"
+        yield "spec", f"Forbidden: updates to statefulset spec for fields other than {fields} are forbidden"
+
+
+def _zero(value: Any) -> bool:
+    return value in (0, "0%")

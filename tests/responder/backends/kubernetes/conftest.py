@@ -1,11 +1,19 @@
-"""A control plane in memory with its own clock, and the responder's client for it."""
+"""A control plane in memory with its own clock, and the responder's client for it.
+
+If `KUBECONFIG_E2E` is set, the tests run on that cluster too, as far as they do not depend on the stand-in.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
+from responder.backends.kubernetes.client import Kubernetes
 from tests.apiserver import Cluster
-from tests.apiserver.client import InProcess
+from tests.apiserver.client import client_of
+from tests.apiserver.real.cluster import REAL, RealClock, RealCluster
 
 
 class Clock:
@@ -21,16 +29,27 @@ class Clock:
         self.now += seconds
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+@pytest.fixture(params=["stand-in", *(["real"] if REAL else [])])
+def real(request: pytest.FixtureRequest) -> Iterator[RealCluster | None]:
+    """The named cluster instead of the stand-in."""
+    if request.param == "stand-in":
+        yield None
+        return
+    cluster = RealCluster()
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture
-def cluster(clock: Clock) -> Cluster:
-    return Cluster(clock=clock)
+def clock(real: RealCluster | None) -> Any:
+    return RealClock() if real else Clock()
 
 
 @pytest.fixture
-def kube(cluster: Cluster) -> InProcess:
-    return InProcess(cluster)
+def cluster(real: RealCluster | None, clock: Any) -> Any:
+    return real or Cluster(clock=clock)
+
+
+@pytest.fixture
+def kube(cluster: Cluster) -> Kubernetes:
+    return client_of(cluster)

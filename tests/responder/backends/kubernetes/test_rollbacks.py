@@ -19,7 +19,7 @@ from responder.rollback.plan import Change, Plan
 from responder.rollback.ports import StopRequest
 from tests.apiserver import Cluster, Image
 from tests.apiserver.autoscaling import autoscale
-from tests.apiserver.client import InProcess
+from tests.apiserver.client import client_of
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
 from tests.responder.harness import Rollback
 
@@ -36,7 +36,7 @@ def bad(cluster: Cluster) -> Cluster:
 
 
 def rollback(cluster: Cluster, strategy: dict[str, Any], clock: Any, **more: Any) -> Rollback:
-    return Rollback(strategy, {Kubernetes: InProcess(cluster)}, wait=clock.wait, **{"health_checks": HEALTHY, **more})
+    return Rollback(strategy, {Kubernetes: client_of(cluster)}, wait=clock.wait, **{"health_checks": HEALTHY, **more})
 
 
 def image(cluster: Cluster, kind: str = "Deployment", name: str = "backend") -> str:
@@ -738,7 +738,7 @@ async def test_a_batch_without_results_is_inconclusive(
 ) -> None:
     strategy = rolling(batch_size=3, batch_delay="30s", health_check_interval="10s")
     strategy["batch_healthy"] = [{"promql": 'errors{version="1"}', "at_most": 0}]
-    clients = {Kubernetes: InProcess(bad), Prometheus: Silent(clock, first, value)}
+    clients = {Kubernetes: client_of(bad), Prometheus: Silent(clock, first, value)}
     harness = Rollback(strategy, clients, wait=clock.wait, health_checks=HEALTHY)
     ended = await harness.run()
     assert ended.outcome == outcome, ended.reason
@@ -819,4 +819,4 @@ async def test_a_terminating_pod_can_have_any_image(cluster: Cluster, clock: Any
         }
     )
     cluster.step()
-    assert (await check.holds(InProcess(cluster))).holds
+    assert (await check.holds(client_of(cluster))).holds
