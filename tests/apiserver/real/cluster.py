@@ -1,8 +1,8 @@
 """A cluster that `KUBECONFIG_E2E` names, in the place of the stand-in, in a namespace of its own.
 
 Its nodes must run pods. `KUBECONFIG_E2E_IMAGES` names two images that become ready: version 1 and version 2.
-`KUBECONFIG_E2E_NODES` names a file from which simulated nodes read how images start, as JSON: without it, tests with
-images that fail are skipped. Tests that need what only the stand-in can do are skipped too.
+`KUBECONFIG_E2E_NODES` names a directory from which simulated nodes read how images start, in `NAMESPACE.json`: without
+it, tests with images that fail are skipped. Tests that need what only the stand-in can do are skipped too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
-from tests.apiserver.cluster import KINDS, VERSIONS, Image, Object, request_of
+from tests.apiserver.kinds import RESOURCES, VERSIONS, request_of
+from tests.apiserver.store import Image, Object
 
 REAL = os.environ.get("KUBECONFIG_E2E", "")
 IMAGES = os.environ.get("KUBECONFIG_E2E_IMAGES", "shop:1 shop:2").split()
@@ -29,7 +30,6 @@ _NODES = os.environ.get("KUBECONFIG_E2E_NODES", "")
 _IDLE_FOR, _LOOK_EVERY, _AT_MOST = 0.6, 0.1, 20.0
 """Seconds without a change until the controllers count as idle, between two looks, and at most."""
 _LONGEST_WAIT, _LONGEST_TEST = 15.0, 60.0
-_RESOURCES = {kind: resource for resource, kind in KINDS.items()}
 _WATCHED = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Pod", "EndpointSlice")
 
 
@@ -62,7 +62,7 @@ class RealClient(Kubernetes):
     ) -> tuple[int, Object]:
         namespace = self._cluster.namespace
         self._cluster.requests.append(request_of(method, path)[:2])
-        query = {**(query or {}), **({} if method == "GET" or "/log" in path else self._manager())}
+        query = {**(query or {}), **(self._manager() if method in ("POST", "PUT", "PATCH") else {})}
         sent = json.loads(to_real(json.dumps(body), namespace)) if body is not None else None
         status, answer = await super()._send(method, to_real(path, namespace), query, sent, content_type)
         return status, json.loads(from_real(json.dumps(answer), namespace))
@@ -89,16 +89,20 @@ class _Stored(dict[str, Any]):
 
 
 class _Images(dict[str, Image]):
+    def __init__(self, namespace: str) -> None:
+        super().__init__()
+        self._namespace, self._file = namespace, Path(_NODES, f"{namespace}.json")
+
     def __setitem__(self, key: str, image: Image) -> None:
         if not _NODES or image.digest:
             only_in_the_stand_in("images that start as a test wants")
         super().__setitem__(key, image)
-        self.tell()
+        starts = {key: image.ready_after or image.starts for key, image in self.items()}
+        self._file.write_text(to_real(json.dumps(starts), self._namespace))
 
-    def tell(self) -> None:
+    def close(self) -> None:
         if _NODES:
-            starts = {key: image.ready_after or image.starts for key, image in self.items()}
-            Path(_NODES).write_text(json.dumps(starts))
+            self._file.unlink(missing_ok=True)
 
 
 class _Refused(set[Any]):
@@ -115,19 +119,17 @@ class RealCluster:
     def __init__(self) -> None:
         self.namespace, self.manager = f"responder-e2e-{secrets.token_hex(3)}", "tests"
         self.requests: list[tuple[str, str]] = []
-        self.images, self.forbidden, self.lags = _Images(), _Refused(), True
+        self.images, self.forbidden, self.lags = _Images(self.namespace), _Refused(), True
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._client = _Tests(self)
-        self.images.tell()
         made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
-        self._good(self._asked("POST", "/api/v1/namespaces", made))
+        self._good(self._request("POST", "/api/v1/namespaces", made))
 
     def close(self) -> None:
-        self.images.clear()
-        self.images.tell()
-        self._asked("DELETE", f"/api/v1/namespaces/{self.namespace}")
+        self.images.close()
+        self._request("DELETE", f"/api/v1/namespaces/{self.namespace}")
         asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -136,6 +138,8 @@ class RealCluster:
         return RealClient(self)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
         return only_in_the_stand_in(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -150,55 +154,58 @@ class RealCluster:
     @quota.setter
     def quota(self, pods: int | None) -> None:
         path, name = "/api/v1/namespaces/shop/resourcequotas", "pods"
-        self._asked("DELETE", f"{path}/{name}")
+        self._request("DELETE", f"{path}/{name}")
         if pods is None:
             return
         made = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}}
-        self._good(self._asked("POST", path, {**made, "spec": {"hard": {"pods": str(pods)}}}))
+        self._good(self._request("POST", path, {**made, "spec": {"hard": {"pods": str(pods)}}}))
         deadline = time.monotonic() + _AT_MOST
-        while "used" not in self._good(self._asked("GET", f"{path}/{name}")).get("status", {}):
+        while "used" not in self._good(self._request("GET", f"{path}/{name}")).get("status", {}):
             assert time.monotonic() < deadline, "the quota has no effect"
             time.sleep(_LOOK_EVERY)
 
     def handle(self, method: str, path: str) -> tuple[int, Any]:
-        return self._asked(method, path)
+        return self._request(method, path)
 
     def all(self, kind: str, namespace: str | None = None) -> list[Object]:
         path = self._path({"kind": kind, "metadata": {"namespace": namespace or "shop", "name": ""}})
-        found = self._good(self._asked("GET", path.rstrip("/")))
+        found = self._good(self._request("GET", path.rstrip("/")))
         return [_stored({"kind": kind, "apiVersion": found["apiVersion"], **item}) for item in found["items"]]
 
     def get(self, kind: str, namespace: str, name: str) -> Object:
         path = self._path({"kind": kind, "metadata": {"namespace": namespace, "name": name}})
-        status, answer = self._asked("GET", path)
+        status, answer = self._request("GET", path)
         if status == 404:
             raise KeyError(name)
         return _stored(self._good((status, answer)))
 
     def put(self, manifest: Object, *, before: Object | None = None) -> Object:
-        if manifest["kind"] == "Node" or "deletionTimestamp" in manifest["metadata"] or "status" in manifest:
+        meta = {k: v for k, v in manifest["metadata"].items() if k not in ("resourceVersion", "managedFields")}
+        if manifest["kind"] == "Node" or "deletionTimestamp" in meta or (before is None and "status" in manifest):
             only_in_the_stand_in("nodes, deletions and states that a test sets")
         if before is None:
             return self.apply(manifest)
-        meta = {k: v for k, v in manifest["metadata"].items() if k not in ("resourceVersion", "managedFields")}
-        return self._good(self._asked("PUT", self._path(manifest), {**manifest, "metadata": meta}))
+        status, answer = self._request("PUT", self._path(manifest), {**manifest, "metadata": meta})
+        if status == 422:
+            only_in_the_stand_in(f"objects that a server refuses: {answer.get('message')}")
+        return self._good((status, answer))
 
     def apply(self, manifest: Object) -> Object:
         if manifest["metadata"].get("namespace", "shop") != "shop":
             only_in_the_stand_in("other namespaces")
         path = self._path(manifest)
-        status, answer = self._asked("POST", path.rpartition("/")[0], manifest)
+        status, answer = self._request("POST", path.rpartition("/")[0], manifest)
         if status == 404:
             only_in_the_stand_in(f"the kind {manifest['kind']}")
         if status == 409:
             kind = "application/strategic-merge-patch+json"
-            status, answer = self._asked("PATCH", path, manifest, kind)
+            status, answer = self._request("PATCH", path, manifest, kind)
         self._good((status, answer))
         self.step()
         return answer
 
     def drop(self, found: Object) -> None:
-        self._good(self._asked("DELETE", self._path(found)))
+        self._good(self._request("DELETE", self._path(found)))
         self.step()
 
     def step(self) -> None:
@@ -217,12 +224,12 @@ class RealCluster:
 
     @staticmethod
     def _path(found: Object) -> str:
-        resource, meta = _RESOURCES[found["kind"]], found["metadata"]
+        resource, meta = RESOURCES[found["kind"]], found["metadata"]
         group, _, plural = resource.rpartition("/")
         home = f"/apis/{VERSIONS[group]}" if group else "/api/v1"
         return f"{home}/namespaces/{meta.get('namespace', 'shop')}/{plural}/{meta['name']}"
 
-    def _asked(
+    def _request(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json"
     ) -> tuple[int, Object]:
         count = len(self.requests)
@@ -232,9 +239,9 @@ class RealCluster:
         return answer
 
     @staticmethod
-    def _good(answered: tuple[int, Object]) -> Object:
-        assert answered[0] < 300, answered
-        return answered[1]
+    def _good(answer: tuple[int, Object]) -> Object:
+        assert answer[0] < 300, answer
+        return answer[1]
 
 
 def _stored(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Records the answers of a real control plane: `KUBECONFIG_E2E=… python -m tests.apiserver.real.record [VERSION]`.
 
-`VERSION` names a build that does not know its own. Its nodes must run pods. What differs from run to run is normalized: UIDs, versions, times, addresses and hashes.
+`VERSION` is for a build that does not know its own. The nodes must run pods. What differs from run to run is
+normalized: UIDs, versions, times, addresses and hashes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import re
 import secrets
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -39,33 +41,49 @@ _VOLATILE = {
 }  # fmt: skip
 
 
+_CONTROLLERS = ("kube-controller-manager", "kubelet")
+
+
+def _fields(found: Object) -> Object:
+    """Without `.`, which depends on the schema."""
+    return {key: _fields(value) for key, value in found.items() if key != "."}
+
+
 def normalized(value: Any, key: str = "") -> Any:
-    """Without what differs from run to run. `managedFields` depend on the writers, so they are left out."""
+    """Without what differs from run to run, and without the fields that controllers manage."""
+    if key == "managedFields":
+        return _sorted(_fields(entry["fieldsV1"]) for entry in value if entry["manager"] not in _CONTROLLERS)
     if key in _VOLATILE and value:
         return _VOLATILE[key]
     if isinstance(value, dict):
-        found = {k: normalized(v, k) for k, v in value.items() if k != "managedFields"}
-        if "items" in found:
-            found["items"] = sorted(found["items"] or [], key=lambda item: json.dumps(item, sort_keys=True))
-        if found.get("endpoints"):
-            found["endpoints"] = sorted(found["endpoints"], key=lambda item: json.dumps(item, sort_keys=True))
-        if "endpoints" in found:
-            found["metadata"].pop("generation", None)  # one for each pod that became ready, or for several
-        if isinstance(found.get("conditions"), list):
-            found["conditions"] = sorted(found["conditions"], key=lambda condition: str(condition["type"]))
-        if "pod-template-hash" in (found.get("metadata") or {}).get("labels", {}) and "template" in found["spec"]:
-            found["metadata"]["generation"] = found["status"]["observedGeneration"] = "GENERATION"  # one for each step
-        if re.fullmatch(r"[a-z0-9]{8,10}", str(found.get("controller-revision-hash", ""))):
-            found["controller-revision-hash"] = "HASH"
+        found = {k: normalized(v, k) for k, v in value.items()}
+        _normalize(found)
         return found
     if isinstance(value, list):
-        return [normalized(item) for item in value]
+        found = [normalized(item) for item in value]
+        return _sorted(found) if key in ("items", "endpoints", "conditions") else found
     if isinstance(value, str):
         value = _OBJECT.sub('Invalid value: "OBJECT"', _UID.sub("UID", _TIME.sub("TIME", value)))
         value = _NAME.sub(lambda m: f"{m[1]}-HASH{'-SUFFIX' if m[2] else ''}", value)
         value = _TOO_OLD.sub("too old resource version", value)
         value = _SUFFIX.sub(r"\1-SUFFIX", value)
     return value
+
+
+def _sorted(found: Iterable[Any]) -> list[Any]:
+    return sorted(found, key=lambda item: json.dumps(item, sort_keys=True))
+
+
+def _normalize(found: Object) -> None:
+    meta, spec = found.get("metadata") or {}, found.get("spec") or {}
+    if "containers" in spec or not meta.get("managedFields"):  # those of a pod are the kubelet's
+        meta.pop("managedFields", None)
+    if "endpoints" in found:
+        meta.pop("generation", None)  # one for each pod that became ready, or for several
+    if "pod-template-hash" in meta.get("labels", {}) and "template" in spec:
+        meta["generation"] = found["status"]["observedGeneration"] = "GENERATION"  # one for each step
+    if re.fullmatch(r"[a-z0-9]{8,10}", str(found.get("controller-revision-hash", ""))):
+        found["controller-revision-hash"] = "HASH"
 
 
 class Api(Kubernetes):

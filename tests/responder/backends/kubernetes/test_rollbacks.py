@@ -18,8 +18,8 @@ from responder.rollback.execution import Execution
 from responder.rollback.plan import Change, Plan
 from responder.rollback.ports import StopRequest
 from tests.apiserver import Cluster, Image
-from tests.apiserver.autoscaling import autoscale
 from tests.apiserver.client import client_of
+from tests.apiserver.controllers.autoscaling import autoscale
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
 from tests.responder.harness import Rollback
 

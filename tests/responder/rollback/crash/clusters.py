@@ -8,8 +8,8 @@ from responder.backends.kubernetes.gitops import Reconciliation
 from responder.backends.kubernetes.workload import Workload
 from responder.backends.resource import Resource
 from tests.apiserver import Cluster
-from tests.apiserver.autoscaling import autoscale
 from tests.apiserver.client import InProcess
+from tests.apiserver.controllers.autoscaling import autoscale
 
 _WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 _FLUX = "kustomize.toolkit.fluxcd.io/reconcile"

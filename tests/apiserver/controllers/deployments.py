@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from tests.apiserver.objects import Object, has, is_ready, make_pod, owned, owner_of, put, ready_for, suffix
+from tests.apiserver.controllers.objects import Object, has, is_ready, make_pod, owned, owner_of, put, ready_for, suffix
 
 if TYPE_CHECKING:
     from tests.apiserver.cluster import Cluster
