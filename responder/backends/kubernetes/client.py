@@ -28,7 +28,7 @@ from responder.backends.kubernetes.api import (
     path_of,
     plural,
 )
-from responder.backends.kubernetes.objects import Object
+from responder.backends.kubernetes.objects import MANAGER, Object
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.http_client import body_of
@@ -235,7 +235,7 @@ class Kubernetes:
     async def _call(
         self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
     ) -> Any:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": MANAGER}
         for auth in (await api.configuration.auth_settings()).values():
             headers[auth["key"]] = auth["value"]
         url = f"{api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"

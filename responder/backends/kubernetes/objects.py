@@ -19,6 +19,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 PREFIX = "rollback-responder.io"
 """The prefix of every annotation and label that the responder writes."""
 
+MANAGER = "rollback-responder"
+"""The responder in `managedFields` and audit logs: the API server derives it from the user agent."""
+
 _HOPELESS = {
     "ImagePullBackOff": "its image cannot be pulled",
     "InvalidImageName": "its image name is invalid",
@@ -233,16 +236,17 @@ def writer_of(workload: Object, *path: str) -> str:
     return last_write(workload, *path)[1]
 
 
-def last_write(workload: Object, *path: str) -> tuple[str, str]:
-    """Time and author of the last change of a field."""
-    latest = ("", "")
+def _last_write(workload: Object, *path: str) -> tuple[str, str]:
+    """Time and author of the last change of a field. Within the same second, another author than the responder."""
+    latest = ("", False, "")
     for entry in workload["metadata"].get("managedFields", ()):
         fields: Any = entry.get("fieldsV1", {})
         for part in path:
             fields = fields.get(f"f:{part}") if isinstance(fields, dict) else None
         if fields is not None:
-            latest = max(latest, (entry.get("time", ""), entry.get("manager", "")))
-    return latest
+            manager = entry.get("manager", "")
+            latest = max(latest, (entry.get("time", ""), manager != MANAGER, manager))
+    return latest[0], latest[2]
 
 
 def escape(key: str) -> str:
