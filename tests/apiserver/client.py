@@ -7,6 +7,7 @@ from typing import Any
 
 from responder.backends.kubernetes.api import decoded, good
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
+from responder.backends.kubernetes.objects import MANAGER
 from responder.transport.acting import acting
 from tests.apiserver.cluster import Cluster, Object
 from tests.apiserver.real.cluster import RealCluster, only_in_the_stand_in
@@ -26,7 +27,7 @@ class InProcess(Kubernetes):
     ) -> tuple[int, Object]:
         if method != "GET":
             acting.get()()
-        self.cluster.manager = "rollback-responder"
+        self.cluster.manager = MANAGER
         try:
             status, answer = self.cluster.handle(method, path, query, body, content_type, self.cluster.token)
             return status, answer if isinstance(answer, dict) else decoded(answer.encode())

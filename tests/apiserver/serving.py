@@ -26,10 +26,12 @@ async def serve(cluster: Cluster) -> AsyncIterator[str]:
         if request.query.get("watch") in ("1", "true"):
             return await _watch(cluster, request)
         text = await request.text()
+        before, cluster.manager = cluster.manager, manager_of(request)
         status, payload = cluster.handle(
             request.method, request.path, dict(request.query), json.loads(text) if text else None,
             request.content_type, request.headers.get("Authorization", "").removeprefix("Bearer "),
         )  # fmt: skip
+        cluster.manager = before
         return _response(status, payload)
 
     cluster.history = cluster.history or [
@@ -91,6 +93,11 @@ async def _watch(cluster: Cluster, request: web.Request) -> web.StreamResponse:
     with contextlib.suppress(ConnectionError):  # the watch was closed
         await response.write_eof()
     return response
+
+
+def manager_of(request: web.Request) -> str:
+    """The field manager of a request, by default from its user agent."""
+    return request.query.get("fieldManager") or request.headers.get("User-Agent", "unknown").partition("/")[0]
 
 
 def version_of(found: Object) -> int:

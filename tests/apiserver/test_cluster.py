@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
+from responder.backends.kubernetes.objects import writer_of
 from tests.apiserver import Cluster
 from tests.apiserver.manifests import deployment, service, statefulset
 from tests.apiserver.real.cluster import IMAGES, REAL
@@ -199,6 +200,15 @@ async def test_a_dry_run_stores_nothing(api: Api) -> None:
     status, answer = await api("PATCH", "deployments/backend", change, content_type=JSON, dryRun="All")
     assert (status, answer["spec"]["replicas"]) == (200, 7)
     assert (await api("GET", "deployments/backend"))[1]["spec"]["replicas"] == 2
+
+
+async def test_the_responder_is_named_as_the_writer(api: Api) -> None:
+    await api.applied()
+    found = await api.kube.get("Deployment", api.namespace, "backend")
+    assert found
+    before = writer_of(found, "spec", "paused")
+    changed = await api.kube.patch(found, [{"op": "add", "path": "/spec/paused", "value": True}], dry_run=True)
+    assert (before, writer_of(changed, "spec", "paused")) == ("", "rollback-responder")
 
 
 async def test_a_watch_carries_the_events_of_the_controllers(api: Api) -> None:

@@ -68,7 +68,7 @@ class RealClient(Kubernetes):
         return status, json.loads(from_real(json.dumps(answer), namespace))
 
     def _manager(self) -> dict[str, str]:
-        return {"fieldManager": "rollback-responder"}
+        return {}
 
 
 class _Tests(RealClient):

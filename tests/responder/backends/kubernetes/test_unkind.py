@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from responder.backends.kubernetes.client import Kubernetes
-from responder.backends.kubernetes.objects import failure_of
+from responder.backends.kubernetes.objects import MANAGER, failure_of, writer_of
 from responder.rollback.execution import Execution
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess, client_of
@@ -183,3 +183,14 @@ def test_a_temporarily_exceeded_quota_is_tolerated(replicas: int, why: str) -> N
     workload = {"metadata": {"name": "backend"}, "status": {"conditions": [failure]}}
     revision = {"metadata": {"name": "backend-6d"}, "spec": {"replicas": 3}, "status": {"replicas": replicas}}
     assert failure_of(workload, revision) == why
+
+
+@pytest.mark.parametrize("other", ["argocd-controller", "tests"])
+def test_a_change_within_the_same_second_is_attributed_to_the_other_writer(other: str) -> None:
+    """An API server keeps whole seconds, and the responder may own other fields of the template."""
+    fields = [{"f:spec": {"f:template": {field: {}}}} for field in ("f:spec", "f:metadata")]
+    entries = [
+        {"manager": manager, "time": "2026-11-30T16:00:00Z", "fieldsV1": field}
+        for manager, field in zip((MANAGER, other), fields, strict=True)
+    ]
+    assert writer_of({"metadata": {"managedFields": entries}}, "spec", "template") == other
