@@ -271,7 +271,9 @@ class Cluster(Store):
         attributes = body["spec"]["resourceAttributes"]
         resource = f"{attributes.get('group', '')}/{attributes['resource']}".lstrip("/")
         self.requests.append(("create", "authorization.k8s.io/selfsubjectaccessreviews"))
-        return {"metadata": {}, **body, "status": {"allowed": (attributes["verb"], resource) not in self.forbidden}}
+        made = {**body, "metadata": {**body.get("metadata", {})}}
+        record(made, {}, self.manager, self.stamp())
+        return {**made, "status": {"allowed": (attributes["verb"], resource) not in self.forbidden}}
 
     def _serves(self, group: str) -> bool:
         return group in BUILT_IN or (group in VERSIONS and group in self.installed)

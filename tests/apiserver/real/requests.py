@@ -234,7 +234,6 @@ def watches() -> Iterator[Object]:
     yield ask("watched: delete", "DELETE", f"{path}/watched")
     yield ask("watch: what happened since", "GET", path, **name, resourceVersion="$SINCE")
     yield ask("watch: what is gone", "GET", path, **name)
-    yield ask("watch: too old", "GET", path, **name, resourceVersion="1")
 
 
 def strangers() -> Iterator[Object]:
