@@ -57,7 +57,7 @@ def _workload(made: Object) -> Object:
 
 def _default_deployment(spec: Object) -> None:
     _set(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
-    _default_strategy(spec, "strategy", {"maxSurge": "25%", "maxUnavailable": "25%"})
+    _default_strategy(spec, "strategy", {"maxUnavailable": "25%", "maxSurge": "25%"})
     for key in ("paused", "minReadySeconds"):  # Go leaves zero out
         if not spec.get(key):
             spec.pop(key, None)
@@ -72,7 +72,7 @@ def _default_statefulset(spec: Object) -> None:
 
 def _default_daemonset(made: Object, spec: Object) -> None:
     _set(spec, revisionHistoryLimit=10)
-    _default_strategy(spec, "updateStrategy", {"maxSurge": 0, "maxUnavailable": 1})
+    _default_strategy(spec, "updateStrategy", {"maxUnavailable": 1, "maxSurge": 0})
     if not spec.get("minReadySeconds"):
         spec.pop("minReadySeconds", None)
     names = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
@@ -80,9 +80,12 @@ def _default_daemonset(made: Object, spec: Object) -> None:
 
 
 def _default_strategy(spec: Object, key: str, rolling: Object) -> None:
-    spec.setdefault(key, {"type": "RollingUpdate"})
-    if spec[key].setdefault("type", "RollingUpdate") == "RollingUpdate":
-        spec[key]["rollingUpdate"] = {**rolling, **(spec[key].get("rollingUpdate") or {})}
+    kind = (spec.get(key) or {}).get("type", "RollingUpdate")
+    found = {"type": kind, **(spec.get(key) or {})}
+    if kind == "RollingUpdate":
+        given = found.get("rollingUpdate") or {}
+        found["rollingUpdate"] = {**{name: given.get(name, value) for name, value in rolling.items()}, **given}
+    spec[key] = found
 
 
 def _default_service(made: Object) -> None:

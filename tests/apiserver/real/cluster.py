@@ -119,6 +119,7 @@ class RealCluster:
     def __init__(self) -> None:
         self.namespace, self.manager = f"responder-e2e-{secrets.token_hex(3)}", "tests"
         self.requests: list[tuple[str, str]] = []
+        self._clients: list[RealClient] = []
         self.images, self.forbidden, self.lags = _Images(self.namespace), _Refused(), True
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -127,15 +128,19 @@ class RealCluster:
         made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
         self._good(self._request("POST", "/api/v1/namespaces", made))
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
         self.images.close()
         self._request("DELETE", f"/api/v1/namespaces/{self.namespace}")
         asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     def client(self) -> RealClient:
-        return RealClient(self)
+        self._clients.append(RealClient(self))
+        return self._clients[-1]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

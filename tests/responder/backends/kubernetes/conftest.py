@@ -5,7 +5,7 @@ If `KUBECONFIG_E2E` is set, the tests run on that cluster too, as far as they do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -30,14 +30,14 @@ class Clock:
 
 
 @pytest.fixture(params=["stand-in", *(["real"] if REAL else [])])
-def real(request: pytest.FixtureRequest) -> Iterator[RealCluster | None]:
+async def real(request: pytest.FixtureRequest) -> AsyncIterator[RealCluster | None]:
     """The named cluster instead of the stand-in."""
     if request.param == "stand-in":
         yield None
         return
     cluster = RealCluster()
     yield cluster
-    cluster.close()
+    await cluster.close()
 
 
 @pytest.fixture

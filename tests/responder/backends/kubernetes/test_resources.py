@@ -105,8 +105,9 @@ async def test_the_laws_of_rollout_settings(cluster: Cluster, kube: InProcess) -
     await keeps_the_laws(resource, kube, expected=before, to=settings(1), stranger=settings(2), **more)
 
 
-async def test_changes_are_annotated(cluster: Cluster, kube: InProcess) -> None:
+async def test_changes_are_annotated(cluster: Cluster, kube: InProcess, clock: Any) -> None:
     put_out(cluster, "Deployment", "backend", "12")
+    clock.wait(2.0)  # an API server keeps the time of a write in whole seconds
     resource = PodTemplate(**BACKEND, mark="01J9")
     before, to = await resource.read(kube), await resource.value_of(kube, "1", "")
     await resource.write(kube, to, expected=before)

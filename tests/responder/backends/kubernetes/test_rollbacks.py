@@ -138,7 +138,7 @@ async def test_drift_in_the_middle_names_the_settings_that_stay(bad: Cluster, cl
     ended = await harness.run()
     assert ended.state == "stuck"
     assert "is backend-" in ended.reason
-    assert "(shop:3), maxSurge 2, maxUnavailable 0 now: changed by tests" in ended.reason
+    assert "(shop:3), maxUnavailable 0, maxSurge 2 now: changed by tests" in ended.reason
 
 
 async def test_immediate_replaces_all_pods_at_once(bad: Cluster, clock: Any) -> None:
@@ -149,7 +149,7 @@ async def test_immediate_replaces_all_pods_at_once(bad: Cluster, clock: Any) -> 
         "shop is healthy, within 5s",
     ]
     before, after = steps[0].split(" → ")
-    assert before.endswith("(shop:2), maxSurge 25%, maxUnavailable 25%")
+    assert before.endswith("(shop:2), maxUnavailable 25%, maxSurge 25%")
     assert after.endswith("(shop:1), maxUnavailable 100%, maxSurge 0")
     assert (await rollback(bad, immediate(), clock).run()).outcome == "succeeded"
 
@@ -370,6 +370,7 @@ async def test_a_revert_resumes_reconciliation(bad: Cluster, clock: Any) -> None
 
 
 async def test_a_competing_writer_is_reported_as_drift(bad: Cluster, clock: Any) -> None:
+    clock.wait(2.0)  # an API server keeps the time of a write in whole seconds
     harness = rollback(bad, immediate(), clock)
     stood: list[str] = []
 
