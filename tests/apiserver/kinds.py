@@ -12,12 +12,12 @@ KINDS = {
     "discovery.k8s.io/endpointslices": "EndpointSlice",
     "autoscaling/horizontalpodautoscalers": "HorizontalPodAutoscaler",
     "argoproj.io/applications": "Application", "helm.toolkit.fluxcd.io/helmreleases": "HelmRelease",
-    "flagger.app/canaries": "Canary", "argoproj.io/rollouts": "Rollout",
+    "flagger.app/canaries": "Canary", "argoproj.io/rollouts": "Rollout", "keda.sh/scaledobjects": "ScaledObject",
 }  # fmt: skip
 VERSIONS = {
     "": "v1", "apps": "apps/v1", "discovery.k8s.io": "discovery.k8s.io/v1", "autoscaling": "autoscaling/v2",
     "argoproj.io": "argoproj.io/v1alpha1", "helm.toolkit.fluxcd.io": "helm.toolkit.fluxcd.io/v2",
-    "flagger.app": "flagger.app/v1beta1",
+    "flagger.app": "flagger.app/v1beta1", "keda.sh": "keda.sh/v1alpha1",
 }  # fmt: skip
 BUILT_IN = ("", "apps", "discovery.k8s.io", "autoscaling")
 RESOURCES = {kind: resource for resource, kind in KINDS.items()}

@@ -88,7 +88,7 @@ class Store:
         if before is None:
             self._uid += 1
             meta.setdefault("uid", f"uid-{self._uid}")
-            meta.setdefault("creationTimestamp", "2026-11-24T00:00:00Z")
+            meta.setdefault("creationTimestamp", self.stamp())
             if kind in COUNTED or RESOURCES[kind].rpartition("/")[0] not in BUILT_IN:
                 meta["generation"] = 1
         elif "generation" not in before["metadata"]:

@@ -236,7 +236,7 @@ def writer_of(workload: Object, *path: str) -> str:
     return last_write(workload, *path)[1]
 
 
-def _last_write(workload: Object, *path: str) -> tuple[str, str]:
+def last_write(workload: Object, *path: str) -> tuple[str, str]:
     """Time and author of the last change of a field. Within the same second, another author than the responder."""
     latest = ("", False, "")
     for entry in workload["metadata"].get("managedFields", ()):
