@@ -198,20 +198,22 @@ class Cluster(Store):
     ) -> Object:
         kind = before["kind"]
         resource, after = RESOURCES[kind], copy({**before, **after})
-        meta, was = after["metadata"], before["metadata"]
+        meta, stored = after["metadata"], before["metadata"]
         decode(after, strict=query.get("fieldValidation") == "Strict", patch=patch)
-        if meta.get("name") != was["name"]:
-            message = f"the name of the object ({meta.get('name')}) does not match the name on the URL ({was['name']})"
+        if meta.get("name") != stored["name"]:
+            message = (
+                f"the name of the object ({meta.get('name')}) does not match the name on the URL ({stored['name']})"
+            )
             raise Failed(400, message)
-        if meta.get("resourceVersion") not in (None, "", was["resourceVersion"]):
-            raise conflict(resource, was["name"])
+        if meta.get("resourceVersion") not in (None, "", stored["resourceVersion"]):
+            raise conflict(resource, stored["name"])
         kept = ("generation", "creationTimestamp", "managedFields", "ownerReferences" if not patch else "generation")
-        meta |= {"uid": meta.get("uid") or was["uid"], **{k: was[k] for k in kept if k in was}}
-        meta["resourceVersion"] = was["resourceVersion"]
+        meta |= {"uid": meta.get("uid") or stored["uid"], **{k: stored[k] for k in kept if k in stored}}
+        meta["resourceVersion"] = stored["resourceVersion"]
         after["status"] = before.get("status", {})
         default(after)
         if kind == "DaemonSet" and after["spec"]["template"] != before["spec"]["template"]:
-            meta["annotations"] = {**(meta.get("annotations") or {}), _TEMPLATE: str(was["generation"] + 1)}
+            meta["annotations"] = {**(meta.get("annotations") or {}), _TEMPLATE: str(stored["generation"] + 1)}
         validate(after, before, resource.rpartition("/")[0])
         if "status" not in before and not after["status"]:
             del after["status"]
@@ -219,8 +221,8 @@ class Cluster(Store):
             return before
         record(after, before, self.manager, self.stamp(), subresource)
         if query.get("dryRun") == "All":
-            if after.get("spec") != before.get("spec") and "generation" in was:
-                meta["generation"] = was["generation"] + 1
+            if after.get("spec") != before.get("spec") and "generation" in stored:
+                meta["generation"] = stored["generation"] + 1
             return after
         return self.put(after, before=before)
 

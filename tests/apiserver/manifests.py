@@ -45,5 +45,5 @@ def autoscaler(deployment: str, most: int) -> Object:
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": deployment, "namespace": "shop"},
-        "spec": {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": most},  # 1: the default of the server
+        "spec": {"scaleTargetRef": target, "maxReplicas": most},
     }

@@ -16,11 +16,8 @@ Object = dict[str, Any]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 """A valid Kubernetes name; it becomes a part of a URL."""
 
-PREFIX = "rollback-responder.io"
-"""The prefix of every annotation and label that the responder writes."""
-
-MANAGER = "rollback-responder"
-"""The responder in `managedFields` and audit logs: the API server derives it from the user agent."""
+MANAGER, PREFIX = "rollback-responder", "rollback-responder.io"
+"""The field manager, derived from the user agent by the API server; the prefix of all annotations and labels."""
 
 _HOPELESS = {
     "ImagePullBackOff": "its image cannot be pulled",
@@ -244,8 +241,7 @@ def last_write(workload: Object, *path: str) -> tuple[str, str]:
         for part in path:
             fields = fields.get(f"f:{part}") if isinstance(fields, dict) else None
         if fields is not None:
-            manager = entry.get("manager", "")
-            latest = max(latest, (entry.get("time", ""), manager != MANAGER, manager))
+            latest = max(latest, (entry.get("time", ""), entry.get("manager") != MANAGER, entry.get("manager", "")))
     return latest[0], latest[2]
 
 

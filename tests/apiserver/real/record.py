@@ -133,7 +133,7 @@ class Api(Kubernetes):
         url = f"{api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
         return await api.call_api(method, url, headers, body=body, _request_timeout=aiohttp.ClientTimeout(total=20))
 
-    async def settled(self) -> None:
+    async def idle(self) -> None:
         """Returns when nothing changed for a while."""
         before, same = "", 0.0
         while same < _IDLE_FOR:
@@ -153,8 +153,8 @@ async def _record() -> None:
     try:
         await asyncio.sleep(1.0)  # until its own objects exist
         for request in all_requests():
-            if request.get("settled"):
-                await api.settled()
+            if request.get("idle"):
+                await api.idle()
             await asyncio.sleep(request.get("seconds", 0.0))
             cases.append({**request, "answered": await api.ask(request)})
         version = sys.argv[1] if sys.argv[1:] else (await api.request("GET", "/version"))[1]["gitVersion"]

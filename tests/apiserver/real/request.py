@@ -11,8 +11,8 @@ BACKEND = f"{APPS}/deployments/backend"
 
 
 def ask(name: str, method: str, path: str, body: Any = None, kind: str = "application/json", **more: Any) -> Object:
-    """`settled`: wait first until the controllers are idle. `seconds`: wait that long first. The rest is the query."""
-    waits = {key: more.pop(key) for key in ("settled", "seconds", "headers") if key in more}
+    """`idle`: wait first until the controllers are idle. `seconds`: wait that long first. The rest is the query."""
+    waits = {key: more.pop(key) for key in ("idle", "seconds", "headers") if key in more}
     found = {"name": name, "method": method, "path": path, "query": more, "body": body, "content_type": kind, **waits}
     return {key: value for key, value in found.items() if value not in (None, {})}
 

@@ -28,7 +28,7 @@ def missing() -> Iterator[Object]:
 
 
 def reads() -> Iterator[Object]:
-    yield ask("get", "GET", BACKEND, settled=True)
+    yield ask("get", "GET", BACKEND, idle=True)
     yield ask("list", "GET", f"{APPS}/deployments")
     yield ask("list: by label", "GET", f"{APPS}/deployments", labelSelector="app=backend")
     yield ask("list: by other label", "GET", f"{APPS}/deployments", labelSelector="app!=backend")
@@ -92,13 +92,13 @@ def patches() -> Iterator[Object]:
         {"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "shop:2"}]}}}},
         STRATEGIC,
     )
-    yield ask("after an update", "GET", BACKEND, settled=True)
+    yield ask("after an update", "GET", BACKEND, idle=True)
     yield ask("replicasets after an update", "GET", f"{APPS}/replicasets")
     yield ask("patch: back", "PATCH", BACKEND, replaced(image, "shop:1"), JSON)
-    yield ask("after going back", "GET", BACKEND, settled=True)
+    yield ask("after going back", "GET", BACKEND, idle=True)
     yield ask("replicasets after going back", "GET", f"{APPS}/replicasets")
     yield ask("scale: patch", "PATCH", f"{BACKEND}/scale", {"spec": {"replicas": 3}}, MERGE)
-    yield ask("after scaling", "GET", BACKEND, settled=True)
+    yield ask("after scaling", "GET", BACKEND, idle=True)
     yield ask("replicasets after scaling", "GET", f"{APPS}/replicasets")
     full = deployment("backend", "shop:1", 2)
     yield ask("put: no version", "PUT", BACKEND, full)
@@ -109,7 +109,7 @@ def patches() -> Iterator[Object]:
     wrong = deployment("backend", "shop:1", 2)
     wrong["spec"]["replicas"] = "many"
     yield ask("put: wrong type", "PUT", BACKEND, wrong)
-    yield ask("patch: pause", "PATCH", BACKEND, replaced("/spec/paused", True, "add"), JSON, settled=True)
+    yield ask("patch: pause", "PATCH", BACKEND, replaced("/spec/paused", True, "add"), JSON, idle=True)
     yield ask("paused", "GET", BACKEND, seconds=1)
     yield ask("patch: resume", "PATCH", BACKEND, replaced("/spec/paused", False), JSON)
     yield ask("resumed", "GET", BACKEND, seconds=1)
@@ -145,7 +145,7 @@ def services() -> Iterator[Object]:
 
 def others() -> Iterator[Object]:
     yield ask("statefulset: create", "POST", f"{APPS}/statefulsets", statefulset("web", "shop:1", 2))
-    yield ask("statefulset: get", "GET", f"{APPS}/statefulsets/web", settled=True)
+    yield ask("statefulset: get", "GET", f"{APPS}/statefulsets/web", idle=True)
     partition = {
         "spec": {
             "updateStrategy": {"rollingUpdate": {"partition": 1}},

@@ -45,7 +45,7 @@ async def _replayed(config: Path) -> dict[str, Object]:
         config.write_text(json.dumps(cluster.kubeconfig(url)))
         api = Api(config)
         for case in _CASES:
-            for _ in range(_STEPS if case.get("seconds") or case.get("settled") else 0):
+            for _ in range(_STEPS if case.get("seconds") or case.get("idle") else 0):
                 now += case.get("seconds", 10.0) / _STEPS
                 cluster.catch_up()
             cluster.forbidden = _Everything() if "Impersonate-User" in case.get("headers", {}) else set()

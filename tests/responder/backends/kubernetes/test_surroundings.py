@@ -12,9 +12,12 @@ from responder.backends.kubernetes.objects import trouble_of
 from responder.backends.kubernetes.surroundings.applied import notes_on_apply
 from responder.backends.kubernetes.surroundings.nodes import node_of
 from responder.rollback.ports import StopRequest
-from tests.apiserver import Cluster, Image, controllers
+from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
+from tests.apiserver.controllers import loop
+from tests.apiserver.controllers.objects import put
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
+from tests.apiserver.real.cluster import RealCluster, only_in_the_stand_in
 from tests.responder.harness import Rollback
 
 BACKEND = {"namespace": "shop", "deployment": "backend"}
@@ -84,15 +87,17 @@ async def test_another_service_on_the_failed_color_keeps_its_pods(
 
 def lose(cluster: Cluster, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node fails: its pods are not ready, and stay as they are."""
-    kubelet = controllers._kubelet
+    if isinstance(cluster, RealCluster):
+        only_in_the_stand_in("nodes that fail")
+    kubelet = loop.sync_pod
 
     def unless_lost(cluster: Cluster, pod: Object) -> None:
         if pod["spec"].get("nodeName") != node:
             kubelet(cluster, pod)
         elif pod["status"].get("conditions") != (lost := [{"type": "Ready", "status": "False"}]):
-            controllers.put(cluster, pod, status={**pod["status"], "conditions": lost}, readySince=None)
+            put(cluster, pod, status={**pod["status"], "conditions": lost}, readySince=None)
 
-    monkeypatch.setattr(controllers, "_kubelet", unless_lost)
+    monkeypatch.setattr(loop, "sync_pod", unless_lost)
     found = cluster.get("Node", "", node)
     cluster.put({**found, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}, before=found)
     cluster.step()
@@ -231,7 +236,7 @@ def test_a_server_side_apply_will_conflict() -> None:
 ROLLING = {"strategy": "rolling", "kubernetes": BACKEND, "batch_size": 2, "batch_delay": "30s"}
 SETTINGS = (
     "temporary settings that may still be in place: rollout settings of Deployment shop/backend: "
-    "maxSurge 2, maxUnavailable 0, minReadySeconds 30 (before: maxSurge 25%, maxUnavailable 25%)"
+    "maxSurge 2, maxUnavailable 0, minReadySeconds 30 (before: maxUnavailable 25%, maxSurge 25%)"
 )
 
 

@@ -13,6 +13,7 @@ BOOKKEEPING = {
     "*/metadata/generation": "counts the changes of the spec",
     "*/metadata/managedFields": "names the last writer of each field",
     "*/metadata/annotations/deployment.kubernetes.io~1revision": "the restored revision becomes the newest",
+    "*/metadata/annotations/deprecated.daemonset.template.generation": "counts the templates of a DaemonSet",
     "*/status": "belongs to the controllers",
 }
 NOTES = {
