@@ -289,10 +289,11 @@ async def test_all_remaining_statements_are_reported(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     names = ", ".join(f"'somebody {n}'" for n in range(30))
     left = f"ALTER TABLE users ADD CONSTRAINT known CHECK (name  IN ({names}))"
-    shop.file(2, f"DROP INDEX CONCURRENTLY i; {left}")
+    same = "UPDATE users SET name = name"  # planning cannot know which rows violate the constraint after it
+    shop.file(2, f"DROP INDEX CONCURRENTLY i; {same}; {left}")
     ended = await shop.rollback().run(through=approved)
     assert ended.state == "stuck"
-    assert f"Left to run: {left}; " in ended.reason
+    assert f"{same}; {left}; " in ended.reason
     await shop.run("UPDATE users SET name = 'somebody ' || id")
     await shop.run(ended.reason.split("Left to run: ")[1].split("; then run: responder close")[0])
     assert await shop.rows("SELECT * FROM schema_migrations") == [("1",)]

@@ -153,7 +153,7 @@ def test_the_newest_migration(names: list[str], newest: str) -> None:
 
 
 def test_a_squash_is_the_same_revision_as_its_last_migration() -> None:
-    one, two = Django(apps=("store",)), Django(apps=("store", "users"))
-    assert one.same(SQUASH, "0002_color")
-    assert not one.same(SQUASH, "0001_initial")
-    assert two.same(f"store.{SQUASH},users.zero", "users.zero,store.0002_color")
+    alone, both = Django(apps=("store",)), Django(apps=("store", "users"))
+    assert alone.same(SQUASH, "0002_color")
+    assert not alone.same(SQUASH, "0001_initial")
+    assert both.same(f"store.{SQUASH},users.zero", "users.zero,store.0002_color")
