@@ -24,7 +24,7 @@ def differences(before: Any, after: Any, may_differ: Mapping[str, str], path: st
     """The path and the two values of every difference. A missing value equals an empty one."""
     if before == after or (before in _NOTHING and after in _NOTHING):
         return
-    if any(fnmatchcase(path, pattern) for pattern in may_differ):
+    if any(covers(pattern, path) for pattern in may_differ):
         return
     keys = _keys(before, after)
     if keys is None:
@@ -33,6 +33,11 @@ def differences(before: Any, after: Any, may_differ: Mapping[str, str], path: st
     for key in keys:
         part = f"{path}/{str(key).replace('~', '~0').replace('/', '~1')}"
         yield from differences(_at(before, key), _at(after, key), may_differ, part)
+
+
+def covers(pattern: str, path: str) -> bool:
+    """Whether the pattern names the path or something that contains it. `*` stands for any text, also for `/`."""
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*")
 
 
 def _keys(before: Any, after: Any) -> list[Any] | None:

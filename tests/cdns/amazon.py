@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from tests.cdns import signatures
 from tests.cdns.s3 import S3
 from tests.cdns.wire import Refusal, Request, Response
+from tests.contents.stand_ins import attributes
 
 NS = "http://cloudfront.amazonaws.com/doc/2020-05-31/"
 KEYS = "cloudfront-keyvaluestore"
+RECORDED = ("requests", "copied", "deletes")
 ARN = "arn:aws:cloudfront::123456789012:key-value-store/0a1b2c3d-0000-0000-0000-000000000000"
 _CONFIG = (
     f'<DistributionConfig xmlns="{NS}"><CallerReference>made</CallerReference><Origins><Quantity>1</Quantity><Items>'
@@ -63,6 +66,10 @@ class Amazon:
         self.requests: list[Request] = []
         self.denied: set[str] = set()  # actions that the credentials may not use
         self.busy = 0  # running wildcard invalidations of others
+
+    def contents(self) -> dict[str, Any]:
+        """Everything but the record of the requests."""
+        return attributes(self, without=RECORDED)
 
     def answer(self, request: Request) -> Response:
         self.requests.append(request)

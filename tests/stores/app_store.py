@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 
 from tests.cdns.wire import Refusal, Request, Response
+from tests.contents.stand_ins import attributes
 from tests.stores.keys import ISSUER, KEY_ID, apple_key
 
 APP = "1234567890"
@@ -21,6 +22,11 @@ _NEXT = {
     ("ACTIVE", "COMPLETE"),
     ("PAUSED", "COMPLETE"),
 }
+
+
+def contents(store: FakeAppStore) -> dict[str, Any]:
+    """Everything but the requests that are left in this hour, and what was authorized."""
+    return {**attributes(store, without=("tokens", "left", "states")), "state": store.state}
 
 
 class FakeAppStore:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 import jwt
 
 from tests.cdns.wire import Refusal, Request, Response
+from tests.contents.stand_ins import attributes
 from tests.stores.keys import ACCOUNT, google_key
 
 APP = "com.example.shop"
@@ -29,6 +30,12 @@ def release(code: int, version: str, status: str, fraction: float | None = None)
     return {**fields, "releaseNotes": [{"language": "en-US", "text": f"What is new in {version}"}]} | (
         {"userFraction": fraction} if fraction is not None else {}
     )
+
+
+def contents(play: FakePlay) -> dict[str, Any]:
+    """The releases and the edits that are open. Reading needs an edit; a closed one has no effect."""
+    own = attributes(play, without=("tokens", "requests", "commits", "edits"))
+    return {**own, "releases": play.releases, "open": [edit.user for edit in play.edits.values() if not edit.gone]}
 
 
 @dataclass

@@ -34,11 +34,11 @@ async def shop() -> AsyncIterator[tuple[NomadServer, Nomad]]:
 async def test_laws() -> None:
     async with shop() as (server, client):
         finish = lambda: server.finish("shop")  # noqa: E731
-        state = lambda: server.jobs["shop"][-1]  # noqa: E731
-        may_differ = dict.fromkeys(("/Version", "/JobModifyIndex"), "every registration of a job counts them up")
-        case = ResourceCase(
-            NomadJob(job="shop"), client, "2", "1", "hotfix", settle=finish, state=state, may_differ=may_differ
-        )
+        state = lambda: {**server.jobs["shop"][-1], "deployment": server.deployments["shop"]}  # noqa: E731
+        counted = ("/Version", "*/JobModifyIndex", "/deployment/ID", "/deployment/JobVersion")
+        may_differ = dict.fromkeys(counted, "every registration of a job counts them up")
+        more = {"state": state, "version": ["/Meta/version"], "may_differ": may_differ, "settle": finish}
+        case = ResourceCase(NomadJob(job="shop"), client, "2", "1", "hotfix", **more)
         await check_laws(case)
 
 

@@ -31,7 +31,9 @@ class ComposeOverride(Resource[Local, str | None]):
 
     async def write(self, local: Local, value: str | None, *, expected: str | None) -> None:
         images = await self._images(local)
-        self.must_be(images.get(self.service), expected, value)
+        self.must_be(found := images.get(self.service), expected, value)
+        if found == value and await local.text(self.file):
+            return
         images[self.service] = value
         services = {name: {"image": image} for name, image in sorted(images.items()) if image is not None}
         if services or self.required:

@@ -95,6 +95,9 @@ class HaproxyServers(Resource[Local, str | None]):
         Field(min_length=2, description="Servers of each color, such as {blue: [blue1, blue2], green: [green1]}"),
     ]
     within: Duration = Field(default=5.0, gt=0, description="Deadline for one answer")
+    in_maintenance: tuple[str, ...] = Field(
+        default=(), description="Set by the responder: servers in maintenance, which a revert puts back into it"
+    )
 
     @model_validator(mode="after")
     def _each_once(self) -> HaproxyServers:
@@ -117,9 +120,17 @@ class HaproxyServers(Resource[Local, str | None]):
         # First the new servers, then the old ones, so that some are always ready; drain lets requests finish.
         for name in self.servers[str(value)]:
             await self._say(local, f"set server {self.backend}/{name} state ready")
+        states = await self._states(local)
         for color, names in self.servers.items():
             for name in names if color != value else ():
-                await self._say(local, f"set server {self.backend}/{name} state drain")
+                if states[name] & _NOT_TAKING == 0:  # a drained server would still serve sessions that stick to it
+                    state = "maint" if name in self.in_maintenance else "drain"
+                    await self._say(local, f"set server {self.backend}/{name} state {state}")
+
+    async def as_now(self, local: Local) -> HaproxyServers:
+        """The same servers, with those that are in maintenance now."""
+        states = await self._states(local)
+        return self.model_copy(update={"in_maintenance": tuple(n for n in states if states[n] & _MAINTENANCE)})
 
     async def converged(self, local: Local, value: str | None) -> bool:
         return await self.read(local) == value
@@ -151,15 +162,22 @@ class HaproxyServers(Resource[Local, str | None]):
 
     async def _taking(self, local: Local) -> list[str]:
         """The colors whose servers are all administratively ready."""
-        states: dict[str, bool] = {}
+        states = await self._states(local)
+        taking = {name for name, state in states.items() if state & _NOT_TAKING == 0}
+        return [color for color, names in self.servers.items() if taking >= set(names)]
+
+    async def _states(self, local: Local) -> dict[str, int]:
+        """The administrative state of each server of the colors."""
+        states: dict[str, int] = {}
         for line in (await self._say(local, f"show servers state {self.backend}")).splitlines():
             columns = line.split()
             # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight …
             if len(columns) > 7 and columns[1] == self.backend:
-                states[columns[3]] = int(columns[6]) & _NOT_TAKING == 0
-        if missing := [name for group in self.servers.values() for name in group if name not in states]:
+                states[columns[3]] = int(columns[6])
+        names = [name for group in self.servers.values() for name in group]
+        if missing := [name for name in names if name not in states]:
             raise StepFailed(f"{self} lack {', '.join(missing)}")
-        return [color for color, names in self.servers.items() if all(states[name] for name in names)]
+        return {name: states[name] for name in names}
 
     async def _say(self, local: Local, command: str) -> str:
         answer = await local.converse(self.haproxy, command, within=self.within)
@@ -171,7 +189,8 @@ class HaproxyServers(Resource[Local, str | None]):
         return f"servers of HAProxy's backend {self.backend}"
 
 
-_NOT_TAKING = 0x01 | 0x02 | 0x08 | 0x10 | 0x20
+_MAINTENANCE = 0x01
+_NOT_TAKING = _MAINTENANCE | 0x02 | 0x08 | 0x10 | 0x20
 """HAProxy's administrative states: maintenance (forced, inherited, without an address) and drain (forced, inherited).
 0x04 only means that the configuration disables the server; it stays set when the server is made ready.
 """

@@ -60,7 +60,7 @@ class RememberedPurge(Purge[D], Generic[D]):
         return value is None or value in client.purged
 
     async def write(self, client: D, value: JsonValue, *, expected: JsonValue) -> None:
-        if value is not None:
+        if value is not None and value not in client.purged:
             await self._purge(client)
             client.purged.add(str(value))
 

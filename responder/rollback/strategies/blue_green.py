@@ -123,6 +123,8 @@ class BlueGreen(Strategy):
                 raise StepFailed(f"the {pointer} names {live!r}, neither blue nor green; nothing was changed")
         await _serves(gateway, serving, version)
         await gateway.ask(pointer, lambda c: pointer.preflight(c, idle))
+        if isinstance(pointer, HaproxyServers):
+            pointer = await gateway.ask(pointer, pointer.as_now)
         if serving.kubernetes is not None and color.kubernetes is not None:
             switching = _InKubernetes(self, pointer, live, idle, serving.kubernetes, color.kubernetes, color.ready)
             return await switching.plan(gateway, version)

@@ -12,10 +12,6 @@ from responder.backends.registries import RESOURCES
 
 BACKENDS = Path(__file__).parents[1] / "backends"
 EXCEPTIONS = {
-    "kept_pods": "nothing puts a kept pod back",
-    "cloudfront_invalidation": "a purge cannot be undone",
-    "cloudflare_purge": "a purge cannot be undone",
-    "fastly_purge": "a purge cannot be undone",
     "snapshot": "a snapshot stays; another value is another snapshot",
     "schema_revision": "a change made by someone else is an unknown revision, which no migration leads back from",
 }

@@ -18,6 +18,8 @@ from responder.errors import Drift, StepFailed, Unavailable
 from responder.transport.aws import Aws
 from tests.cdns import Amazon
 from tests.cdns.straight import StraightAws
+from tests.contents.bucket import contents
+from tests.contents.files import tree
 from tests.responder.backends.resource_law import has_converged, keeps_the_laws
 from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
 from tests.stores.google_play import release
@@ -34,17 +36,19 @@ def staged(status: str, fraction: float = 0.2) -> dict[str, Any]:
 
 
 async def test_the_laws_of_a_release(play: Play) -> None:
-    _, client = play
+    fake, client = play
     before, to = {"42": staged("inProgress"), "41": FULL}, {"42": staged("halted"), "41": FULL}
-    await keeps_the_laws(
-        RELEASE, client, expected=before, to=to, stranger={"42": staged("inProgress", 0.5), "41": FULL}
-    )
+    stranger = {"42": staged("inProgress", 0.5), "41": FULL}
+    more: dict[str, Any] = {"state": lambda: google_play.contents(fake), "version": ["/releases/1/status"]}
+    more["version"].append("/releases/1/userFraction")
+    await keeps_the_laws(RELEASE, client, expected=before, to=to, stranger=stranger, **more)
     assert RELEASE.describe(to) == "42 halted for 20 %, 41 completed"
 
 
 async def test_the_laws_of_a_phased_release(apple: Apple) -> None:
-    _, client = apple
-    await keeps_the_laws(PHASED, client, expected="ACTIVE", to="PAUSED", stranger=None)
+    fake, client = apple
+    more: dict[str, Any] = {"state": lambda: app_store.contents(fake), "version": ["/state"]}
+    await keeps_the_laws(PHASED, client, expected="ACTIVE", to="PAUSED", stranger=None, **more)
     with pytest.raises(StepFailed, match="cannot be set to COMPLETE"):
         await PHASED.write(client, "COMPLETE", expected="ACTIVE")
 
@@ -120,7 +124,10 @@ def _feed(directory: Path, form: Any, *kept: str, live: str = "2") -> UpdateFeed
 @pytest.mark.parametrize("form", KEPT)
 async def test_the_laws_of_a_feed(form: str, tmp_path: Path) -> None:
     resource = _feed(tmp_path, form, "1", "2", "3")
-    await keeps_the_laws(resource, Local(), expected="2", to="1", stranger="3")
+    live = resource.file.name
+    more: dict[str, Any] = {"version": [f"/live~1{live}/content", "/live~1signature/content"]}
+    more["may_differ"] = dict.fromkeys((f"/live~1{live}/changed", "/live~1signature/changed"), "they are written anew")
+    await keeps_the_laws(resource, Local(), expected="2", to="1", stranger="3", state=lambda: tree(tmp_path), **more)
     await resource.write(Local(), "1", expected="2")
     assert (
         resource.file.read_bytes() == (tmp_path / "1" / resource.file.name).read_bytes()
@@ -136,7 +143,8 @@ async def test_the_laws_of_a_feed_in_s3() -> None:
     aws = StraightAws(amazon)
     locations = {"object": "s3://shop/updates/latest.yml", "kept": "s3://shop/kept/{version}"}
     resource = UpdateFeedObject(format="electron", **locations)  # type: ignore[arg-type]
-    await keeps_the_laws(resource, aws, expected="2", to="1", stranger="3")
+    more: dict[str, Any] = {"state": amazon.contents, "version": ["/s3/objects/shop~1updates~1latest.yml/body"]}
+    await keeps_the_laws(resource, aws, expected="2", to="1", stranger="3", **more)
     known, writes = amazon.answer, list[str]()
 
     def answer(request: Any) -> Any:
@@ -162,7 +170,9 @@ async def test_the_laws_of_a_feed_on_moto(moto_aws: Aws) -> None:
     await moto_aws.write("s3", "put_object", Body=feeds.appcast("2"), **live)
     locations = {"object": "s3://laws-of-feed/appcast.xml", "kept": "s3://laws-of-feed/kept/{version}"}
     resource = UpdateFeedObject(format="sparkle", **locations)  # type: ignore[arg-type]
-    await keeps_the_laws(resource, moto_aws, expected="2", to="1", stranger="3")
+    more: dict[str, Any] = {"state": lambda: contents(moto_aws, "laws-of-feed"), "version": ["/appcast.xml/body"]}
+    more["may_differ"] = {"/appcast.xml/LastModified": "it is written anew"}
+    await keeps_the_laws(resource, moto_aws, expected="2", to="1", stranger="3", **more)
     head = await moto_aws.read("s3", "head_object", Bucket="laws-of-feed", Key="appcast.xml")
     assert head["CacheControl"] == "no-cache"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,26 @@ from responder.backends.host.client import Local
 from responder.errors import StepFailed, Unavailable
 from responder.rollback.execution import Execution
 from responder.rollback.plan import Change
+from tests.contents.engine import contents
+from tests.contents.files import tree
 from tests.engine import Engine
 from tests.parts import free_port
 from tests.responder.backends.resource_law import keeps_the_laws
 from tests.responder.harness import Rollback
 
+_SHOP = "/containers/shop-backend-1"
+VERSION = [f"{_SHOP}/Config/{part}" for part in ("Image", "Env", "Labels/shop.*", "Labels/com.docker.compose.image")]
+MAY_DIFFER = {
+    f"{_SHOP}_kept": "the replaced container is kept for study",
+    f"{_SHOP}/Config/Labels/io.rollback-responder.*": "which container it replaces",
+    f"{_SHOP}/Changes": "a new container begins with the files of its image",
+    f"{_SHOP}/HostConfig/Binds": "an unnamed volume is mounted by its name",
+    f"{_SHOP}/Mounts/~1scratch/Mode": "an unnamed volume is mounted by its name",
+}
+FILES = {
+    "/images": "the files that were written into the replaced container are kept as an image",
+    f"{_SHOP}/Config/Image": "of the restored container: the image with these files",
+}
 IMAGE = ServiceImage(project="shop", service="backend", number=1)
 
 
@@ -38,10 +54,24 @@ async def ended(docker: Docker, port: int, rollback: dict[str, Any] | None = Non
     return await Rollback(rollback or immediate(), {Docker: docker}, health_checks=healthy, **more).run()
 
 
-async def test_the_laws(engine: Engine, docker: Docker) -> None:
-    engine.compose("backend", "shop:2", port=free_port())
+@pytest.mark.parametrize("wrote", [False, True])
+async def test_the_laws(wrote: bool, engine: Engine, docker: Docker) -> None:
+    engine.call("POST", "/volumes/create", {"Name": "carts"})
+    engine.compose("backend", "shop:2", port=free_port(), env=("MODE=live",), volumes={"carts": "/carts"})
+    engine.compose("backend", "shop:2", number=2, port=free_port())
+    engine.compose("cart", "shop:2", port=free_port())
+    if wrote:
+        engine.put("shop-backend-1", "/cart", "a file of the process")
+
+    def state() -> dict[str, Any]:
+        with contextlib.suppress(AssertionError):
+            return {**contents(engine), "cart": engine.get("shop-backend-1", "/cart")}
+        return contents(engine)
+
+    may_differ = {**MAY_DIFFER, **(FILES if wrote else {})}
+    more: dict[str, Any] = {"state": state, "version": [*VERSION, "/cart"], "may_differ": may_differ}
     first, second, third = [await value(docker, tag) for tag in "123"]
-    await keeps_the_laws(IMAGE, docker, expected=second, to=first, stranger=third)
+    await keeps_the_laws(IMAGE, docker, expected=second, to=first, stranger=third, **more)
 
 
 async def test_a_rollback_keeps_the_old_container_and_everything_but_the_image(engine: Engine, docker: Docker) -> None:
@@ -175,7 +205,9 @@ async def test_a_foreign_override_file_is_unchanged_and_reported(
 
 async def test_the_laws_of_the_override(tmp_path: Path) -> None:
     resource = ComposeOverride(file=tmp_path / "compose.override.yaml", service="backend")
-    await keeps_the_laws(resource, Local(), expected=None, to="shop:1", stranger="shop:3")
+    (tmp_path / "compose.yaml").write_text("services: {backend: {image: shop:2}}\n")
+    more: dict[str, Any] = {"state": lambda: tree(tmp_path), "version": ["/compose.override.yaml"]}
+    await keeps_the_laws(resource, Local(), expected=None, to="shop:1", stranger="shop:3", **more)
     assert not resource.file.exists()
     await ComposeOverride(file=resource.file, service="other").write(Local(), "other:7", expected=None)
     await resource.write(Local(), "shop:1", expected=None)

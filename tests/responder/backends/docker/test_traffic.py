@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from responder.backends.host.client import Local
 from responder.backends.host.proxy import HaproxyServers, NginxInclude
 from responder.errors import Drift, StepFailed
 from tests.compose import Compose
+from tests.contents.files import tree
 from tests.engine import Engine, LoadGenerator, haproxy, nginx
 from tests.parts import free_port
 from tests.responder.backends.resource_law import keeps_the_laws
@@ -111,6 +113,8 @@ async def test_blue_green_behind_haproxy(engine: Engine, docker: Docker, tmp_pat
         assert ended.outcome == "succeeded", ended.reason
         assert hammer.failed == []
         assert set(hammer.versions) == {"1", "2"}
+        (switch,) = [step for step in ended.plan.steps if getattr(step.resource, "resource", "") == "haproxy_servers"]
+        assert switch.resource.in_maintenance == ("blue",)  # a revert puts it back into it
 
 
 async def test_an_unhealthy_idle_color_gets_no_traffic(
@@ -164,7 +168,18 @@ async def test_the_laws_of_nginx(tmp_path: Path) -> None:
         colors = {name: f"{servers(port)} # {name}" for name in ("blue", "green", "red")}
         resource = include(proxy, **colors)
         proxy.include.write_text(colors["green"] + "\n")
-        await keeps_the_laws(resource, Local(), expected="green", to="blue", stranger="red")
+
+        def state() -> dict[str, Any]:
+            files = {name: about for name, about in tree(tmp_path).items() if name not in RUNTIME}
+            return {"files": files, "used": subprocess.run([*proxy.argv, "-T"], capture_output=True, text=True).stdout}
+
+        more: dict[str, Any] = {"version": ["/files/servers.conf/content", "/used"], "state": state}
+        more["may_differ"] = {"/files/servers.conf/changed": "it is written anew"}
+        await keeps_the_laws(resource, Local(), expected="green", to="blue", stranger="red", **more)
+
+
+RUNTIME = ("error.log", "nginx.log")
+"""Files that nginx itself writes."""
 
 
 async def test_a_rejected_nginx_configuration_is_restored(tmp_path: Path) -> None:
@@ -217,7 +232,20 @@ async def test_the_laws_of_haproxy(engine: Engine, ports: dict[str, int], tmp_pa
         resource = HaproxyServers(
             haproxy=proxy.socket, backend="app", servers={"blue": ("blue",), "green": ("green",), "red": ("red",)}
         )
-        await keeps_the_laws(resource, Local(), expected="green", to="blue", stranger="red")
+        resource = await resource.as_now(Local())
+        may_differ = {"/*/srv_time_since_last_change": "counts the seconds"}
+        more: dict[str, Any] = {"state": lambda: servers_of(proxy), "version": ["/blue/*_state", "/green/*_state"]}
+        await keeps_the_laws(
+            resource, Local(), expected="green", to="blue", stranger="red", may_differ=may_differ, **more
+        )
+
+
+async def servers_of(proxy: Any) -> dict[str, Any]:
+    """What HAProxy shows of every server, by name, and its configuration file."""
+    text = await Local().converse(proxy.socket, "show servers state", within=5)
+    header, *lines = (line.split() for line in text.splitlines() if line.strip() and line != "1")
+    found = {line[3]: dict(zip(header[1:], line, strict=False)) for line in lines}
+    return {**found, "configuration": proxy.config.read_text()}
 
 
 async def test_an_interrupted_switch_is_completed(engine: Engine, ports: dict[str, int], tmp_path: Path) -> None:

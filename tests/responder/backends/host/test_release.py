@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from responder.backends.host.client import Local
 from responder.backends.host.release import CurrentRelease, PointerFile
 from responder.backends.resource import Resource
 from responder.errors import Drift, StepFailed, Unavailable
+from tests.contents.files import tree
 from tests.responder.backends.host.test_client import gone
 from tests.responder.backends.resource_law import keeps_the_laws
 
@@ -30,10 +32,29 @@ def pointer(root: Path, **more: Any) -> PointerFile:
     return PointerFile(file=root / "live", **more)
 
 
-@pytest.mark.parametrize("make", [releases, pointer])
+@pytest.mark.parametrize(("make", "version"), [(releases, "/current/target"), (pointer, "/live/content")])
 @pytest.mark.parametrize("restart", [None, ("/bin/true",)])
-async def test_the_laws(make: Any, restart: Any, tmp_path: Path) -> None:
-    await keeps_the_laws(make(tmp_path, restart=restart), Local(), expected="2", to="1", stranger="3")
+async def test_the_laws(make: Any, version: str, restart: Any, tmp_path: Path) -> None:
+    resource = make(tmp_path, restart=restart)
+    crowd(tmp_path)
+    may_differ = {version.replace(Path(version).name, "changed"): "it is written anew"}
+    more: dict[str, Any] = {"state": lambda: tree(tmp_path), "version": [version], "may_differ": may_differ}
+    await keeps_the_laws(resource, Local(), expected="2", to="1", stranger="3", **more)
+
+
+def crowd(root: Path) -> None:
+    """Files of others beside the pointer, of another user and with rights of their own."""
+    for name, mode in (("shared", 0o2775), ("logs", 0o1777)):
+        (root / name).mkdir()
+        (root / name).chmod(mode)
+    (root / "shared" / "env").write_text("SECRET=1")
+    (root / "shared" / "env").chmod(0o640)
+    (root / "releases").mkdir(exist_ok=True)
+    (root / "releases" / "log").symlink_to("../logs")
+    (root / ".current.old").symlink_to("releases/0")
+    for path in (root / "live", root / "shared" / "env", root / "current"):
+        if os.geteuid() == 0 and os.path.lexists(path):
+            os.lchown(path, 4711, 4712)
 
 
 async def test_each_switch_restarts_the_service(tmp_path: Path) -> None:

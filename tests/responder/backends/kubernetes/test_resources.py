@@ -16,9 +16,10 @@ from responder.errors import StepFailed, Unavailable
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
-from tests.responder.backends.kubernetes.whole_objects import BOOKKEEPING, state
+from tests.responder.backends.kubernetes.whole_objects import BOOKKEEPING, NOTES, state
 from tests.responder.backends.resource_law import keeps_the_laws
 
+FLUX = "annotations/kustomize.toolkit.fluxcd.io~1reconcile"
 BACKEND = {"namespace": "shop", "deployment": "backend"}
 
 
@@ -42,27 +43,27 @@ async def test_the_laws_of_the_pod_template(kind: str, key: str, cluster: Cluste
     resource = PodTemplate(**{"namespace": "shop", key: "backend"})
     before = await resource.read(kube)
     to, stranger = [await resource.value_of(kube, version, "") for version in "13"]
-    more: dict[str, Any] = {"state": lambda: state(cluster), "may_differ": BOOKKEEPING}
-    await keeps_the_laws(resource, kube, expected=before, to=to, stranger=stranger, **more)
+    version = [f"/{kind} backend/spec/template", *NOTES]
+    await keeps_the_laws(resource, kube, expected=before, to=to, stranger=stranger, **law(cluster, *version))
     assert resource.describe(before).endswith("(shop:2)")
 
 
 @pytest.mark.parametrize(
-    ("resource", "expected", "to", "stranger"),
+    ("resource", "version", "expected", "to", "stranger"),
     [
-        (Replicas(**BACKEND), 4, 2, 7),
-        (AutoscalerFloor(namespace="shop", autoscaler="backend"), 1, 4, 7),
-        (ServiceSelector(namespace="shop", service="backend"), "green", "blue", "green2"),
-        (RolloutPaused(**BACKEND), False, True, None),
-        (Partition(namespace="shop", statefulset="web"), 0, 3, 2),
-        (Reconciliation(kind="Application", namespace="argocd", name="shop"), "on", "off", None),
-        (Reconciliation(kind="HelmRelease", namespace="shop", name="shop"), "on", "off", None),
-        (Reconciliation(kind="Deployment", namespace="shop", name="backend"), "on", "off", None),
+        (Replicas(**BACKEND), "*/spec/replicas", 4, 2, 7),
+        (AutoscalerFloor(namespace="shop", autoscaler="backend"), "*/spec/minReplicas", 1, 4, 7),
+        (ServiceSelector(namespace="shop", service="backend"), "*/spec/selector/color", "green", "blue", "green2"),
+        (RolloutPaused(**BACKEND), "*/spec/paused", False, True, None),
+        (Partition(namespace="shop", statefulset="web"), "*/spec/updateStrategy/rollingUpdate/partition", 0, 3, 2),
+        (Reconciliation(kind="Application", namespace="argocd", name="shop"), "*/enabled", "on", "off", None),
+        (Reconciliation(kind="HelmRelease", namespace="shop", name="shop"), "*/spec/suspend", "on", "off", None),
+        (Reconciliation(kind="Deployment", namespace="shop", name="backend"), f"*/{FLUX}", "on", "off", None),
     ],
     ids=str,
 )
 async def test_the_laws(
-    resource: Any, expected: Any, to: Any, stranger: Any, cluster: Cluster, kube: InProcess
+    resource: Any, version: str, expected: Any, to: Any, stranger: Any, cluster: Cluster, kube: InProcess
 ) -> None:
     for color in ("green", "blue", "green2"):
         cluster.apply(deployment(f"in-{color}", "x:1", 1, labels={"app": "b", "color": color}))
@@ -72,8 +73,11 @@ async def test_the_laws(
     cluster.apply(service("backend", {"app": "b", "color": "green"}))
     cluster.apply(application())
     cluster.apply(helm_release())
-    more: dict[str, Any] = {"state": lambda: state(cluster), "may_differ": BOOKKEEPING}
-    await keeps_the_laws(resource, kube, expected=expected, to=to, stranger=stranger, **more)
+    await keeps_the_laws(resource, kube, expected=expected, to=to, stranger=stranger, **law(cluster, version, *NOTES))
+
+
+def law(cluster: Cluster, *version: str) -> dict[str, Any]:
+    return {"state": lambda: state(cluster), "version": version, "may_differ": BOOKKEEPING}
 
 
 def application(**automated: Any) -> dict[str, Any]:
@@ -100,8 +104,8 @@ async def test_the_laws_of_rollout_settings(cluster: Cluster, kube: InProcess) -
         rolling = {"maxSurge": surge, "maxUnavailable": 0}
         return {"strategy": {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": 5}
 
-    more: dict[str, Any] = {"state": lambda: state(cluster), "may_differ": BOOKKEEPING}
     before = await resource.read(kube)
+    more = law(cluster, "*/spec/strategy", "*/spec/minReadySeconds", *NOTES)
     await keeps_the_laws(resource, kube, expected=before, to=settings(1), stranger=settings(2), **more)
 
 
@@ -400,6 +404,14 @@ async def test_of_an_ordered_statefulset_no_ready_pod_is_deleted(cluster: Cluste
     value = await resource.value_of(kube, "2", "")
     assert {pod["spec"]["containers"][0]["image"] for pod in cluster.all("Pod")} == {"shop:1"}
     assert await deleted_by_assist(cluster, kube, resource, value) == set()
+
+
+async def test_the_laws_of_kept_pods(cluster: Cluster, kube: InProcess) -> None:
+    """Nothing puts them back."""
+    cluster.apply(deployment("backend", "shop:2", 3))
+    more = {**law(cluster, "*/metadata/annotations/rollback-responder.io~1kept"), "one_way": True}
+    resource = KeptPods(**BACKEND, count=1)
+    await keeps_the_laws(resource, kube, expected=None, to="01J9", stranger=None, **more)
 
 
 async def test_kept_pods_are_unchanged_and_replaced(cluster: Cluster, kube: InProcess) -> None:

@@ -22,11 +22,13 @@ from responder.backends.sites.version_text import text_for, version_in
 from responder.errors import Drift, StepFailed, Unavailable
 from responder.transport.aws import Aws, AwsRefused
 from tests.cdns import Amazon, FakeCloudflare, FakeFastly
-from tests.cdns.amazon import ARN, Invalidation
+from tests.cdns.amazon import ARN, RECORDED, Invalidation
 from tests.cdns.others import ZONE
 from tests.cdns.site import manifest, site
 from tests.cdns.straight import StraightAws
 from tests.cdns.wire import Request
+from tests.contents.bucket import contents
+from tests.contents.stand_ins import attributes
 from tests.responder.backends.resource_law import keeps_the_laws
 from tests.responder.backends.sites.conftest import fill
 
@@ -36,9 +38,34 @@ OBJECT = PointerObject(object="s3://shop/current.json")
 LIVE = LivePrefix(live="s3://shop/live", releases=Releases(s3="s3://shop/releases"))
 
 
+VERSION = {
+    "cloudfront_key": ["/keys/active"],
+    "origin_path": ["/distributions/E1/config"],
+    "pointer_object": ["*current.json/body"],
+    "live_prefix": ["*live[~/]*index.html/body", "*live[~/]*sw.js/body", "*live[~/]*version.json/body"],
+}
+"""The paths that belong to the version. Of a distribution, `test_an_origin_path_converges…` looks at the rest."""
+MAY_DIFFER = {
+    "cloudfront_key": {"/keys_etag": "counts the writes"},
+    "origin_path": {
+        f"/distributions/E1/{name}": "every write sets it" for name in ("etag", "changed_at", "path_before")
+    },
+    "pointer_object": {"/current.json/LastModified": "it is written anew"},
+    "live_prefix": {
+        "*live[~/]*assets*": "assets of each version are added and stay: open pages still load them",
+        "/live~1*/LastModified": "the page is written anew",
+    },
+}
+
+
+def law(resource: Any, state: Callable[[], Any]) -> dict[str, Any]:
+    name = resource.resource
+    return {"state": state, "version": VERSION[name], "may_differ": MAY_DIFFER[name]}
+
+
 @pytest.mark.parametrize("resource", [KEY, PATH, OBJECT, LIVE], ids=lambda resource: resource.resource)
-async def test_the_laws(resource: Any, aws: Aws) -> None:
-    await keeps_the_laws(resource, aws, expected="2", to="1", stranger="3")
+async def test_the_laws(resource: Any, aws: Aws, amazon: Amazon) -> None:
+    await keeps_the_laws(resource, aws, expected="2", to="1", stranger="3", **law(resource, amazon.contents))
 
 
 @pytest.mark.parametrize("resource", ["object", "live"])
@@ -48,17 +75,44 @@ async def test_the_laws_on_moto(resource: str, moto_aws: Aws, request: pytest.Fi
     await fill(moto_aws, bucket)
     here = {"live": f"s3://{bucket}/live", "releases": Releases(s3=f"s3://{bucket}/releases")}
     made = LIVE.model_copy(update=here) if resource == "live" else PointerObject(object=f"s3://{bucket}/current.json")
-    await keeps_the_laws(made, moto_aws, expected="2", to="1", stranger="3")
+    more = law(made, lambda: contents(moto_aws, bucket))
+    await keeps_the_laws(made, moto_aws, expected="2", to="1", stranger="3", **more)
     key = "live/index.html" if resource == "live" else "current.json"
     head = await moto_aws.read("s3", "head_object", Bucket=bucket, Key=key)
     assert head["CacheControl"] == "no-cache"
     assert head["ContentType"] == ("text/html" if resource == "live" else "application/json")
 
 
+CACHES = [
+    (CloudfrontInvalidation(cloudfront="E1", mark="drill"), Aws),
+    (CloudflarePurge(cloudflare=ZONE, mark="drill"), Cloudflare),
+    (FastlyPurge(fastly="SVC1", mark="drill"), Fastly),
+    (FastlyPurge(fastly="SVC1", keys=("a",), mark="drill"), Fastly),
+]
+
+
+@pytest.mark.parametrize(("resource", "kind"), CACHES, ids=str)
+async def test_the_laws_of_a_purge(
+    resource: Any,
+    kind: Any,
+    amazon: Amazon,
+    aws: Aws,
+    cloudflare: tuple[FakeCloudflare, Cloudflare],
+    fastly: tuple[FakeFastly, Fastly],
+) -> None:
+    """It cannot be undone, and changes nothing but the cache."""
+    servers: dict[Any, tuple[Any, Any]] = {Aws: (amazon, aws), Cloudflare: cloudflare, Fastly: fastly}
+    server, client = servers[kind]
+    more: dict[str, Any] = {"state": lambda: attributes(server, without=RECORDED), "one_way": True}
+    version = ["/distributions/E1/invalidations" if kind is Aws else "/purges"]
+    await keeps_the_laws(resource, client, expected=None, to=resource.reference, stranger=None, version=version, **more)
+
+
 async def test_the_laws_of_fastly(fastly: tuple[FakeFastly, Fastly]) -> None:
-    _, client = fastly
+    fake, client = fastly
     resource = FastlyVersion(fastly="SVC1")
-    await keeps_the_laws(resource, client, expected=3, to=2, stranger=1)
+    more: dict[str, Any] = {"state": lambda: attributes(fake), "version": ["/versions/*/active"]}
+    await keeps_the_laws(resource, client, expected=3, to=2, stranger=1, **more)
     assert await resource.value_of(client, "1", "") == 2
     assert await resource.runs(client, 3, "2", "")
     assert not await resource.runs(client, 3, "1", "")
