@@ -17,16 +17,9 @@ import aiohttp
 import yaml
 
 from foundation.secrets import read_secret
+from responder.cli.command import CONFIG, TLS_FILES, Refused
 from responder.errors import ResponderError
 from responder.transport.http_client import Answer, HttpClient, NoAnswer, body_of
-
-
-class Refused(ResponderError):
-    """The responder answered with an error status. `body` is its answer."""
-
-    def __init__(self, message: str, body: dict[str, Any], status: int) -> None:
-        super().__init__(message)
-        self.body, self.status = body, status
 
 
 def address(url: str | None, config: Path) -> str:
@@ -74,14 +67,6 @@ def bearer(token_file: Path | None) -> str | None:
     return token
 
 
-TLS_FILES = (
-    ("ca-file", "RESPONDER_CA_FILE", "trusted CA certificates"),
-    ("cert-file", "RESPONDER_CERT_FILE", "client certificate"),
-    ("key-file", "RESPONDER_KEY_FILE", "key of the client certificate"),
-)
-"""TLS options: name, environment variable, help."""
-
-
 def trust(*given: Path | None) -> ssl.SSLContext | bool:
     """The TLS context for the files of TLS_FILES. Raises ResponderError if one of them cannot be used."""
     files = [file or os.environ.get(variable) or None for file, (_, variable, _) in zip(given, TLS_FILES, strict=True)]
@@ -100,7 +85,6 @@ def trust(*given: Path | None) -> ssl.SSLContext | bool:
 
 
 LISTENS = "127.0.0.1:9095"
-CONFIG = Path("responder.yml")
 
 _TIMEOUT = 30.0
 """Seconds for a request and its answer."""
@@ -210,10 +194,6 @@ class ResponderClient:
         return ResponderError(
             f"cannot connect to the responder at {self._url}: {e.reason} (set its address with --url or RESPONDER_URL)"
         )
-
-
-WRONG_USE = (401, 403, 415)
-"""Statuses of a wrong command: the token is missing, wrong or lacks a scope, or the address is not allowed."""
 
 
 def _refused(answer: Answer, url: str) -> Refused:

@@ -11,14 +11,14 @@ from responder.cli.command import OK, Commands
 
 def add_to(commands: Commands) -> None:
     """Declares the commands."""
-    commands.add("serve", "run the responder", "serve --config /etc/responder/responder.yml", _serve, local=True)
-    parser = commands.add("check", "validate the configuration", "check --live", _check, local=True)
+    commands.add("serve", "serve --config /etc/responder/responder.yml", _serve, local=True)
+    parser = commands.add("check", "check --live", _check, local=True)
     parser.add_argument(
         "--live",
         action="store_true",
         help="also check access to every external system, as this user; changes nothing",
     )
-    parser = commands.add("notify", "send a test notification", "notify slack", _notify, local=True)
+    parser = commands.add("notify", "notify slack", _notify, local=True)
     parser.add_argument("channel", help="one of `notify.channels`")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from foundation import interrupt
-from responder.cli.command import NO, OK, declare, with_client
+from responder.cli.command import NO, OK, Commands, with_client
 from responder.cli.display.terminal import console
 
 if TYPE_CHECKING:
@@ -17,40 +17,30 @@ if TYPE_CHECKING:
     Act = Callable[[argparse.Namespace, Schemas], Awaitable[int]]
 
 
-def add_to(known: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the two commands. They need the configuration file, but no running responder."""
-
-    def add(among: Any, name: str, help_text: str, example: str, act: Act) -> argparse.ArgumentParser:
-        parser = declare(among, name, help_text, example, common)
-        parser.set_defaults(act=lambda args: interrupt.run(_run(args, act)))
-        parser.add_argument("database", help="one of `databases`")
-        return parser
-
-    add(
-        known,
-        "schema",
-        "print the fingerprint of a schema, to report with a deployment",
-        'deployed database 0046 --artifact "$(responder schema shop)"',
-        _schema,
-    )
-    made = known.add_parser(
-        "preserved",
-        help="list or restore data that rollbacks preserved",
-        description="Data that rollbacks of a database preserved.",
-    )
-    made.epilog = "example: responder preserved list shop"
-    inner = made.add_subparsers(metavar="COMMAND", required=True)
-    add(inner, "list", "list preserved data by rollback", "preserved list shop", _list)
-    parser = add(
-        inner,
+def add_to(commands: Commands) -> None:
+    """Declares the two commands. They need the configuration file, but no running responder."""
+    example = 'deployed database 0046 --artifact "$(responder schema shop)"'
+    _takes_a_database(commands.add("schema", example, _with_schemas(_schema), local=True))
+    group = commands.group("preserved", "Data that rollbacks of a database preserved.", "preserved list shop")
+    _takes_a_database(group.add("list", "list preserved data by rollback", "list shop", _with_schemas(_list)))
+    parser = group.add(
         "restore",
         "restore all data that a rollback preserved, in one transaction",
-        "preserved restore shop 20261123-231500-4f2a9c1b --dry-run",
-        _restore,
+        "restore shop 20261123-231500-4f2a9c1b --dry-run",
+        _with_schemas(_restore),
     )
+    _takes_a_database(parser)
     parser.add_argument("id", help="ID of the rollback")
     parser.add_argument("--overwrite", action="store_true", help="also replace values that are not NULL")
     parser.add_argument("--dry-run", action="store_true", help="restore, count the rows, and undo it")
+
+
+def _takes_a_database(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("database", help="one of `databases`")
+
+
+def _with_schemas(act: Act) -> Callable[[argparse.Namespace], int]:
+    return lambda args: interrupt.run(_run(args, act))
 
 
 async def _run(args: argparse.Namespace, act: Act) -> int:

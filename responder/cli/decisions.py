@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from responder.cli.client import ResponderClient
-from responder.cli.command import NO, OK, Commands, out
+from responder.cli.command import NO, OK, Commands
 from responder.cli.display import rollbacks as display
-from responder.cli.display.terminal import clean, console
+from responder.cli.display.terminal import clean, console, out
 from responder.errors import ResponderError
 
 
 def add_to(commands: Commands) -> None:
     """Declares the command."""
-    parser = commands.add(
-        "explain",
-        "explain the last decisions, or evaluate a webhook body",
-        "explain --last",
-        explain,
-    )
+    parser = commands.add("explain", "explain --last", explain)
     parser.add_argument("file", nargs="?", metavar="FILE|-", help="webhook body to evaluate; nothing is changed")
     parser.add_argument("--last", action="store_true", help="last decisions with guard results (default without FILE)")
     parser.add_argument("--service", help="only this service")

@@ -15,16 +15,14 @@ from responder.cli.client import ResponderClient, execution_path
 from responder.cli.command import NO, OK, Commands
 from responder.cli.display import evidence as display
 from responder.cli.display.terminal import console
-from responder.config.private_files import make_directory, open_file
+from responder.config.private_files import is_plain, make_directory, open_file
 from responder.errors import ResponderError
-from responder.evidence.manifest import is_plain
 
 
 def add_to(commands: Commands) -> None:
     """Declares the command."""
     parser = commands.add(
         "evidence",
-        "show the evidence of a rollback, or logs that a decision preserved",
         "evidence 20261123-231500-4f2a9c1b --fetch /tmp/evidence",
         evidence,
     )

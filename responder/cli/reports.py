@@ -8,20 +8,19 @@ import json
 from pathlib import Path
 
 from responder.cli.client import ResponderClient, execution_path
-from responder.cli.command import NO, OK, Commands, out
+from responder.cli.command import NO, OK, Commands
 from responder.cli.display import status as display
-from responder.cli.display.terminal import console
+from responder.cli.display.terminal import console, out
 from responder.errors import ResponderError
 
 
 def add_to(commands: Commands) -> None:
     """Declares the commands."""
-    parser = commands.add("status", "show the current state; exit 1 if a person is needed", "status", status)
+    parser = commands.add("status", "status", status)
     parser.add_argument("--service", help="only this service")
     parser.add_argument("--environment", help="only this environment")
     parser = commands.add(
         "report",
-        "report health, warnings and recommendations; with an ID, draft the post-mortem of a rollback",
         "report 20261123-231500-4f2a9c1b --plot plot.svg > post-mortem.md",
         report,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from responder.cli.client import Refused, ResponderClient, execution_path
-from responder.cli.command import NO, OK, Commands, out, user_name
+from responder.cli.client import ResponderClient, execution_path
+from responder.cli.command import NO, OK, Commands, Refused, user_name
 from responder.cli.display import rollbacks as display
+from responder.cli.display.terminal import out
 from responder.cli.watch import OVER, show_until
 from responder.errors import ResponderError
 
@@ -15,9 +16,7 @@ _STATES = ("accepted", "awaiting_approval", "running", "reverting", "stuck", "cl
 
 def add_to(commands: Commands) -> None:
     """Declares the commands."""
-    parser = commands.add(
-        "rollback", "roll back a service", 'rollback backend --reason "errors after 2.1" --wait', rollback
-    )
+    parser = commands.add("rollback", 'rollback backend --reason "errors after 2.1" --wait', rollback)
     parser.add_argument("service")
     parser.add_argument("--environment", help="required if the service is in more than one")
     parser.add_argument(
@@ -35,41 +34,24 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--reason", required=True, help="reason, recorded in the journal")
     parser.add_argument("--dry-run", action="store_true", help="show guard results and plan; change nothing")
     parser.add_argument("--wait", action="store_true", help="follow the rollback; exit 1 unless it succeeds")
-    parser = commands.add(
-        "watch",
-        "follow a rollback; exit 0 if it succeeds, otherwise 1",
-        "watch 20261123-231500-4f2a9c1b",
-        watch,
-    )
+    parser = commands.add("watch", "watch 20261123-231500-4f2a9c1b", watch)
     parser.add_argument("id", help="ID of the rollback")
-    parser = commands.add("approve", "approve a plan that awaits approval", "approve 20261123-231500-4f2a9c1b", approve)
+    parser = commands.add("approve", "approve 20261123-231500-4f2a9c1b", approve)
     parser.add_argument("id", help="ID of the rollback")
     parser.add_argument("--plan", metavar="HASH", help="hash of the reviewed plan (default: current plan)")
     parser.add_argument(
         "--although-resolved", action="store_true", help="approve although the trouble is no longer visible"
     )
-    parser = commands.add(
-        "stop",
-        "stop a rollback at its next safe point, or all automation",
-        'stop --all --reason "maintenance"',
-        stop,
-    )
+    parser = commands.add("stop", 'stop --all --reason "maintenance"', stop)
     parser.add_argument("id", nargs="?", help="ID of the rollback")
     parser.add_argument("--all", action="store_true", help="set the kill switch; `close --all` releases it")
     parser.add_argument("--reason", default="", help="reason, recorded in the journal")
-    parser = commands.add(
-        "close",
-        "close a stuck rollback, or release the kill switch",
-        'close 20261123-231500-4f2a9c1b --reason "fixed by hand"',
-        close,
-    )
+    parser = commands.add("close", 'close 20261123-231500-4f2a9c1b --reason "fixed by hand"', close)
     parser.add_argument("id", nargs="?", help="ID of the rollback")
     parser.add_argument("--all", action="store_true", help="release the kill switch")
     parser.add_argument("--outcome", choices=("failed", "succeeded", "reverted", "cancelled"), default="failed")
     parser.add_argument("--reason", required=True, help="reason, recorded in the journal")
-    parser = commands.add(
-        "history", "list past rollbacks, or show one rollback with its events", "history --service backend", history
-    )
+    parser = commands.add("history", "history --service backend", history)
     parser.add_argument("id", nargs="?", help="ID of the rollback")
     parser.add_argument("--service", help="only this service")
     parser.add_argument("--state", choices=_STATES)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from foundation import interrupt
-from responder.cli.command import declare, with_client
+from responder.cli.command import Commands, with_client
 
 if TYPE_CHECKING:
     from responder.backends.postgres.snapshots.client import Snapshots
@@ -15,19 +15,12 @@ if TYPE_CHECKING:
     Act = Callable[[argparse.Namespace, Snapshots], Awaitable[int]]
 
 
-def add_to(known: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the command and its subcommands."""
-    made = known.add_parser(
-        "snapshots",
-        help="list, verify, restore, prune or take database snapshots",
-        description="Snapshots of databases.",
-    )
-    made.epilog = "example: responder snapshots list"
-    inner = made.add_subparsers(metavar="COMMAND", required=True)
+def add_to(commands: Commands) -> None:
+    """Declares the command and its subcommands."""
+    group = commands.group("snapshots", "Snapshots of databases.", "snapshots list")
 
-    def add(name: str, help_text: str, example: str, choose: Callable[[Any], Act]) -> argparse.ArgumentParser:
-        parser = declare(inner, name, help_text, f"snapshots {example}", common)
-        parser.set_defaults(act=lambda args: interrupt.run(_run(args, choose)))
+    def add(name: str, summary: str, example: str, choose: Callable[[Any], Act]) -> argparse.ArgumentParser:
+        parser = group.add(name, summary, example, lambda args: interrupt.run(_run(args, choose)))
         parser.add_argument("--store", help="name of one of `snapshots` (default: all)")
         return parser
 

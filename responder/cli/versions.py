@@ -7,8 +7,9 @@ import re
 from urllib.parse import quote
 
 from responder.cli.client import ResponderClient
-from responder.cli.command import OK, Commands, out, user_name
+from responder.cli.command import OK, Commands, user_name
 from responder.cli.display import versions as display
+from responder.cli.display.terminal import out
 from responder.errors import ResponderError
 
 _ENVIRONMENT = "required if the service is in more than one"
@@ -19,7 +20,6 @@ def add_to(commands: Commands) -> None:
     _add_deployed(commands)
     parser = commands.add(
         "mark",
-        "set the status of a version",
         'mark backend 2.1.0 --no-rollback "fixes CVE-2026-1234"',
         mark,
     )
@@ -30,7 +30,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--no-rollback", metavar="WHY", help="deny rollbacks past this version, as for a security fix")
     parser.add_argument("--lift", action="store_true", help="allow rollbacks past this version again")
     parser.add_argument("--reason", default="", help="reason, recorded in the journal")
-    parser = commands.add("versions", "list the versions of a service", "versions backend", versions)
+    parser = commands.add("versions", "versions backend", versions)
     parser.add_argument("service")
     parser.add_argument("--environment", help="required with --platform if the service is in more than one")
     parser.add_argument("--platform", help="versions on this platform, with artifacts")
@@ -39,9 +39,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _add_deployed(commands: Commands) -> None:
-    parser = commands.add(
-        "deployed", "report a deployment", "deployed backend 2.1.0 --artifact repo@sha256:…", deployed
-    )
+    parser = commands.add("deployed", "deployed backend 2.1.0 --artifact repo@sha256:…", deployed)
     parser.add_argument("service")
     parser.add_argument("version")
     parser.add_argument("--environment", help=_ENVIRONMENT)
@@ -65,7 +63,6 @@ def _add_deployed(commands: Commands) -> None:
 def _add_clients(commands: Commands) -> None:
     parser = commands.add(
         "clients",
-        "show or change the document that apps poll",
         'clients frontend android --block 3.0 --flag checkout=false --reason "charges twice"',
         clients,
     )

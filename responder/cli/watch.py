@@ -14,7 +14,8 @@ from typing import Any
 from rich.live import Live
 
 from foundation import interrupt
-from responder.cli.client import NoStream, Refused, ResponderClient, execution_path
+from responder.cli.client import NoStream, ResponderClient, execution_path
+from responder.cli.command import Refused
 from responder.cli.display.progress import Progress, line
 from responder.cli.display.rollbacks import approval_hint
 from responder.cli.display.terminal import console

@@ -1,11 +1,14 @@
-"""Writes files that may hold secrets, readable only by their owner."""
+"""Files that may hold secrets: readable only by their owner, with names that stay in their directory."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from pathlib import Path
 
 FILE, DIRECTORY = 0o600, 0o700
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 def make_directory(path: Path) -> None:
@@ -27,3 +30,15 @@ def open_file(path: Path, flags: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def plain(text: str) -> str:
+    """A unique file name for any text: no separators, no leading dot, at most 200 characters."""
+    if is_plain(text):
+        return text
+    shown = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:150]
+    return f"{shown or 'x'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def is_plain(text: str) -> bool:
+    return _PLAIN.fullmatch(text) is not None

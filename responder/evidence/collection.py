@@ -16,9 +16,10 @@ from foundation.durations import format_duration
 from responder.backends.connections import Connections
 from responder.backends.log_source import MAX_LOGS, Log, LogSource, Skipped
 from responder.backends.prometheus.client import Prometheus
+from responder.config.private_files import plain
 from responder.config.sizes import format_size
 from responder.errors import ResponderError, StepFailed, Unavailable
-from responder.evidence.manifest import KeptFile, MissingFile, plain
+from responder.evidence.manifest import KeptFile, MissingFile
 from responder.evidence.plots import PlotMark
 from responder.evidence.redaction import Redactor
 from responder.evidence.series import Query, look_back

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import Literal, NamedTuple
 
 from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Timestamp
+from responder.config.private_files import plain
 from responder.config.sizes import format_size
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 FORMAT: Literal["rollback-responder/evidence/1"] = "rollback-responder/evidence/1"
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 class Where(NamedTuple):
@@ -25,18 +23,6 @@ class Where(NamedTuple):
 def where(deployment_id: str, evidence_id: str) -> Where:
     """The folder for these IDs. Pipelines choose the deployment ID, so it is converted to a unique plain name."""
     return Where(plain(deployment_id or "no-deployment"), plain(evidence_id))
-
-
-def plain(text: str) -> str:
-    """A unique file name for any text: no separators, no leading dot, at most 200 characters."""
-    if is_plain(text):
-        return text
-    shown = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:150]
-    return f"{shown or 'x'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def is_plain(text: str) -> bool:
-    return _PLAIN.fullmatch(text) is not None
 
 
 class KeptFile(FrozenModel):

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from responder.backends.connections import Connections
+from responder.config.private_files import is_plain
 from responder.errors import StepFailed
-from responder.evidence.manifest import BEGUN, FORMAT, MANIFEST, Where, is_plain
+from responder.evidence.manifest import BEGUN, FORMAT, MANIFEST, Where
 from responder.evidence.settings import EvidenceSettings
 from responder.transport.aws import Aws
 from responder.transport.object_store import DirectoryStore, MissingObject, ObjectStore, one_block, read_object

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -79,3 +81,11 @@ def console() -> Console:
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = _UNWRAPPED
     return made
+
+
+def out(args: argparse.Namespace, body: Any, shown: Any) -> None:
+    """Prints the answer: as received with `--output json`, otherwise formatted for people."""
+    if args.output == "json":
+        print(json.dumps(body, indent=2))
+    else:
+        console().print(clean(shown) if isinstance(shown, str) else shown, markup=False)

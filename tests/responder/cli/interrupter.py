@@ -159,6 +159,14 @@ PLACES: dict[str, Callable[[int], None]] = {
 }
 
 
+MODULES = {
+    ("responder", "check"): ("responder.cli.checking.check",),
+    ("responder", "status"): ("responder.cli.client", "responder.cli.reports"),
+    ("responder", "watch"): ("responder.cli.client", "responder.cli.rollbacks"),
+}
+"""What a command imports when it is used."""
+
+
 def child(program: str, where: str, nth: int, arguments: list[str], stderr: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -195,9 +203,8 @@ def run(program: str, where: str, nth: int, arguments: list[str]) -> dict[str, A
 def main() -> None:
     program, where, first, step, most, *arguments = sys.argv[1:]
     if where != "import":  # not part of the command, and slow
-        importlib.import_module(f"{program}.cli")
-        if (program, arguments[0]) == ("responder", "check"):
-            importlib.import_module("responder.cli.checking.check")
+        for module in MODULES[program, arguments[0]]:
+            importlib.import_module(module)
     for nth in range(int(first), int(most) + 1, int(step)):
         answer = run(program, where, nth, arguments)
         print(json.dumps(answer), flush=True)

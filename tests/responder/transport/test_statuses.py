@@ -24,7 +24,8 @@ from responder.backends.http.http_check import HttpCheck
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.backends.sites.cdn_client import Cloudflare, CloudflareSettings, Fastly, FastlySettings
-from responder.cli.client import Refused, ResponderClient
+from responder.cli.client import ResponderClient
+from responder.cli.command import Refused
 from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.notify.channel import ChannelSettings, NotDelivered
 from responder.notify.channels.github import GithubSettings

@@ -23,7 +23,8 @@ import yaml
 from aiohttp import web
 
 from responder.app.loading import parse
-from responder.cli.client import TLS_FILES, trust
+from responder.cli.client import trust
+from responder.cli.command import TLS_FILES
 from responder.errors import ConfigError, ResponderError
 from responder.web.access import web_config
 from responder.web.access.access import WHO, Access
