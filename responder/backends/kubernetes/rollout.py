@@ -28,6 +28,7 @@ class RolloutSettings(Workload[Any]):
     """The update strategy and `minReadySeconds`. A plan restores the values that it found."""
 
     resource: Literal["rollout_settings"] = "rollout_settings"
+    mark: str = Field(default="", description="Unused. Plans of earlier versions contain it")
     fields: tuple[str, ...] = Field(
         default=(), description="Set by the responder: the fields of the spec, if more than the usual two"
     )
