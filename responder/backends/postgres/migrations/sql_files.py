@@ -93,28 +93,34 @@ class SqlFiles(MigrationTool):
                 )
             from_revision, to_revision = spelled.get(number, str(number)), spelled.get(before, str(before))
             upgrade = files.get((number, "up"))
+            kind = "rows" if not one_row else "one row" if before or (0, "up") in files else "no row"
             steps.append(
                 MigrationStep(
                     from_revision=from_revision,
                     to_revision=to_revision,
                     downgrade=without_transaction(*files[number, "down"]),
-                    downgrade_records=self._records(from_revision, to_revision, one_row=one_row),
+                    downgrade_records=self._records(from_revision, to_revision, kind),
                     upgrade=without_transaction(*upgrade) if upgrade else None,
-                    upgrade_records=self._records(
-                        to_revision, from_revision, one_row=one_row, record=records.get(number, "")
-                    ),
+                    upgrade_records=self._records(to_revision, from_revision, kind, records.get(number, "")),
                 )
             )
         return steps
 
-    def _records(self, from_revision: str, to_revision: str, *, one_row: bool, record: str = "") -> tuple[str, ...]:
+    def _records(
+        self, from_revision: str, to_revision: str, kind: Literal["rows", "one row", "no row"], record: str = ""
+    ) -> tuple[str, ...]:
+        """Statements that change the version table. `no row`: golang-migrate fails at a revision that has no file."""
         column = quoted(self.column)
         check = (
             f"DO $check$ BEGIN IF coalesce((SELECT max({column}::numeric) FROM {self.table}), 0) <> {from_revision}"
             f" THEN RAISE EXCEPTION 'the revision is no longer {from_revision}'; END IF; END $check$"
         )
         lock = f"LOCK TABLE {self.table} IN SHARE ROW EXCLUSIVE MODE"
-        if one_row:
+        if kind == "no row":
+            values = f"({column}, dirty) VALUES ({literal(to_revision)}, false)"
+            going = f"DELETE FROM {self.table}" if to_revision == "0" else f"INSERT INTO {self.table} {values}"
+            return lock, check, going
+        if kind == "one row":
             return lock, check, f"UPDATE {self.table} SET {column} = {literal(to_revision)}"
         if record:  # exactly the row that the downgrade deletes, with columns of the tool such as a checksum
             return lock, check, insert_record(self.table, record)

@@ -143,3 +143,26 @@ async def test_revisions_with_leading_zeros(shop: AppDatabase) -> None:
     shop.file(3, "SELECT 1")
     await goes_back(shop.rollback("003", "001"))
     assert await shop.rows("SELECT version FROM schema_migrations") == [("001",)]
+
+
+async def test_golang_migrate_has_no_row_before_its_first_file(shop: AppDatabase) -> None:
+    """With a revision that has no file, `migrate up` fails."""
+    await shop.run(f"{USERS}; CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL)")
+    await shop.run("INSERT INTO schema_migrations VALUES (1, false)")
+    shop.file(1, "DROP TABLE users", USERS)
+    ended = await shop.rollback("1", "0", **REVERTS).run(through=lambda plan: in_a_hurry(approved(plan)))
+    assert ended.outcome == "reverted", ended.reason
+    assert await shop.rows("SELECT * FROM schema_migrations") == [(1, False)]
+    rollback = shop.rollback("1", "0")
+    rollback.version = rollback.version.model_copy(update={"execution": "drill-2"})
+    await goes_back(rollback)
+    assert await shop.rows("SELECT * FROM schema_migrations") == []
+
+
+async def test_golang_migrate_starts_at_a_file_with_the_number_zero(shop: AppDatabase) -> None:
+    await shop.run(f"{USERS}; {UP}; CREATE TABLE schema_migrations (version bigint, dirty boolean NOT NULL)")
+    await shop.run("INSERT INTO schema_migrations VALUES (1, false)")
+    shop.file(0, "DROP TABLE users", USERS)
+    shop.file(1, DOWN, UP)
+    await goes_back(shop.rollback("1", "0"))
+    assert await shop.rows("SELECT * FROM schema_migrations") == [(0, False)]
