@@ -20,6 +20,9 @@ from responder.backends.postgres.sql import literal, quoted
 from responder.backends.problems import Problem
 from responder.errors import StepFailed
 
+_VersionTable = Literal["rows", "one row", "no row"]
+"""One row per revision, one row with the current revision, or that row is absent before the first file."""
+
 
 class SqlFiles(MigrationTool):
     """Plain SQL: `NNN_name.down.sql` and `NNN_name.up.sql`, or sections of one file, and a table of the revisions."""
@@ -93,7 +96,7 @@ class SqlFiles(MigrationTool):
                 )
             from_revision, to_revision = spelled.get(number, str(number)), spelled.get(before, str(before))
             upgrade = files.get((number, "up"))
-            kind = "rows" if not one_row else "one row" if before or (0, "up") in files else "no row"
+            kind: _VersionTable = "rows" if not one_row else "one row" if before or (0, "up") in files else "no row"
             steps.append(
                 MigrationStep(
                     from_revision=from_revision,
@@ -106,10 +109,8 @@ class SqlFiles(MigrationTool):
             )
         return steps
 
-    def _records(
-        self, from_revision: str, to_revision: str, kind: Literal["rows", "one row", "no row"], record: str = ""
-    ) -> tuple[str, ...]:
-        """Statements that change the version table. `no row`: golang-migrate fails at a revision that has no file."""
+    def _records(self, from_revision: str, to_revision: str, kind: _VersionTable, record: str = "") -> tuple[str, ...]:
+        """Statements that change the version table. golang-migrate fails at a recorded revision that has no file."""
         column = quoted(self.column)
         check = (
             f"DO $check$ BEGIN IF coalesce((SELECT max({column}::numeric) FROM {self.table}), 0) <> {from_revision}"
