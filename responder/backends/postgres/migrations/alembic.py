@@ -260,7 +260,8 @@ def _sections(output: str, direction: str) -> list[tuple[str, list[str], str]]:
 
     A downgrade has the downgraded revision on the left; an upgrade has the new revision on the right.
     """
-    found = list(re.finditer(rf"^-- Running {direction} (.*?) -> (.*?)\s*$", output, re.M))
+    logged = rf"(?:^(?!--).*\bRunning {direction} .* -> .*\n)?"  # by an env.py that logs to stdout
+    found = list(re.finditer(rf"{logged}^-- Running {direction} (.*?) -> (.*?)\s*$", output, re.M))
     ends = [marker.start() for marker in found[1:]] + [len(output)]
     sections = []
     for marker, end in zip(found, ends, strict=True):

@@ -177,3 +177,23 @@ async def test_text_that_env_py_prints_at_the_end_is_no_statement(
     await alembic.upgrade(shop)
     await goes_back(shop.rollback("a2", "a1", tool=alembic.tool))
     assert await versions(shop) == ["a1"]
+
+
+async def test_log_lines_on_stdout_are_no_statements(
+    shop: AppDatabase,
+    alembic: AlembicProject,  # noqa: F811
+) -> None:
+    """Alembic logs each revision before it renders it; an application may configure logging to stdout."""
+    env = alembic.directory / "m" / "env.py"
+    log = 'logging.basicConfig(stream=sys.stdout, level="INFO", format="%(asctime)s [%(levelname)s] %(message)s")'
+    env.write_text(f"import logging, sys\n{log}\n{env.read_text()}")
+    alembic.revision("a2", "a1", **column("nick"))
+    alembic.revision("a3", "a2", **column("size"))
+    await alembic.upgrade(shop)
+    (change,) = [
+        step for step in (await shop.rollback("a3", "a1", tool=alembic.tool).plan()).steps if step.kind == "change"
+    ]
+    assert '"users"."nick"' in change.irreversible
+    assert '"users"."size"' in change.irreversible
+    await goes_back(shop.rollback("a3", "a1", tool=alembic.tool))
+    assert await versions(shop) == ["a1"]
