@@ -56,6 +56,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--service", help="only this service")
     parser.add_argument("--state", choices=_STATES)
     parser.add_argument("--since", metavar="TIME", help="time or age, such as 2026-11-23T22:00:00Z or 24h")
+    parser.add_argument("--before", metavar="ID", help="only older ones than this rollback, such as the last one shown")
     parser.add_argument("--limit", type=int, default=20, help="number of rollbacks to show (default: 20)")
 
 
@@ -134,8 +135,7 @@ async def history(args: argparse.Namespace, client: ResponderClient) -> int:
         body = await client.get(execution_path(args.id))
         out(args, body, display.execution(body))
         return OK
-    body = await client.get(
-        "/api/v1/executions", service=args.service, state=args.state, since=args.since, limit=args.limit
-    )
+    wanted = {name: getattr(args, name) for name in ("service", "state", "since", "before", "limit")}
+    body = await client.get("/api/v1/executions", **wanted)
     out(args, body["executions"], display.history(body["executions"]))
     return OK

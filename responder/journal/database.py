@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from foundation.waiting import set_within
+from responder.config.permitted import Permitted
 
 T = TypeVar("T")
 P = ParamSpec("P")
 Row = Mapping[str, Any]
+
+EPOCH, END_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Before and after every time in the journal."""
 
 
 def storable(text: str) -> str:
@@ -110,17 +114,39 @@ class Broadcast:
         return subscription
 
 
+def narrow(query: str, service: str | None, permitted: Permitted) -> Iterator[tuple[str, dict[str, str]]]:
+    """The queries that find the rows of a service, or all permitted ones, and their parameters.
+
+    A query about one service or one environment reads an index of its own: no rows of others.
+    """
+    if service is not None or permitted.services is not None:
+        for name in sorted(permitted.services or ()) if service is None else [service]:
+            yield f"{query}_of", {"service": name}
+    elif permitted.environments is not None:
+        for environment in sorted(permitted.environments):
+            yield f"{query}_in", {"environment": environment}
+    else:
+        yield query, {}
+
+
+_ALL_PERMITTED = """NOT EXISTS (
+    SELECT 1 FROM parts AS other WHERE other.execution = x.id
+      AND (replace(CAST(:services AS TEXT), '|' || other.service || '|', '') = :services
+           OR replace(CAST(:environments AS TEXT), '|' || other.environment || '|', '') = :environments))"""
+
+
 def load_statements(dialect: Mapping[str, str]) -> dict[str, str]:
     """The named statements of `queries/*.sql`, with `{now}` and `{later}` in the SQL of the database.
 
-    `{now}` is the clock of the database, and `{later}` that clock `:lease` seconds later. `:name` is a parameter.
+    `{now}` is the clock of the database, and `{later}` that clock `:lease` seconds later. `{permitted}`: every service
+    of the execution `x` is in `:services` and `:environments`, if these are not null. `:name` is a parameter.
     """
     statements: dict[str, str] = {}
     for file in sorted(files("responder.journal").joinpath("queries").iterdir(), key=lambda file: file.name):
         for part in re.split(r"^-- name: ", file.read_text(), flags=re.MULTILINE)[1:]:
             name, body = part.split("\n", 1)
             sql = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip().rstrip(";")
-            for word, meaning in dialect.items():
+            for word, meaning in {**dialect, "permitted": _ALL_PERMITTED}.items():
                 sql = sql.replace("{" + word + "}", meaning)
             if name.strip() in statements:
                 raise ValueError(f"{file.name}: query {name.strip()!r} is defined twice")

@@ -7,7 +7,7 @@ from datetime import datetime
 from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Timestamp
 from responder.config.permitted import EVERYTHING, Permitted
-from responder.journal.database import Row, Transaction
+from responder.journal.database import EPOCH, Row, Transaction, narrow
 
 KILL_SWITCH = "kill_switch"
 
@@ -57,7 +57,13 @@ async def find(
     tx: Transaction, *, service: str | None, since: datetime | None, most: int, permitted: Permitted = EVERYTHING
 ) -> list[Row]:
     """Newest first."""
-    return await tx.all("decisions", service=service, since=since, most=most, **permitted.parameters)
+    where = {"since": since or EPOCH, "most": most, **permitted.parameters}
+    found = [
+        row
+        for query, narrowed in narrow("decisions", service, permitted)
+        for row in await tx.all(query, **where, **narrowed)
+    ]
+    return sorted(found, key=lambda row: (row["last_at"], row["id"]), reverse=True)[:most]
 
 
 async def record_heartbeat(tx: Transaction, name: str, at: datetime) -> None:

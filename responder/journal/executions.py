@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from responder.config.permitted import EVERYTHING, Permitted
 from responder.errors import Conflict, LeaseLost, Unknown
-from responder.journal.database import Row, Transaction
+from responder.journal.database import END_OF_TIME, EPOCH, Row, Transaction, narrow
 from responder.rollback.events import (
     Accepted,
     ApprovalRequested,
@@ -276,9 +276,24 @@ async def find(
     service: str | None = None,
     state: str | None = None,
     since: datetime | None = None,
+    before: str | None = None,
     most: int = 100,
     permitted: Permitted = EVERYTHING,
 ) -> list[Row]:
-    """History rows, newest first, of the executions whose services are all permitted."""
-    where = {"service": service, "state": state, "since": since, "most": most}
-    return await tx.all("executions", **where, **permitted.parameters)
+    """History rows, newest first, of the executions whose services are all permitted.
+
+    `before`: the ID of the last row of the previous page. Raises Unknown if it does not exist.
+    """
+    page = {"before": END_OF_TIME, "before_id": ""}
+    if before is not None:
+        last = await tx.first("execution", id=before)
+        if last is None:
+            raise Unknown(f"execution {before} does not exist")
+        page = {"before": last["accepted_at"], "before_id": before}
+    where = {"state": state, "since": since or EPOCH, **page, "most": most, **permitted.parameters}
+    if state not in (None, "closed"):
+        return await tx.all("executions_in_state", **where, service=service)
+    found: dict[str, Row] = {}
+    for query, narrowed in narrow("executions", service, permitted):
+        found |= {row["id"]: row for row in await tx.all(query, **where, **narrowed)}
+    return sorted(found.values(), key=lambda row: (row["accepted_at"], row["id"]), reverse=True)[:most]

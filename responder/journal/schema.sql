@@ -407,3 +407,115 @@ CREATE VIEW version_requirements AS
 CREATE VIEW client_changes AS
     SELECT service, environment, platform, revision, at, changed_by, reason, min_version, blocked_versions, flags
     FROM client_rule_changes;
+
+-- migration: 2
+
+-- What a decision, the status and a scrape read costs the same however long the history is. The triggers keep the
+-- counts, so that they are also right while replicas of the version before still write. Triggers are in SQLite's form;
+-- postgres/schema.py gives PostgreSQL a function for each.
+
+-- Each index has the ID of its rows last, so that a page of the history continues exactly where the one before ended.
+DROP INDEX executions_recent;
+CREATE INDEX executions_recent ON executions (accepted_at, id);
+CREATE INDEX executions_open ON executions (accepted_at, id) WHERE state <> 'closed';
+CREATE INDEX executions_ended ON executions (ended_at);
+
+ALTER TABLE parts ADD COLUMN ended_at TIMESTAMPTZ;
+UPDATE parts SET ended_at = (SELECT x.ended_at FROM executions AS x WHERE x.id = parts.execution);
+DROP INDEX parts_of_service;
+CREATE INDEX parts_of_service ON parts (service, environment, accepted_at, execution);
+CREATE INDEX parts_of_version ON parts (service, environment, from_version, accepted_at);
+CREATE INDEX parts_ended ON parts (service, environment, ended_at);
+CREATE INDEX parts_recent_of ON parts (service, accepted_at, execution);
+CREATE INDEX parts_recent_in ON parts (environment, accepted_at, execution);
+
+CREATE INDEX opening_alerts_started ON opening_alerts (policy, service, environment, starts_at) WHERE NOT released;
+CREATE INDEX evidence_alerts_started ON evidence_alerts (policy, service, environment, starts_at);
+
+DROP INDEX decisions_recent;
+CREATE INDEX decisions_recent ON decisions (last_at, id);
+CREATE INDEX decisions_recent_of ON decisions (service, last_at, id);
+CREATE INDEX decisions_recent_in ON decisions (environment, last_at, id);
+CREATE INDEX decisions_of_execution ON decisions (execution) WHERE execution IS NOT NULL;
+
+CREATE INDEX evidence_of_logs ON evidence (policy, service, environment, requested_at) WHERE execution IS NULL;
+CREATE INDEX recorded_deployments_of_version ON recorded_deployments (service, environment, version, at);
+CREATE INDEX marks_recent ON marks (service, at, version, revision);
+CREATE INDEX versions_recent ON versions (service, status_at, version);
+
+-- For the foreign keys of rows that are deleted.
+CREATE INDEX evidence_of_execution ON evidence (execution) WHERE execution IS NOT NULL;
+CREATE INDEX evidence_alerts_of ON evidence_alerts (evidence);
+
+CREATE INDEX threads_failing ON threads (channel, error_at, subject) WHERE error <> '';
+CREATE INDEX threads_claimed ON threads (claimed_by) WHERE claimed_by IS NOT NULL;
+
+-- The last rollback of each policy on each service that changed something: the start of its cooldown.
+CREATE TABLE last_ends (
+    policy TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    execution TEXT NOT NULL REFERENCES executions (id),
+    ended_at TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (policy, service, environment)
+);
+CREATE INDEX last_ends_of ON last_ends (execution);
+INSERT INTO last_ends (policy, service, environment, execution, ended_at)
+SELECT policy, service, environment, id, ended_at FROM (
+    SELECT x.policy, p.service, p.environment, x.id, x.ended_at,
+           row_number() OVER (PARTITION BY x.policy, p.service, p.environment ORDER BY x.ended_at DESC, x.id DESC) AS place
+    FROM parts AS p JOIN executions AS x ON x.id = p.execution WHERE x.ended_at IS NOT NULL AND x.changed) AS ends
+WHERE place = 1;
+
+-- The number of closed rollbacks by outcome.
+CREATE TABLE outcome_counts (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (service, environment, outcome)
+);
+INSERT INTO outcome_counts (service, environment, outcome, n)
+SELECT service, environment, outcome, count(*) FROM executions WHERE state = 'closed' GROUP BY service, environment, outcome;
+
+CREATE TRIGGER execution_closed AFTER UPDATE OF state ON executions FOR EACH ROW
+WHEN (NEW.state = 'closed' AND OLD.state <> 'closed')
+BEGIN
+    UPDATE parts SET ended_at = NEW.ended_at WHERE execution = NEW.id;
+    INSERT INTO last_ends (policy, service, environment, execution, ended_at)
+    SELECT NEW.policy, p.service, p.environment, NEW.id, NEW.ended_at FROM parts AS p
+    WHERE p.execution = NEW.id AND NEW.changed
+    ON CONFLICT (policy, service, environment) DO UPDATE
+    SET execution = excluded.execution, ended_at = excluded.ended_at WHERE last_ends.ended_at <= excluded.ended_at;
+    INSERT INTO outcome_counts (service, environment, outcome, n)
+    VALUES (NEW.service, NEW.environment, NEW.outcome, 1)
+    ON CONFLICT (service, environment, outcome) DO UPDATE SET n = outcome_counts.n + 1;
+END;
+
+-- How often each policy in observe mode would have acted. One row per service: its decisions come one after the other.
+CREATE TABLE observed_counts (
+    policy TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    last_at TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (policy, service, environment)
+);
+INSERT INTO observed_counts (policy, service, environment, n, last_at)
+SELECT policy, service, environment, count(*), max(last_at) FROM decisions
+WHERE guard = 'mode' AND result = 'deny' GROUP BY policy, service, environment;
+
+CREATE TRIGGER decision_observed AFTER INSERT ON decisions FOR EACH ROW
+WHEN (NEW.guard = 'mode' AND NEW.result = 'deny')
+BEGIN
+    INSERT INTO observed_counts (policy, service, environment, n, last_at)
+    VALUES (NEW.policy, NEW.service, NEW.environment, 1, NEW.last_at)
+    ON CONFLICT (policy, service, environment) DO UPDATE SET n = observed_counts.n + 1, last_at = excluded.last_at;
+END;
+
+CREATE TRIGGER decision_observed_again AFTER UPDATE OF last_at ON decisions FOR EACH ROW
+WHEN (NEW.guard = 'mode' AND NEW.result = 'deny')
+BEGIN
+    UPDATE observed_counts SET last_at = NEW.last_at
+    WHERE policy = NEW.policy AND service = NEW.service AND environment = NEW.environment;
+END;

@@ -54,7 +54,7 @@ class Executions(ProcessHandlers):
         )
 
     async def find(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/executions[?service=&state=&since=&limit=]`, newest first."""
+        """`GET /api/v1/executions[?service=&state=&since=&before=&limit=]`, newest first; `before`: the last ID."""
         query = request.query
         if query.get("state", "closed") not in get_args(State):
             raise Invalid(f"must be one of {', '.join(get_args(State))}, not {query['state']!r}", "state")
@@ -64,6 +64,7 @@ class Executions(ProcessHandlers):
             service=query.get("service"),
             state=query.get("state"),
             since=since(request),
+            before=query.get("before"),
             most=limit(request),
             permitted=permitted(request),
         )

@@ -7,13 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from aiohttp import web
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
-from responder.config.permitted import Permitted
+from responder.config.permitted import EVERYTHING, Permitted
 from responder.decisions.policies import Policy
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Invalid, JournalUnavailable
@@ -112,27 +112,22 @@ class Status(Handlers):
         if request.query.get("health") == "now":
             report = await self._reports.make(request, within=_HEALTH_WITHIN)
             silenced = {(service.service, service.environment): service.silenced for service in report.services}
-        snapshot = await self._journal.read(take_snapshot, policy_set, self._journal.now())
-        totals = await self._journal.read(_totals, *requested, allowed)
-        last = await self._journal.read(_last_rollbacks, services)
-        observed = {row["policy"]: row for row in await self._journal.read(_observed)}
+        found = await self._journal.read(read_status, policy_set, self._journal.now(), services, requested, allowed)
+        snapshot, running = found.snapshot, {(d.service, d.environment): d for d in found.snapshot.running}
         stopped = snapshot.stopped or self._worker.disarmed
-        running = {(d.service, d.environment): d for d in snapshot.running}
         shown = {(service.name, service.environment) for service in services}
-        restored = [key for key in shown if key in running and running[key].rolled_back_by]
-        pinned = await self._journal.read(_pins, restored)
         everything = requested == (None, None) and not allowed.limited
-        known = await self._journal.read(_open_ids, allowed) if allowed.limited else None
         rows = [
             row
             for row in snapshot.open_executions
-            if everything or ((row["service"], row["environment"]) in shown and (known is None or row["id"] in known))
+            if everything
+            or ((row["service"], row["environment"]) in shown and (found.known is None or row["id"] in found.known))
         ]
         service_rows = [
             {
-                **_service(service, running.get((service.name, service.environment)), last),
+                **_service(service, running.get((service.name, service.environment)), found.last),
                 "silenced": silenced.get((service.name, service.environment)) or None,
-                "pinned": pinned.get((service.name, service.environment), []),
+                "pinned": found.pinned.get((service.name, service.environment), []),
             }
             for service in services
         ]
@@ -145,9 +140,9 @@ class Status(Handlers):
             "active": _of(rows, "accepted", "running", "reverting"),
             "waiting_for_approval": _of(rows, "awaiting_approval"),
             "stuck": _of(rows, "stuck"),
-            "rollbacks": totals,
+            "rollbacks": found.totals,
             "services": service_rows,
-            "policies": [_policy(p, observed.get(p.name)) for p in policies],
+            "policies": [_policy(p, found.observed.get(p.name)) for p in policies],
             "notifications": [] if allowed.limited else _notifications(snapshot, self._channels()),
             "at": self._journal.now().isoformat(),
         }
@@ -174,6 +169,39 @@ class Status(Handlers):
             return await self._journal.read(take_snapshot, self._policy_set(), self._journal.now())
         except JournalUnavailable:
             return None
+
+
+class StatusReads(NamedTuple):
+    """What the journal knows for the status, all at the same time."""
+
+    snapshot: JournalSnapshot
+    totals: dict[str, int]
+    last: dict[tuple[str, str], Row]
+    observed: dict[str, Row]
+    pinned: dict[tuple[str, str], list[str]]
+    known: set[str] | None  # the permitted open executions; None: all
+
+
+async def read_status(
+    tx: Transaction,
+    policy_set: PolicySet,
+    now: datetime,
+    services: Sequence[Service],
+    requested: tuple[str | None, str | None] = (None, None),
+    allowed: Permitted = EVERYTHING,
+) -> StatusReads:
+    """Reads it in one transaction."""
+    snapshot = await take_snapshot(tx, policy_set, now)
+    shown = {(service.name, service.environment) for service in services}
+    restored = [(d.service, d.environment) for d in snapshot.running if d.rolled_back_by]
+    return StatusReads(
+        snapshot,
+        await _totals(tx, *requested, allowed),
+        await _last_rollbacks(tx, services),
+        {row["policy"]: row for row in await tx.all("observed")},
+        await _pins(tx, [key for key in restored if key in shown]),
+        await _open_ids(tx, allowed) if allowed.limited else None,
+    )
 
 
 def _service(service: Service, deployed: Deployment | None, last: dict[tuple[str, str], Row]) -> dict[str, Any]:
@@ -237,12 +265,8 @@ async def _totals(tx: Transaction, service: str | None, environment: str | None,
     for name in services:
         for environment_name in environments:
             for row in await tx.all("count_by_outcome", service=name, environment=environment_name):
-                totals[row["outcome"] or "open"] += row["n"]
+                totals[row["outcome"]] += row["n"]
     return dict(totals)
-
-
-async def _observed(tx: Transaction) -> list[Row]:
-    return await tx.all("observed")
 
 
 def _policy(policy: Policy, observed: Row | None) -> dict[str, Any]:

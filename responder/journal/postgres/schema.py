@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from responder.errors import ConfigError
@@ -26,6 +27,13 @@ _VIEWS = (
     "version_requirements",
     "client_changes",
 )
+
+
+_TRIGGER = re.compile(r"^CREATE TRIGGER (\w+)(.*?)^BEGIN$(.*?)^END;$", flags=re.MULTILINE | re.DOTALL)
+_AS_FUNCTION = r"""
+CREATE FUNCTION \1() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN\3 RETURN NULL; END $$;
+CREATE TRIGGER \1\2EXECUTE FUNCTION \1();
+"""
 
 
 async def check_schema(connection: Any) -> None:
@@ -60,7 +68,7 @@ async def migrate(connection: Any) -> None:
     done = await ask(connection.fetchval, "SELECT coalesce(max(version), 0) FROM schema_version")
     _refuse_newer(done, len(migrations))
     for number, sql in enumerate(migrations[done:], done + 1):
-        await ask(run, sql, timeout=_MIGRATES_WITHIN)
+        await ask(run, _TRIGGER.sub(_AS_FUNCTION, sql), timeout=_MIGRATES_WITHIN)
         await ask(run, "INSERT INTO schema_version VALUES ($1)", number)
     if await ask(connection.fetchval, "SELECT 1 FROM pg_roles WHERE rolname = 'grafana_reader'"):
         await ask(run, f"GRANT SELECT ON {', '.join(_VIEWS)} TO grafana_reader")

@@ -32,12 +32,18 @@ RETURNING id;
 
 -- name: decisions
 -- Newest first.
+SELECT * FROM decisions WHERE last_at >= :since ORDER BY last_at DESC, id DESC LIMIT :most;
+
+-- name: decisions_of
+-- Of one service, newest first.
 SELECT * FROM decisions
-WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR last_at >= :since)
-  AND (CAST(:services AS TEXT) IS NULL OR replace(CAST(:services AS TEXT), '|' || service || '|', '') <> :services)
-  AND (CAST(:environments AS TEXT) IS NULL
-       OR replace(CAST(:environments AS TEXT), '|' || environment || '|', '') <> :environments)
+WHERE service = :service AND last_at >= :since
+  AND (CAST(:environments AS TEXT) IS NULL OR replace(CAST(:environments AS TEXT), '|' || environment || '|', '') <> :environments)
 ORDER BY last_at DESC, id DESC LIMIT :most;
+
+-- name: decisions_in
+-- Of one environment, newest first.
+SELECT * FROM decisions WHERE environment = :environment AND last_at >= :since ORDER BY last_at DESC, id DESC LIMIT :most;
 
 -- name: denied_since
 -- Alerts that requested a rollback and were denied, newest first. An alert that already opened a rollback is not a
@@ -81,20 +87,20 @@ WHERE gone.incident = :incident AND gone.result = 'deny' AND gone.guard = 'troub
 SELECT DISTINCT d.service FROM decisions AS d
 WHERE d.environment = :environment AND d.at BETWEEN :since AND :until AND d.service <> :service AND NOT d.forced
   AND d.result <> 'ignore' AND d.guard <> 'service_configured' AND d.action = 'roll_back'
-  AND NOT EXISTS (SELECT 1 FROM decisions AS earlier WHERE earlier.incident = d.incident AND earlier.at < :since);
+  AND (SELECT min(earlier.at) FROM decisions AS earlier WHERE earlier.incident = d.incident) >= :since;
 
 -- name: count_in_trouble
--- The number of services per environment whose first alert that requests a rollback arrived since then.
-SELECT d.environment, count(DISTINCT d.service) AS n FROM decisions AS d
+-- The number of services per environment whose first alert that requests a rollback arrived since then. An expression
+-- as the group: SQLite would read the index of the column from its start instead of what is recent.
+SELECT max(d.environment) AS environment, count(DISTINCT d.service) AS n FROM decisions AS d
 WHERE d.last_at >= :since AND d.at >= :since AND NOT d.forced AND d.result <> 'ignore' AND d.guard <> 'service_configured'
   AND d.action = 'roll_back'
-  AND NOT EXISTS (SELECT 1 FROM decisions AS earlier WHERE earlier.incident = d.incident AND earlier.at < :since)
-GROUP BY d.environment;
+  AND (SELECT min(earlier.at) FROM decisions AS earlier WHERE earlier.incident = d.incident) >= :since
+GROUP BY d.environment || '';
 
 -- name: observed
 -- How often each policy in observe mode would have acted.
-SELECT policy, count(*) AS n, min(at) AS first_at, max(last_at) AS last_at FROM decisions
-WHERE guard = 'mode' AND result = 'deny' GROUP BY policy;
+SELECT policy, sum(n) AS n, max(last_at) AS last_at FROM observed_counts GROUP BY policy;
 
 -- name: trouble_since
 -- Whether an alert requested a rollback of this service since then, by this policy or by any. Such a version is not

@@ -5,12 +5,14 @@
 -- come first, because their service may be between two versions.
 SELECT x.id, x.worker, x.resumptions, x.accepted_at FROM executions AS x
 LEFT JOIN workers AS w ON w.id = x.worker
-WHERE x.state IN ('accepted', 'running', 'reverting') AND (w.id IS NULL OR w.expires_at <= {now} OR w.id = :worker)
+WHERE x.state <> 'closed' AND x.state IN ('accepted', 'running', 'reverting')
+  AND (w.id IS NULL OR w.expires_at <= {now} OR w.id = :worker)
 ORDER BY CASE WHEN x.worker IS NULL THEN 1 ELSE 0 END, x.accepted_at, x.id;
 
 -- name: count_claimed
 -- The number of executions in progress. An interrupted one keeps its slot, so that no new one delays its resumption.
-SELECT count(*) AS n FROM executions WHERE state IN ('accepted', 'running', 'reverting') AND worker IS NOT NULL;
+SELECT count(*) AS n FROM executions
+WHERE state <> 'closed' AND state IN ('accepted', 'running', 'reverting') AND worker IS NOT NULL;
 
 -- name: claim_execution
 -- The worker owns it from now on. A second claim counts as a resumption.
@@ -76,7 +78,8 @@ SELECT body FROM events WHERE execution = :execution AND seq > :seq ORDER BY seq
 
 -- name: execution_heads
 -- The last event number of each execution that is open or was accepted since then.
-SELECT id, seq, ended_at FROM executions WHERE state <> 'closed' OR accepted_at >= :since;
+SELECT id, seq, ended_at FROM executions WHERE state <> 'closed'
+UNION SELECT id, seq, ended_at FROM executions WHERE accepted_at >= :since;
 
 -- name: ended_since
 -- Executions whose end a listener may have missed.
@@ -89,15 +92,35 @@ SELECT body FROM events WHERE execution = :execution AND seq = 0;
 SELECT * FROM executions WHERE id = :id;
 
 -- name: executions
--- History, newest first.
-SELECT * FROM executions
-WHERE (CAST(:service AS TEXT) IS NULL OR id IN (SELECT execution FROM parts WHERE service = :service)) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
-  AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR accepted_at >= :since)
-  AND ((CAST(:services AS TEXT) IS NULL AND CAST(:environments AS TEXT) IS NULL) OR NOT EXISTS (
-    SELECT 1 FROM parts AS p WHERE p.execution = executions.id
-      AND (replace(CAST(:services AS TEXT), '|' || p.service || '|', '') = :services
-           OR replace(CAST(:environments AS TEXT), '|' || p.environment || '|', '') = :environments)))
-ORDER BY accepted_at DESC, id DESC LIMIT :most;
+-- History, newest first: accepted since then, and before the last one of the page before.
+SELECT x.* FROM executions AS x
+WHERE x.accepted_at >= :since AND (x.accepted_at, x.id) < (:before, :before_id)
+  AND (CAST(:state AS TEXT) IS NULL OR x.state = :state)
+ORDER BY x.accepted_at DESC, x.id DESC LIMIT :most;
+
+-- name: executions_in_state
+-- The same for a state that few have: every one but `closed`.
+SELECT x.* FROM executions AS x
+WHERE x.state <> 'closed' AND x.state = :state AND x.accepted_at >= :since
+  AND (CAST(:service AS TEXT) IS NULL
+       OR EXISTS (SELECT 1 FROM parts AS p WHERE p.execution = x.id AND p.service = :service))
+  AND (x.accepted_at, x.id) < (:before, :before_id) AND {permitted}
+ORDER BY x.accepted_at DESC, x.id DESC LIMIT :most;
+
+-- name: executions_of
+-- The same for one service.
+SELECT x.* FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE p.service = :service AND p.accepted_at >= :since AND (p.accepted_at, p.execution) < (:before, :before_id)
+  AND (CAST(:state AS TEXT) IS NULL OR x.state = :state) AND {permitted}
+ORDER BY p.accepted_at DESC, p.execution DESC LIMIT :most;
+
+-- name: executions_in
+-- The same for one environment. A rollback of several services comes once, with its first part.
+SELECT x.* FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE p.environment = :environment AND p.service = x.service AND p.accepted_at >= :since
+  AND (p.accepted_at, p.execution) < (:before, :before_id)
+  AND (CAST(:state AS TEXT) IS NULL OR x.state = :state) AND {permitted}
+ORDER BY p.accepted_at DESC, p.execution DESC LIMIT :most;
 
 -- name: open_executions
 -- Executions that are live, await approval or are stuck, with their stop requests.
@@ -111,7 +134,7 @@ SELECT id FROM executions WHERE state <> 'closed';
 -- The latest rollback of a service. If one is live or stuck, it is this one.
 SELECT x.id, x.policy, x.state, x.outcome, p.from_version, p.to_version, x.changed, x.ended_at, x.reason
 FROM parts AS p JOIN executions AS x ON x.id = p.execution
-WHERE p.service = :service AND p.environment = :environment ORDER BY p.accepted_at DESC, x.id DESC LIMIT 1;
+WHERE p.service = :service AND p.environment = :environment ORDER BY p.accepted_at DESC, p.execution DESC LIMIT 1;
 
 -- name: last_ended
 -- The latest closed rollback of a service.
@@ -121,9 +144,9 @@ ORDER BY accepted_at DESC, id DESC LIMIT 1;
 -- name: last_of_policy
 -- The rollback whose end starts the cooldown of the policy.
 SELECT x.id, x.policy, x.state, x.outcome, p.from_version, p.to_version, x.changed, x.ended_at, x.reason
-FROM parts AS p JOIN executions AS x ON x.id = p.execution
-WHERE p.service = :service AND p.environment = :environment AND x.policy = :policy AND x.ended_at IS NOT NULL AND x.changed
-ORDER BY x.ended_at DESC LIMIT 1;
+FROM last_ends AS l JOIN executions AS x ON x.id = l.execution
+JOIN parts AS p ON p.execution = l.execution AND p.service = l.service
+WHERE l.policy = :policy AND l.service = :service AND l.environment = :environment;
 
 -- name: rollback_of_version
 -- The last rollback of this version that changed something, or that a person stopped by ID.
@@ -135,9 +158,7 @@ ORDER BY p.accepted_at DESC LIMIT 1;
 
 -- name: last_ends
 -- When each policy last finished on each service: the start of its cooldown.
-SELECT x.policy, p.service, p.environment, max(x.ended_at) AS ended_at
-FROM parts AS p JOIN executions AS x ON x.id = p.execution
-WHERE x.ended_at IS NOT NULL AND x.changed GROUP BY x.policy, p.service, p.environment;
+SELECT policy, service, environment, ended_at FROM last_ends;
 
 -- name: accepted_since
 -- Rollbacks accepted since then that changed something or still may, and the time of the first one.
@@ -146,9 +167,10 @@ WHERE accepted_at >= :since AND (changed OR state <> 'closed');
 
 -- name: last_success_between
 -- When the last rollback of the service between these times succeeded: the service was healthy then.
-SELECT max(x.ended_at) AS at FROM parts AS p JOIN executions AS x ON x.id = p.execution
+SELECT p.ended_at AS at FROM parts AS p JOIN executions AS x ON x.id = p.execution
 WHERE p.service = :service AND p.environment = :environment AND x.outcome = 'succeeded'
-  AND x.ended_at BETWEEN :since AND :until;
+  AND p.ended_at BETWEEN :since AND :until
+ORDER BY p.ended_at DESC LIMIT 1;
 
 -- name: request_stop
 -- Only live executions and those that await approval can be stopped. The first request stays on record.
@@ -159,6 +181,10 @@ WHERE id = :id AND state IN ('accepted', 'awaiting_approval', 'running') RETURNI
 SELECT stop_requested_by, stop_reason FROM executions WHERE id = :id AND stop_requested_by IS NOT NULL;
 
 -- name: count_by_outcome
-SELECT outcome, count(*) AS n FROM executions
+SELECT outcome, sum(n) AS n FROM outcome_counts
 WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
-GROUP BY outcome;
+GROUP BY outcome
+UNION ALL SELECT 'open', count(*) FROM executions
+WHERE state <> 'closed' AND (CAST(:service AS TEXT) IS NULL OR service = :service)
+  AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
+HAVING count(*) > 0;

@@ -17,5 +17,6 @@ UPDATE workers SET expires_at = {now} WHERE id = :worker AND expires_at > {now};
 UPDATE workers SET expires_at = {now} WHERE expires_at > {now};
 
 -- name: forget_workers
--- Deletes workers that expired and own no execution.
-DELETE FROM workers WHERE expires_at < :before AND id NOT IN (SELECT worker FROM executions WHERE worker IS NOT NULL);
+-- Deletes workers that expired and own no open execution.
+DELETE FROM workers WHERE expires_at < :before
+  AND id NOT IN (SELECT worker FROM executions WHERE state <> 'closed' AND worker IS NOT NULL);
