@@ -120,7 +120,7 @@ async def test_a_cooldown_starts_at_the_last_end_in_an_older_journal(older: str)
 
 async def test_pages_contain_everything_once(older: str) -> None:
     journal = await open_journal(older)
-    one, nobody = Permitted.of(["s1"], None), Permitted.of(["s1"], ["test"])
+    limited, nobody = Permitted.of(["s1"], None), Permitted.of(["s1"], ["test"])
     everywhere = Permitted.of(None, ["production"])
     try:
         history = await journal.read(executions.find, most=1000)
@@ -131,7 +131,7 @@ async def test_pages_contain_everything_once(older: str) -> None:
             ({}, every),
             ({"permitted": everywhere}, every),
             ({"service": "s1"}, of_one),
-            ({"permitted": one}, of_one),
+            ({"permitted": limited}, of_one),
             ({"permitted": nobody}, []),
             ({"state": "stuck"}, []),
             ({"state": "closed", "service": "s1"}, of_one),
