@@ -30,7 +30,8 @@ class Inconclusive(StepFailed):
 class Unavailable(ResponderError):
     """A system did not answer correctly. Retried until the deadline of the step, which then fails.
 
-    `retry_after`: seconds that the system asks to wait before the next request; 0 if it does not.
+    `retry_after`: seconds that the system asks to wait before the next request; 0 if it does not. The step fails at
+    once if they exceed its deadline; infinite: a retry would do harm.
     """
 
     def __init__(self, message: str, *, retry_after: float = 0.0) -> None:

@@ -170,6 +170,8 @@ class Gateway:
                         return await act(await self._connections.to(resource.client))
                     except Unavailable as e:
                         last, pause = str(e), max(self._retry_every, e.retry_after)
+                        if e.retry_after >= within:
+                            raise Inconclusive(f"{doing} failed, and is not repeated: {last}") from None
                     await asyncio.sleep(pause)
         except TimeoutError:
             raise Inconclusive(f"{doing} timed out after {within:g} s: {last}") from None

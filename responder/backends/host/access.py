@@ -15,6 +15,12 @@ from pathlib import Path
 from responder.backends.problems import Problem
 
 _MOUNTS = Path("/proc/self/mountinfo")
+_FIXES = {
+    errno.ENOSPC: "free space or inodes there",
+    errno.EDQUOT: "free space or inodes there",
+    errno.EROFS: "mount it read-write",
+    errno.EPERM: "chattr -i -a it, or let the security module allow it",
+}
 
 
 def user() -> str:
@@ -48,14 +54,13 @@ def replacement_problems(path: Path, *, link: bool = False) -> list[Problem]:
         new.rename(moved)
     except OSError as e:
         what = "create and rename symbolic links" if link else "create and rename files"
-        full = e.errno in (errno.ENOSPC, errno.EDQUOT)
-        fix = "free space or inodes there" if full else "give this user write permission there"
+        fix = _FIXES.get(e.errno or 0, "give this user write permission there")
         return [Problem(here, f"{user()} cannot {what} in it: {e.strerror}", fix)]
     finally:
         for file in (new, moved):
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
-    return [*_foreign_in_sticky(path), *_lost_readers(path)]
+    return [*_foreign_in_sticky(path), *_immutable(path), *_lost_readers(path)]
 
 
 def _write_new(file: Path) -> None:
@@ -64,6 +69,17 @@ def _write_new(file: Path) -> None:
         opened.write(b"x" * 4096)
         opened.flush()
         os.fsync(opened.fileno())
+
+
+def _immutable(path: Path) -> Iterator[Problem]:
+    """A file with `chattr +i` or `+a` cannot be replaced, not even by root."""
+    if path.is_symlink() or not path.is_file():
+        return
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+    except OSError as e:
+        if e.errno == errno.EPERM:  # without write permission it would be EACCES
+            yield Problem(str(path), "is immutable or append-only", f"chattr -i -a {path}")
 
 
 def _lost_readers(path: Path) -> Iterator[Problem]:
@@ -111,6 +127,8 @@ def program_problems(argv: tuple[str, ...], cwd: Path | None = None) -> list[Pro
     if not path.exists():
         return [Problem(here, "does not exist", f"install it, or correct the path{_from(name, cwd)}")]
     if not path.is_file() or not os.access(path, os.X_OK):
+        if path.is_file() and os.statvfs(path).f_flag & os.ST_NOEXEC:
+            return [Problem(here, "is on a file system mounted with noexec", "install it elsewhere")]
         return [Problem(here, f"is not executable for {user()}", f"chmod +x {path}, or correct the path")]
     return list(_interpreter_problems(path))
 
@@ -129,28 +147,3 @@ def _interpreter_problems(script: Path) -> Iterator[Problem]:
                 yield Problem(f"program {script}", f"is a script of {words[0]}, which cannot be run", fix)
             elif Path(words[0]).name == "env" and len(words) == 2 and shutil.which(words[1]) is None:
                 yield Problem(f"program {script}", f"is a script of {words[1]}, which is not in the PATH", fix)
-
-
-_LEVELS, _ENTRIES = 3, 10_000
-
-
-def broken_links(directory: Path, below: Path) -> dict[str, Path]:
-    """Links in the first levels of a directory to something missing outside of it, `below` another directory."""
-    found: dict[str, Path] = {}
-    pending, seen = [(directory, 1)], 0
-    while pending:
-        folder, level = pending.pop()
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                seen += 1
-                path = Path(entry.path)
-                if seen > _ENTRIES:
-                    return found
-                if entry.is_symlink():
-                    target = Path(os.path.normpath(folder.resolve() / path.readlink()))
-                    outside = not target.is_relative_to(directory.resolve()) and target.is_relative_to(below.resolve())
-                    if outside and not path.exists():
-                        found[str(path.relative_to(directory))] = target
-                elif level < _LEVELS and entry.is_dir(follow_symlinks=False):
-                    pending.append((path, level + 1))
-    return found

@@ -10,21 +10,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
-from responder.backends.host.access import broken_links, program_problems, replacement_problems
+from responder.backends.host.access import program_problems, replacement_problems
+from responder.backends.host.commands import MAX_OUTPUT, run_command
+from responder.backends.host.kept import broken_links, stricter
 from responder.backends.problems import Problem
 from responder.config.private_files import FILE
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
-from responder.transport.programs import end, environment, program, spawn
-
-_MAX_OUTPUT = 2000
-"""Characters kept of the output of a failed command."""
+from responder.transport.programs import environment, program
 
 _SHARED = 0o644
 """Mode of a new file of a service, which others read. The umask can only restrict it."""
-
-_PIPE_TIMEOUT = 0.2
-"""Seconds to read the rest of the pipe after a command ended."""
 
 
 class Local:
@@ -110,9 +106,13 @@ class Local:
         """Whether both paths lead to the same directory, also through symbolic links."""
         return await asyncio.to_thread(lambda: path == other or path.resolve() == other.resolve())
 
-    async def broken_links(self, directory: Path, below: Path) -> dict[str, Path]:
-        """Links in the first levels of a directory to something missing below another one: their targets by path."""
-        return await asyncio.to_thread(broken_links, directory, below)
+    async def broken_links(self, directory: Path) -> dict[str, Path]:
+        """Links in the first levels of a directory to something missing outside of it: their targets by path."""
+        return await asyncio.to_thread(broken_links, directory)
+
+    async def stricter(self, directory: Path, other: Path) -> tuple[str, ...]:
+        """A note if fewer users can read a directory than another one; empty if not."""
+        return await asyncio.to_thread(stricter, directory, other)
 
     async def directories(self, path: Path) -> list[str]:
         """The names of the directories in a directory. Raises StepFailed if it cannot be listed."""
@@ -122,6 +122,17 @@ class Local:
                 return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
             except OSError as e:
                 raise StepFailed(f"directory {path} cannot be listed: {e.strerror}") from e
+
+        return await asyncio.to_thread(read)
+
+    async def is_empty(self, path: Path) -> bool | None:
+        """Whether a directory contains nothing; None if it does not exist, or if this user cannot list it."""
+
+        def read() -> bool | None:
+            try:
+                return not any(path.iterdir())
+            except OSError:
+                return None
 
         return await asyncio.to_thread(read)
 
@@ -196,58 +207,17 @@ class Local:
     async def run(self, argv: tuple[str, ...], *, within: float, cwd: Path | None = None) -> str:
         """Runs a command to its end and returns the tail of its output.
 
-        Kills its process group at the deadline and on cancellation. Raises StepFailed if the exit code is not 0, and
-        Unavailable if it does not end within the deadline.
+        Kills its process group at the deadline and on cancellation; a daemon that it left keeps running. Raises
+        StepFailed if the exit code is not 0, and Unavailable, which is not retried, if it does not end in time.
         """
-        # With a pipe of asyncio, `wait` would wait for every daemon that the command starts.
-        reading_end, writing_end = os.pipe()
-        try:
-            acting.get()()
-            env = environment(self._passed)
-            process = await spawn(argv, env, cwd=cwd, stdout=writing_end, stderr=writing_end)
-        except BaseException as e:
-            os.close(reading_end)
-            if isinstance(e, OSError | ValueError):
-                raise StepFailed(f"{argv[0]} cannot be started: {e}") from e
-            raise
-        finally:
-            os.close(writing_end)
-        output = bytearray()
-        reading = asyncio.create_task(_read_tail(reading_end, output))
-        try:
-            async with asyncio.timeout(within):
-                await process.wait()
-                await asyncio.wait([reading], timeout=_PIPE_TIMEOUT)
-        except TimeoutError:
-            raise Unavailable(f"{' '.join(argv)} did not end within {within:g} s") from None
-        finally:
-            await end(process)
-            reading.cancel()
-            await asyncio.wait([reading])
-        text = output.decode(errors="replace").strip()
-        if process.returncode:
-            raise StepFailed(f"{' '.join(argv)} exited with {process.returncode}: {text or '(no output)'}")
-        return text
+        return await run_command(argv, environment(self._passed), within=within, cwd=cwd)
 
     async def output(self, argv: tuple[str, ...], *, within: float) -> str:
         """The standard output of a command that changes nothing. Raises like `run`."""
         code, out, stderr = await program(argv, within=within, cwd=None, env=environment())
         if code:
-            raise StepFailed(f"{' '.join(argv)} exited with {code}: {stderr.strip()[-_MAX_OUTPUT:] or '(no output)'}")
+            raise StepFailed(f"{' '.join(argv)} exited with {code}: {stderr.strip()[-MAX_OUTPUT:] or '(no output)'}")
         return out
-
-
-async def _read_tail(pipe: int, output: bytearray) -> None:
-    """Keeps the tail of the output in the pipe, and closes it at the end."""
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
-    try:
-        while chunk := await reader.read(4096):
-            output.extend(chunk)
-            del output[:-_MAX_OUTPUT]
-    finally:
-        transport.close()
 
 
 def _make_parents(directory: Path) -> None:

@@ -14,7 +14,7 @@ from responder.backends.host.client import Local
 from responder.backends.host.restart import restart_problems
 from responder.backends.problems import Problem, joined
 from responder.backends.resource import Resource
-from responder.errors import StepFailed
+from responder.errors import Drift, StepFailed, Unavailable
 
 
 def _absolute(path: Path) -> Path:
@@ -95,11 +95,17 @@ class _Pointer(Resource[Local, str | None]):
         self.must_be(found := await self.read(local), expected, value)
         if found != value and (problems := await self._target_problems(local, value)):
             raise StepFailed(joined(problems))  # before the note, because with it a revert would restart the service
-        if self.restart:
+        noted = self.restart is not None and await local.text(self._note) is None
+        if noted:  # an older note stays: to replace it needs space
             await local.write_text(self._note, json.dumps({"was": expected, "to": value}), private=True)
-        if found != value:
-            self.must_be(await self.read(local), expected, value)
-            await self._point(local, value)
+        try:
+            if found != value:
+                self.must_be(await self.read(local), expected, value)
+                await self._point(local, value)
+        except (Drift, Unavailable):
+            if noted and await self.read(local) != value:
+                await local.remove(self._note)  # nothing was switched, so that a revert restarts nothing
+            raise
         if self.restart:
             await local.run(self.restart, within=self.restart_within, cwd=self._pointer.parent)
             await local.remove(self._note)
@@ -141,15 +147,35 @@ class CurrentRelease(_Pointer):
         if not await local.is_directory(release):
             found = f"release {value} does not exist in {self._home}"
             return [Problem(str(self), found, "keep every release until a newer one is known good")]
-        broken = await local.broken_links(release, self.root)
         live = await local.link_target(self._pointer)
-        if broken and live is not None:  # a link that is broken in the live release as well is no obstacle
-            also = await local.broken_links(live, self.root)
-            broken = {name: target for name, target in broken.items() if also.get(name) != target}
+        if live is not None and live.name != value:
+            keep = f"deploy {value} again into a directory of its own"
+            if await local.same_directory(release, live):
+                return [Problem(f"release {value}", f"is the same directory as {live.name}, {release.resolve()}", keep)]
+            if await local.is_empty(release) and await local.is_empty(live) is False:
+                return [Problem(f"release {value}", f"is empty, unlike {live.name}", keep)]
         fix = "restore the shared file or directory"
         return [
-            Problem(str(release / name), f"links to {target}, which is missing", fix) for name, target in broken.items()
+            Problem(str(release / name), f"links to {target}, which is missing", fix)
+            for name, target in (await self._broken(local, release, live)).items()
+            if target.is_relative_to(self.root.resolve())
         ]
+
+    @staticmethod
+    async def _broken(local: Local, release: Path, live: Path | None) -> dict[str, Path]:
+        """Links of a release to something missing outside of it, except those that the live release has as well."""
+        broken = await local.broken_links(release)
+        also = await local.broken_links(live) if broken and live is not None else {}
+        return {name: target for name, target in broken.items() if also.get(name) != target}
+
+    async def preflight(self, local: Local, value: str | None) -> tuple[str, ...]:
+        await super().preflight(local, value)
+        release, live = self._home / str(value), await local.link_target(self._pointer)
+        if live is None or live.name == value:
+            return ()
+        broken = await self._broken(local, release, live)
+        notes = [f"{release / name} links to {target}, which is missing" for name, target in broken.items()]
+        return (*notes, *await local.stricter(release, live))
 
     @property
     def _home(self) -> Path:
