@@ -54,7 +54,11 @@ class Distribution:
 
 
 class Amazon:
-    """`takes`: seconds until edges apply an invalidation, a distribution or a key."""
+    """`takes`: seconds until edges apply an invalidation, a distribution or a key.
+
+    Not known, and so not imitated: the order of checks within one request, apart from permissions, which come first;
+    how long the listing of invalidations can lag; and how the edges differ while a change is deployed.
+    """
 
     def __init__(self, *, takes: float = 0.0, clock: Callable[[], float] = time.monotonic, page: int = 1000) -> None:
         self.s3 = S3(page)
@@ -124,6 +128,9 @@ class Amazon:
                     raise Refusal(400, "InvalidIfMatchVersion")
                 if wanted != f"T{distribution.etag}":
                     raise Refusal(412, "PreconditionFailed")
+                path = Distribution(request.body.decode()).origin_path
+                if path and (not path.startswith("/") or path.endswith("/") or len(path) > 255):
+                    raise Refusal(400, "InvalidArgument", f"The parameter OriginPath is invalid: {path}")
                 distribution.path_before, distribution.changed_at = distribution.origin_path, self.clock()
                 distribution.config, distribution.etag = request.body.decode(), distribution.etag + 1
                 return Response(200, self._distribution(name, distribution), {"ETag": f"T{distribution.etag}"})
@@ -157,7 +164,7 @@ class Amazon:
         paths = tuple(str(p.text) for p in root.iter(f"{{{NS}}}Path"))
         if int(root.findtext(f"{{{NS}}}Paths/{{{NS}}}Quantity") or -1) != len(paths):
             raise Refusal(400, "InconsistentQuantities")
-        if wrong := [p for p in paths if not p.startswith("/")]:
+        if wrong := [p for p in paths if not p.startswith("/") or "*" in p[:-1] or not p.isascii() or " " in p]:
             raise Refusal(400, "InvalidArgument", f"invalid invalidation paths {wrong}")
         for known in distribution.invalidations:
             if known.reference == reference:
@@ -199,7 +206,10 @@ class Amazon:
             self._allowed("PutKey")
             if request.headers.get("if-match") != etag:
                 raise Refusal(409, "ConflictException", "Pre-condition failed")
-            self.keys[key] = json.loads(request.body)["Value"]
+            value = json.loads(request.body)["Value"]
+            if len(key.encode()) > 512 or len(value.encode()) > 1024:
+                raise Refusal(400, "ValidationException", "The key or value is too long")
+            self.keys[key] = value
             self.keys_etag += 1
             body = json.dumps({"ItemCount": len(self.keys), "TotalSizeInBytes": 1}).encode()
             return Response(200, body, {"ETag": f"K{self.keys_etag}"})

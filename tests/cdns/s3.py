@@ -1,4 +1,7 @@
-"""A bucket store with ETags, conditions, copies and pages."""
+"""A bucket store with ETags, conditions, copies, storage classes and pages. It has the buckets of its objects.
+
+Kinder than the real one: no SlowDown, no errors after a 200 of a copy, and no permissions for single keys.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ class Stored:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     key: bytes = b""  # encryption key: then the ETag does not depend on the content
+    storage: str = "STANDARD"
+    restored: bool = False  # a temporary copy of an archived object
 
     @property
     def etag(self) -> str:
@@ -55,6 +60,8 @@ class S3:
             if request.method == "DELETE" and "uploadId" in request.query:
                 self.uploads -= 1
                 return Response(204)
+            if len(key.encode()) > 1024:
+                raise Refusal(400, "KeyTooLongError")
             match request.method:
                 case "PUT":
                     return self._put(path, request)
@@ -62,9 +69,7 @@ class S3:
                     self.deletes.append(path)
                     self.objects.pop(path, None)
                     return Response(204)
-            found = self._stored(path, "NoSuchKey")
-            response_headers = {**found.headers, "ETag": found.etag, "Content-Length": str(len(found.body))}
-            return Response(200, b"" if request.method == "HEAD" else found.body, response_headers)
+            return self._get(self._stored(path, "NoSuchKey"), request.method)
         except Refusal as no:
             body = "" if request.method == "HEAD" else f"<Error><Code>{no.code}</Code><Message>{no}</Message></Error>"
             return Response(no.status, body.encode())
@@ -73,6 +78,26 @@ class S3:
         if path not in self.objects:
             raise Refusal(404, code)
         return self.objects[path]
+
+    def _get(self, found: Stored, method: str) -> Response:
+        headers = {
+            "content-type": "binary/octet-stream",
+            **found.headers,
+            "ETag": found.etag,
+            "Content-Length": str(len(found.body)),
+        }
+        if found.storage != "STANDARD":
+            headers["x-amz-storage-class"] = found.storage
+        if found.restored:
+            headers["x-amz-restore"] = 'ongoing-request="false", expiry-date="Fri, 21 Dec 2029 00:00:00 GMT"'
+        if method == "GET":
+            self._readable(found)
+        return Response(200, b"" if method == "HEAD" else found.body, headers)
+
+    @staticmethod
+    def _readable(found: Stored) -> None:
+        if found.storage in ("GLACIER", "DEEP_ARCHIVE") and not found.restored:
+            raise Refusal(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
 
     def _put(self, path: str, request: Request) -> Response:
         existing = self.objects.get(path)
@@ -83,7 +108,7 @@ class S3:
         if request.headers.get("if-none-match") == "*" and existing is not None:
             raise Refusal(412, "PreconditionFailed")
         if source := request.headers.get("x-amz-copy-source"):
-            found = self._stored(unquote(source).lstrip("/"), "NoSuchKey")
+            self._readable(found := self._stored(unquote(source).lstrip("/"), "NoSuchKey"))
             self.objects[path] = Stored(found.body, dict(found.headers), path.encode() if self.encrypts else b"")
             self.copied.append(path)
             result = f"<CopyObjectResult><ETag>{escape(found.etag)}</ETag></CopyObjectResult>"
@@ -92,6 +117,8 @@ class S3:
         return Response(200, headers={"ETag": self.objects[path].etag})
 
     def _list(self, bucket: str, request: Request) -> Response:
+        if not any(path.startswith(f"{bucket}/") for path in self.objects):
+            raise Refusal(404, "NoSuchBucket", "The specified bucket does not exist")
         before, after = f"{bucket}/{request.query.get('prefix', '')}", request.query.get("continuation-token", "")
         keys = sorted(path for path in self.objects if path.startswith(before) and path > after)
         page = keys[: self.page]
@@ -101,5 +128,6 @@ class S3:
         for path in page:
             stored = self.objects[path]
             entry = f"<Key>{escape(path.partition('/')[2])}</Key><ETag>{escape(stored.etag)}</ETag>"
-            parts.append(f"<Contents>{entry}<Size>{len(stored.body)}</Size></Contents>")
+            entry += f"<Size>{len(stored.body)}</Size><StorageClass>{stored.storage}</StorageClass>"
+            parts.append(f"<Contents>{entry}</Contents>")
         return Response(200, f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode())

@@ -120,7 +120,8 @@ class StraightAws(Aws):
 
 
 def _stored(response: Response) -> dict[str, Any]:
-    return {"ETag": response.headers["ETag"], **{name: response.headers.get(header) for name, header in _KEPT.items()}}
+    kept = {name: response.headers.get(header) for name, header in _KEPT.items()}
+    return {"ETag": response.headers["ETag"], "Restore": response.headers.get("x-amz-restore"), **kept}
 
 
 def _object(element: ET.Element) -> dict[str, Any]:

@@ -30,7 +30,11 @@ def contents(store: FakeAppStore) -> dict[str, Any]:
 
 
 class FakeAppStore:
-    """Version 2 of an iOS app is in phased release. `takes`: seconds until a change is visible."""
+    """Version 2 of an iOS app is in phased release. `takes`: seconds until a change is visible.
+
+    Not known, and so not imitated: which of several faults of one request is answered, apart from the role, which comes
+    first; and whether a pause beyond 30 days is refused or ends by itself.
+    """
 
     def __init__(
         self,
@@ -125,6 +129,8 @@ class FakeAppStore:
         if (data["type"], data["id"]) != ("appStoreVersionPhasedReleases", "ph2"):
             raise Refusal(409, "ENTITY_ERROR.ATTRIBUTE.INVALID", "The provided entity includes an unknown type or id")
         wanted = data["attributes"]["phasedReleaseState"]
+        if wanted == "PAUSED" and self.paused_days >= 30:
+            raise Refusal(409, "STATE_ERROR", "The phased release has been paused for 30 days")
         if (self.state, wanted) not in _NEXT:  # nor its current state
             raise Refusal(
                 409, "ENTITY_ERROR.ATTRIBUTE.INVALID", f"The state cannot change from {self.state} to {wanted}"

@@ -47,7 +47,11 @@ class Edit:
 
 
 class FakePlay:
-    """`takes`: seconds until a commit is visible. `tick`: advances the time with each request."""
+    """`takes`: seconds until a commit is visible. `tick`: advances the time with each request.
+
+    `no_resume`: refuses to serve a halted release again. Not known, and so not imitated: the reviews of Google, the
+    limits of requests per day, and all rules of the validation.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class FakePlay:
         self.rights = {"view", "release"}
         self.limited: list[Response] = []  # scripted answers, in order
         self.demands_manual_review = False
+        self.no_resume = False
         self.requests: list[str] = []
 
     @property
@@ -192,6 +197,15 @@ class FakePlay:
         halted = {
             code for release in edit.releases if release["status"] == "halted" for code in release["versionCodes"]
         }
+        paused = {
+            code for release in self.releases if release["status"] == "halted" for code in release["versionCodes"]
+        }
+        served = {
+            code for release in edit.releases if release["status"] != "halted" for code in release["versionCodes"]
+        }
+        if self.no_resume and paused & served:
+            text = "You cannot rollout this release because it does not allow any existing users to upgrade"
+            raise Refusal(400, "INVALID_ARGUMENT", text)
         if before & halted and not self.full:
             raise Refusal(400, "INVALID_ARGUMENT", "The first release of a track cannot be halted.")
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
@@ -27,6 +28,7 @@ _RENEWED_BEFORE = 120
 """Seconds before the end of a token in which it is renewed."""
 
 _PHASED = "appStoreVersionPhasedReleases"
+_NO_STATE = "CHECKED_BY_ROLLBACK_RESPONDER"
 
 
 class AppStoreSettings(StrictModel):
@@ -86,16 +88,28 @@ class AppStore(StoreApi):
         with self._shape():
             return _phased(answer)
 
+    async def require_role(self, phased: str) -> None:
+        """Raises StepFailed if the role of the key does not allow to change a phased release. Changes nothing.
+
+        No request returns the role. So this asks for a state that does not exist: 403 means that the role does not
+        allow it. Should Apple read the state first, the answer is 409 for every role, and proves nothing.
+        """
+        with suppress(ApiRefused):
+            await self._set(phased, _NO_STATE)
+
     async def write(self, phased: str, state: str) -> None:
         """Sets the state of a phased release. Raises Unavailable if its current state, changed since, forbids it."""
         acting.get()()
-        body = {"data": {"type": _PHASED, "id": phased, "attributes": {"phasedReleaseState": state}}}
         try:
-            await self._ask("PATCH", f"/v1/{_PHASED}/{phased}", body)
+            await self._set(phased, state)
         except ApiRefused as refused:
             if refused.status == 409:
                 raise Unavailable(str(refused)) from refused
             raise
+
+    async def _set(self, phased: str, state: str) -> None:
+        body = {"data": {"type": _PHASED, "id": phased, "attributes": {"phasedReleaseState": state}}}
+        await self._ask("PATCH", f"/v1/{_PHASED}/{phased}", body)
 
     async def _bearer_token(self) -> str:
         jwt: Any = await asyncio.to_thread(import_module, "jwt")

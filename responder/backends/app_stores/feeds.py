@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
@@ -13,6 +15,7 @@ from responder.errors import StepFailed
 FeedFormat = Literal["sparkle", "squirrel", "electron"]
 _SPARKLE = "{http://www.andymatuschak.org/xml-namespaces/sparkle}"
 _LARGEST = 4 << 20
+_GROUPS = 7
 _FULL = re.compile(r"^[0-9A-Fa-f]{40}\s+\S*?-(\d\S*)-full\.nupkg\s+\d+", re.MULTILINE)
 
 _STAGED = re.compile(r"#\s*(\d{1,2})\s*%")
@@ -34,9 +37,11 @@ def version_in(form: FeedFormat, feed: bytes) -> str:
     return found
 
 
-def staged_for(form: FeedFormat, feed: bytes) -> str:
+def staged_for(form: FeedFormat, feed: bytes, now: datetime) -> str:
     """Returns the share of users to whom a valid feed offers its version, such as `20 %`; empty for all users."""
     text = feed.decode("utf-8-sig")
+    if form == "sparkle":
+        return _phase(_offered(text), now)
     if form == "electron":
         share = yaml.safe_load(text).get("stagingPercentage")
         return f"{share} %" if isinstance(share, int | float) and share < 100 else ""
@@ -48,17 +53,31 @@ def staged_for(form: FeedFormat, feed: bytes) -> str:
 
 
 def _sparkle(text: str) -> str:
+    best = _offered(text)
+    return "" if best is None else _value(best, "shortVersionString") or _value(best, "version")
+
+
+def _offered(text: str) -> ET.Element | None:
+    """Returns the item with the highest build. Items of a channel, such as a beta, need a client that requests it."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("it declares entities, which are not allowed")
     root = ET.fromstring(text)  # noqa: S314 - size and entities are checked above
-    best: tuple[list[tuple[int, int | str]], str] | None = None
-    for item in root.iter("item"):
-        if item.find(f"{_SPARKLE}channel") is not None:
-            continue  # a beta, offered only to clients that request its channel
-        build, short = (_value(item, name) for name in ("version", "shortVersionString"))
-        if build and (best is None or _order(build) > best[0]):
-            best = _order(build), short or build
-    return best[1] if best else ""
+    items = [item for item in root.iter("item") if item.find(f"{_SPARKLE}channel") is None and _value(item, "version")]
+    return max(items, key=lambda item: _order(_value(item, "version")), default=None)
+
+
+def _phase(item: ET.Element | None, now: datetime) -> str:
+    """Returns the share of users whose group may update. Sparkle lets one of 7 groups follow after each interval."""
+    interval = 0 if item is None else int(_value(item, "phasedRolloutInterval") or 0)
+    if item is None or interval <= 0 or item.find(f".//{_SPARKLE}criticalUpdate") is not None:
+        return ""
+    try:
+        published = parsedate_to_datetime(item.findtext("pubDate", "").strip())
+    except ValueError:
+        return ""  # without a date Sparkle offers it to all users
+    passed = (now - (published if published.tzinfo else published.replace(tzinfo=UTC))).total_seconds()
+    groups = min(max(int(passed // interval) + 1, 0), _GROUPS)
+    return "" if groups == _GROUPS else f"{100 * groups / _GROUPS:.0f} %"
 
 
 def _value(item: ET.Element, name: str) -> str:

@@ -42,8 +42,11 @@ class PhasedRelease(Resource[AppStore, JsonValue]):
                 raise Unavailable(f"the {self} does not show the new state yet")
 
     async def check_access(self, store: AppStore) -> list[Problem]:
-        if await store.read(self.app, self.platform, "") is None:
+        found = await store.read(self.app, self.platform, "")
+        if found is None:
             return [Problem(f"app {self.app}", f"has no version for {self.platform}", "correct app and platform")]
+        if found.id:
+            await store.require_role(found.id)
         return []
 
     def describe(self, value: JsonValue) -> str:

@@ -49,6 +49,8 @@ class PlayRelease(Resource[GooglePlay, JsonValue]):
     async def check_access(self, play: GooglePlay) -> list[Problem]:
         """Validates and discards an edit without changes, which needs the same permissions as a change."""
         sent = not self.changes_not_sent_for_review
+        if not await play.read(self.package, self.track):
+            return [Problem(str(self), "lists no release", "publish a release on it, or correct package and track")]
         await play.validate_change(self.package, self.track, lambda found: found or None, sent_for_review=sent)
         return []
 
@@ -56,7 +58,10 @@ class PlayRelease(Resource[GooglePlay, JsonValue]):
         sent = not self.changes_not_sent_for_review
         change = self.changed
         await play.validate_change(self.package, self.track, lambda found: change(found, value), sent_for_review=sent)
-        note = "a person must send the change for review in the Play Console, under Publishing overview"
+        note = (
+            "a person must send the change for review in the Play Console, under Publishing overview; Google Play "
+            "validates such a change only when it is made"
+        )
         return () if sent else (f"{self}: {note}",)
 
     def same(self, found: JsonValue, value: JsonValue) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple
 
@@ -76,7 +77,7 @@ class _Feed(Resource[C, JsonValue], Generic[C]):
 
     async def preflight(self, client: C, value: JsonValue) -> tuple[str, ...]:
         files = await self.kept_feed(client, str(value))
-        share = staged_for(self.format, files[self.name].body)
+        share = staged_for(self.format, files[self.name].body, datetime.now(UTC))
         notes = (
             (f"the feed kept for {value} offers it to {share} of the users only: correct it first",) if share else ()
         )

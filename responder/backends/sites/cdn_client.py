@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, HttpUrl, SecretStr
@@ -109,21 +111,30 @@ class Fastly(Cdn):
 
     name, setting = "Fastly", "cdn.fastly"
 
-    async def purge_refused(self, service: str) -> str:
-        """Returns why the token cannot purge the service; empty if it can."""
-        token = await self.read("/tokens/self")
-        services, scopes = token.get("services") or [], str(token.get("scope", "global")).split()
-        if services and service not in services:
-            return f"it is for {', '.join(services)}"
-        return "" if {"global", "purge_all", "purge_select"} & set(scopes) else f"it has the scope {' '.join(scopes)}"
+    async def purge_refused(self, service: str, scope: str) -> str:
+        """Returns why the token cannot purge the service; empty if it can. `scope`: purge_select or purge_all."""
+        return await self._scope_missing(service, {"global", scope})
 
     async def activation_refused(self, service: str) -> str:
         """Returns why the token cannot activate a version of the service; empty if it can."""
+        return await self._scope_missing(service, {"global"})
+
+    async def _scope_missing(self, service: str, needed: set[str]) -> str:
         token = await self.read("/tokens/self")
-        services, scopes = token.get("services") or [], str(token.get("scope", "global")).split()
+        services, scope = token.get("services") or [], str(token.get("scope", "global"))
         if services and service not in services:
             return f"it is for {', '.join(services)}"
-        return "" if "global" in scopes else f"it has the scope {' '.join(scopes)}, expected global"
+        return (
+            "" if needed & set(scope.split()) else f"it has the scope {scope}, expected {' or '.join(sorted(needed))}"
+        )
+
+    def _usual_pause(self, headers: Mapping[str, str]) -> float:
+        """See JsonApi. The limit is per hour, and a header has its end in Unix seconds."""
+        try:
+            now = parsedate_to_datetime(headers["Date"]).timestamp()
+            return min(max(float(headers["Fastly-RateLimit-Reset"]) - now, 0.0), 3600.0)
+        except (LookupError, ValueError):
+            return 0.0
 
     async def _login(self) -> dict[str, str]:
         return {"Fastly-Key": self._token}

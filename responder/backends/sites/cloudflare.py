@@ -14,7 +14,11 @@ from responder.backends.sites.purge import RememberedPurge
 from responder.errors import StepFailed
 
 _ACCEPTED = (
-    ("prefixes", r"[^\s:/?#*]+\.[^\s:/?#*]+(/[^\s?#*]*)?", "a host and a path without *, such as shop.example/app"),
+    (
+        "prefixes",
+        r"[^\s:/?#*]+\.[^\s:/?#*]+(/[^\s?#*/]*){0,31}",
+        "a host and at most 31 path segments without *, such as shop.example/app",
+    ),
     ("files", r"https?://[^\s/]+/[^\s#]*", "a complete URL, such as https://shop.example/app.js"),
     ("tags", r"[!-+\--~]{1,1024}", "at most 1024 ASCII characters without spaces and commas"),
 )

@@ -23,8 +23,8 @@ _LOOKED_AT = 30
 CloudFront returns the existing one.
 """
 
-_WILDCARDS, _LONGEST_PATH, _LONGEST_VALUE = 15, 255, 1024
-"""Limits of CloudFront: paths with * that are invalidated at the same time, bytes of an origin path and of a value."""
+_WILDCARDS, _LONGEST_PATH, _LONGEST_KEY, _LONGEST_VALUE = 15, 255, 512, 1024
+"""Limits of CloudFront: paths with * that are invalidated at the same time, bytes of an origin path, key and value."""
 
 
 def _invalidation_path(path: str) -> str:
@@ -34,6 +34,12 @@ def _invalidation_path(path: str) -> str:
             "and other special characters as %XX"
         )
     return path
+
+
+def _short_key(key: str) -> str:
+    if (size := len(key.encode())) > _LONGEST_KEY:
+        raise ValueError(f"has {size} bytes, expected at most {_LONGEST_KEY}")
+    return key
 
 
 _LATELY = timedelta(days=1)
@@ -47,7 +53,9 @@ class CloudfrontKey(BesideReleases):
     kvs: str = Field(
         pattern=r"^arn:aws[-a-z]*:cloudfront::\d{12}:key-value-store/[-\w]+$", description="ARN of the KeyValueStore"
     )
-    key: str = Field(min_length=1, max_length=512, description="Key whose value names the live release")
+    key: Annotated[str, AfterValidator(_short_key)] = Field(
+        min_length=1, description="Key whose value names the live release"
+    )
     text: VersionText = Field(default="{version}", description="Value, with {version}")
 
     async def read(self, aws: Aws) -> JsonValue:
@@ -119,7 +127,15 @@ class OriginPath(BesideReleases):
     async def preflight(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
         require_short(text_for(self.origin_path, value), _LONGEST_PATH, self)
         note = "if Terraform, CDK or a similar tool manages it, change it there too, or the bad version returns"
-        return (f"{self} is changed directly: {note}",)
+        notes = [f"{self} is changed directly: {note}"]
+        found = (await aws.read("cloudfront", "get_distribution", Id=self.distribution))["Distribution"]
+        if found["Status"].lower() != "deployed":
+            notes.append(
+                f"an earlier change of it is still being deployed ({found['Status']}): edges differ until then"
+            )
+        if found["DistributionConfig"].get("ContinuousDeploymentPolicyId"):
+            notes.append("its continuous deployment policy sends visitors to a staging distribution, too: not changed")
+        return tuple(notes)
 
     async def check_access(self, aws: Aws) -> list[Problem]:
         found = await aws.read("cloudfront", "get_distribution_config", Id=self.distribution)

@@ -64,6 +64,9 @@ class FastlyVersion(Resource[Fastly, JsonValue]):
     async def preflight(self, fastly: Fastly, value: JsonValue) -> tuple[str, ...]:
         if reason := await fastly.activation_refused(self.fastly):
             raise StepFailed(f"the Fastly token cannot activate versions of {self.fastly}: {reason}")
+        found = await fastly.read(f"/service/{self.fastly}/version/{value}/validate")
+        if found.get("status") != "ok":
+            raise StepFailed(f"Fastly finds version {value} of {self.fastly} invalid: {found.get('msg') or found}")
         return ()
 
     def describe(self, value: JsonValue) -> str:
@@ -98,7 +101,7 @@ class FastlyPurge(RememberedPurge[Fastly]):
         return []
 
     async def preflight(self, client: Fastly, value: JsonValue) -> tuple[str, ...]:
-        if reason := await client.purge_refused(self.fastly):
+        if reason := await client.purge_refused(self.fastly, "purge_select" if self.keys else "purge_all"):
             raise StepFailed(f"the Fastly token cannot purge {self.fastly}: {reason}")
         return ()
 

@@ -25,7 +25,8 @@ still found a new page would cache that page forever.
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_LISTED = 5
+_LISTED, _ENDINGS = 5, 12
+_SERVED = ("ContentType", "ContentEncoding", "CacheControl")
 """The number of names in a message."""
 
 
@@ -126,11 +127,13 @@ class Releases(StrictModel):
         where = f"{self.s3}/{version}"
         found = await aws.content(location.bucket, location.key(self.manifest))
         files = ReleaseManifest.read(found[0] if found else None, f"{where}/{self.manifest}").files
-        stored = await listing(aws, location)
+        stored, archived = await _listing(aws, location)
         if missing := sorted(files.keys() - stored.keys()):
             raise StepFailed(f"{where} is incomplete: {_names(missing)} missing")
         if other := sorted(path for path, file in files.items() if stored[path].size != file.size):
             raise StepFailed(f"{where} differs from its build: size of {_names(other)} not as in {self.manifest}")
+        if cold := await _unreadable(aws, location, sorted(archived & files.keys())):
+            raise StepFailed(f"{where} is archived: restore {_names(cold)} in a storage class that S3 can copy at once")
         compared = [path for path in files if self.compares(path)]
 
         async def differs(path: str) -> bool:
@@ -164,9 +167,50 @@ class Releases(StrictModel):
 
 async def listing(aws: Aws, location: S3Location) -> dict[str, StoredObject]:
     """Returns all objects under a location by their relative path."""
+    return (await _listing(aws, location))[0]
+
+
+async def _listing(aws: Aws, location: S3Location) -> tuple[dict[str, StoredObject], set[str]]:
+    """Returns all objects under a location, and the paths of those that a lifecycle rule has archived."""
     before = location.key("")
-    found = await aws.objects(location.bucket, before)
-    return {item["Key"].removeprefix(before): StoredObject(item["Size"], item["ETag"]) for item in found}
+    found = {item["Key"].removeprefix(before): item for item in await aws.objects(location.bucket, before)}
+    archived = {path for path, item in found.items() if item.get("StorageClass") in ("GLACIER", "DEEP_ARCHIVE")}
+    return {path: StoredObject(item["Size"], item["ETag"]) for path, item in found.items()}, archived
+
+
+async def _unreadable(aws: Aws, location: S3Location, archived: list[str]) -> list[str]:
+    """Returns those of the archived objects of which no restored copy exists."""
+
+    async def restored(path: str) -> bool:
+        head = await aws.read("s3", "head_object", Bucket=location.bucket, Key=location.key(path))
+        return 'ongoing-request="false"' in str(head.get("Restore"))
+
+    return [path for path, found in zip(archived, await each(aws, restored, archived), strict=True) if not found]
+
+
+async def stored_unlike(aws: Aws, good: S3Location, live: S3Location, paths: list[str]) -> tuple[str, ...]:
+    """Returns notes about metadata of a kept release that differs from that of the live one, as after a partial upload.
+
+    `paths`: the files of the good release. Of each ending, one file is compared that both have, and one that only one
+    of them has, because its name contains a hash.
+    """
+    theirs, notes = await listing(aws, live), list[str]()
+    for ending in sorted({path.rpartition(".")[2] for path in paths})[:_ENDINGS]:
+        ours, others = ([p for p in sorted(all_) if p.rpartition(".")[2] == ending] for all_ in (paths, theirs))
+        both = sorted(set(ours) & set(others), key=lambda path: (path != "index.html", path))[:1]
+        pairs = [(path, path) for path in both]
+        pairs += list(zip(sorted(set(ours) - set(others)), sorted(set(others) - set(ours)), strict=False))[:1]
+        for path, other in pairs:
+            names = _SERVED if path == other else _SERVED[:2]  # files with a hash are cached by other rules
+            request = {"Bucket": good.bucket, "Key": good.key(path)}, {"Bucket": live.bucket, "Key": live.key(other)}
+            kept, served = [await aws.read("s3", "head_object", **which) for which in request]
+            notes += [
+                f"{path} is stored with {name} {kept.get(name) or 'none'}, not {served.get(name) or 'none'} as in the "
+                "live release"
+                for name in names
+                if kept.get(name) != served.get(name)
+            ]
+    return tuple(notes)
 
 
 async def stored_at(aws: Aws, location: S3Location, path: str) -> StoredObject | None:

@@ -77,7 +77,8 @@ class Android(StorePlatform):
                 steps=(), notes=(*notes, f"the {resource} is already halted"), mitigations=(mitigation,)
             )
         try:
-            notes += await gateway.ask(resource.model_copy(update=brief), lambda client: resource.preflight(client, to))
+            to, accepted = await self._accepted(gateway, resource.model_copy(update=brief), before, to, bad_code)
+            notes += accepted
         except StepFailed as failure:
             note = f"Google Play refuses to halt {target.from_version}, so it was not changed: {failure}"
             mitigation = self.mitigation(known, "android", f"{self.hint}, if possible")
@@ -87,6 +88,20 @@ class Android(StorePlatform):
             notes=tuple(notes),
             mitigations=(mitigation,),
         )
+
+    @staticmethod
+    async def _accepted(
+        gateway: Gateway, resource: PlayRelease, before: dict[str, JsonValue], to: dict[str, JsonValue], bad: str
+    ) -> tuple[dict[str, JsonValue], tuple[str, ...]]:
+        """Returns the change that Google Play accepts, and notes: at least the halt. Raises StepFailed."""
+        try:
+            return to, await gateway.preflight(resource, to)
+        except StepFailed as refused:
+            alone = {**before, bad: to[bad]}
+            if alone == to:
+                raise
+            notes = await gateway.preflight(resource, alone)
+            return alone, (*notes, f"Google Play refuses to resume the good release, which stays halted: {refused}")
 
     def _find(self, releases: list[Release], artifacts: dict[str, str], version: str) -> tuple[Release | None, str]:
         """Returns the release of a version and its versionCode, found by name if no artifact has the code.
@@ -137,8 +152,11 @@ def _served(release: Release) -> JsonValue:
 
 def _what_users_get(bad: Release, good: Release | None, target: VersionChange) -> str:
     kept = f"users of {target.from_version} keep it"
+    if good is not None and (fraction := good.get("userFraction")):
+        share = f"{100 * fraction:.4g} % of the others get {target.to_version}, as it was rolled out before"
+        return f"{kept}; {share}, until its rollout is increased; the rest get the previous full release"
     if good is not None:
-        return f"{kept}; all others get {target.to_version}, as far as it was rolled out"
+        return f"{kept}; all others get {target.to_version}"
     if bad.get("status") == "completed":
         return f"{kept}; all others get the previous release, which the track does not list"
     return f"{kept}; all others get the other releases of the track, but {target.to_version} is not among them"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from responder.backends.app_stores.app_store_client import Phased
 from responder.backends.app_stores.phased_release import PhasedRelease
 from responder.backends.sites.purge import Purge
 from responder.backends.sites.version_text import VersionText, text_for
@@ -67,14 +68,7 @@ class Ios(StorePlatform):
             )
         match found.state:
             case "ACTIVE":
-                left = max(_PAUSE_AT_MOST - found.paused_days, 0)
-                hint = f"within {left} days: then the pause ends and the phased release continues"
-                note = f"users who search for {resource.version} in the App Store still get it, paused or not"
-                return StrategyPlan(
-                    steps=(Change(resource=resource, before="ACTIVE", after="PAUSED", every=_EVERY),),
-                    notes=(note,),
-                    mitigations=(self.mitigation(target, "ios", hint),),
-                )
+                return await self._pause(gateway, target, resource, found)
             case "PAUSED":
                 note = f"the {resource} is already paused"
             case "COMPLETE":
@@ -84,6 +78,27 @@ class Ios(StorePlatform):
             case _:
                 note = f"{resource.version} has no phased release ({found.version_state}): nothing to pause"
         return StrategyPlan(steps=(), notes=(note,), mitigations=(self.mitigation(target, "ios"),))
+
+    async def _pause(
+        self, gateway: Gateway, target: VersionChange, resource: PhasedRelease, found: Phased
+    ) -> StrategyPlan:
+        if (days := _PAUSE_AT_MOST - found.paused_days) <= 0:
+            why = f"the {resource} was paused for {_PAUSE_AT_MOST} days, which Apple allows in total: it goes on"
+            return self.untouched(target, "ios", why)
+        brief = resource.model_copy(update={"within": min(resource.within, PLANNED_WITHIN)})
+        try:
+            await gateway.ask(brief, lambda client: client.require_role(found.id))
+        except StepFailed as failure:
+            why = f"App Store Connect refuses to pause {resource.version}, so it was not changed: {failure}"
+            return self.untouched(target, "ios", why)
+        hint = f"within {days} days: then the pause ends and the phased release continues"
+        note = f"users who search for {resource.version} in the App Store still get it, paused or not"
+        kept = "if it is resumed, the phased release continues with the share of users that it has reached"
+        return StrategyPlan(
+            steps=(Change(resource=resource, before="ACTIVE", after="PAUSED", every=_EVERY),),
+            notes=(note, kept),
+            mitigations=(self.mitigation(target, "ios", hint),),
+        )
 
 
 _EVERY = 5.0

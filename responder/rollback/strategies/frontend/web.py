@@ -17,7 +17,7 @@ from responder.backends.sites.fastly import FastlyVersion
 from responder.backends.sites.live_prefix import LivePrefix
 from responder.backends.sites.pointer_object import PointerObject
 from responder.backends.sites.purge import Purge
-from responder.backends.sites.releases import File, ReleaseManifest, Releases
+from responder.backends.sites.releases import File, ReleaseManifest, Releases, stored_unlike
 from responder.config.unions import union_by_key
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
@@ -111,6 +111,7 @@ class WebPlatform(Platform):
         before = await read_expecting(gateway, self.resource, target)
         to, notes = await value_of(gateway, self.resource, target)
         files, file_notes = await self._complete(gateway, target.to_version)
+        file_notes += await self._stored_unlike(gateway, target, list(files))
         changes = await emptied(
             gateway, target, cache, Change(resource=self.resource, before=before, after=to, every=3.0)
         )
@@ -125,6 +126,17 @@ class WebPlatform(Platform):
         if holder is None:
             return {}, ()
         return (await gateway.ask(self.resource, lambda aws: holder.complete(aws, version))).files, ()
+
+    async def _stored_unlike(self, gateway: Gateway, target: VersionChange, files: list[str]) -> tuple[str, ...]:
+        """Returns notes about files in S3 that browsers would treat unlike those of the live release."""
+        releases = self.copied.releases if self.copied else self.releases
+        if releases is None:
+            return ()
+        good, live = (releases.location(version) for version in (target.to_version, target.from_version))
+        try:
+            return await gateway.ask(self.resource, lambda aws: stored_unlike(aws, good, live, files))
+        except StepFailed as failure:
+            return (f"it is unknown whether the files are stored with the right types: {failure}",)
 
     async def _complete_on_host(
         self, gateway: Gateway, release: CurrentRelease, version: str
