@@ -79,7 +79,7 @@ async def test_a_phased_release_whose_pauses_are_used_up_is_left_to_people() -> 
     apple.paused_days = 30
     draft = await drafted({"ios": IOS}, StraightAppStore(apple))
     assert draft.steps == ()
-    assert "was paused for 30 days, which Apple allows in total" in draft.notes[0]
+    assert "was paused for 30 days, the most that Apple allows" in draft.notes[0]
 
 
 async def test_the_plan_says_what_happens_to_the_share_after_a_pause() -> None:
