@@ -83,7 +83,7 @@ class Ios(StorePlatform):
         self, gateway: Gateway, target: VersionChange, resource: PhasedRelease, found: Phased
     ) -> StrategyPlan:
         if (days := _PAUSE_AT_MOST - found.paused_days) <= 0:
-            why = f"the {resource} was paused for {_PAUSE_AT_MOST} days, the most that Apple allows in total: it continues"
+            why = f"the {resource} was paused for {_PAUSE_AT_MOST} days, the most that Apple allows: it continues"
             return self.untouched(target, "ios", why)
         brief = resource.model_copy(update={"within": min(resource.within, PLANNED_WITHIN)})
         try:
