@@ -74,7 +74,7 @@ async def test_a_key_that_may_not_pause_is_found_at_planning_and_blocks_no_other
     assert apple.state == "ACTIVE"
 
 
-async def test_a_phased_release_whose_pauses_are_used_up_is_left_to_people() -> None:
+async def test_a_phased_release_without_a_pause_left_is_unchanged() -> None:
     apple = FakeAppStore()
     apple.paused_days = 30
     draft = await drafted({"ios": IOS}, StraightAppStore(apple))

@@ -73,7 +73,7 @@ async def test_a_release_that_cannot_be_served_is_refused(
     assert await resource.converged(local, "2")
 
 
-async def test_missing_shared_directories_elsewhere_are_told(tmp_path: Path) -> None:
+async def test_missing_shared_directories_elsewhere_are_noted(tmp_path: Path) -> None:
     """Such as /var/lib/shop: it may not matter, unlike one that belongs to the releases."""
     root, shared = stocked(tmp_path / "app"), tmp_path / "shared"
     (root / "releases" / "1" / "uploads").symlink_to(shared)
@@ -84,7 +84,7 @@ async def test_missing_shared_directories_elsewhere_are_told(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0])
-async def test_a_release_that_fewer_users_can_read_is_told(mode: int, tmp_path: Path) -> None:
+async def test_a_release_that_fewer_users_can_read_is_noted(mode: int, tmp_path: Path) -> None:
     release = stocked(tmp_path) / "releases" / "1"
     release.chmod(mode)
     (note,) = await CurrentRelease(root=tmp_path).preflight(Local(), "1")
@@ -95,7 +95,7 @@ async def test_a_release_that_fewer_users_can_read_is_told(mode: int, tmp_path: 
 
 
 @as_root
-async def test_a_release_of_another_owner_is_told_if_others_cannot_read_it(tmp_path: Path) -> None:
+async def test_a_release_of_another_owner_that_others_cannot_read_is_noted(tmp_path: Path) -> None:
     root = stocked(tmp_path)
     os.chown(root / "releases" / "1", 1234, 1234)
     assert await CurrentRelease(root=root).preflight(Local(), "1") == ()

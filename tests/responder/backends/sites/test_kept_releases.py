@@ -1,4 +1,4 @@
-"""Releases that were kept, but not whole, and providers that are halfway through a change: told at planning."""
+"""Releases that were kept, but not whole, and providers that are halfway through a change: noted at planning."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_release_that_was_archived_is_refused(web: dict[str, Any], aws: 
         ("assets/app.", {"cache-control": "no-cache"}, ""),  # the names differ, so other rules may apply to them
     ],
 )
-async def test_a_release_that_was_uploaded_with_other_metadata_is_told(
+async def test_a_release_that_was_uploaded_with_other_metadata_is_noted(
     web: dict[str, Any], path: str, headers: dict[str, str | None], note: str, aws: Aws, amazon: Amazon
 ) -> None:
     name = next(key for key in amazon.s3.objects if key.startswith(f"shop/releases/1/{path}"))
@@ -65,14 +65,14 @@ async def test_a_release_without_anything_to_compare_with_is_no_obstacle(aws: Aw
 
 
 # --- CloudFront
-async def test_a_distribution_that_is_still_deploying_is_told(aws: Aws, amazon: Amazon) -> None:
+async def test_a_distribution_that_is_still_deploying_is_noted(aws: Aws, amazon: Amazon) -> None:
     amazon.takes = 3600.0
     amazon.distributions["E1"].changed_at = amazon.clock()
     notes = await OriginPath.model_validate(PATH).preflight(aws, "1")
     assert "an earlier change of it is still being deployed (InProgress): edges differ until then" in notes
 
 
-async def test_a_staging_distribution_is_told(aws: Aws, amazon: Amazon) -> None:
+async def test_a_staging_distribution_is_noted(aws: Aws, amazon: Amazon) -> None:
     policy = "<ContinuousDeploymentPolicyId>P1</ContinuousDeploymentPolicyId></DistributionConfig>"
     edge = amazon.distributions["E1"]
     edge.config = edge.config.replace("</DistributionConfig>", policy)
