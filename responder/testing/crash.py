@@ -34,6 +34,7 @@ from responder.rollback.plan import Change, Plan
 from responder.rollback.ports import Ports, StopRequest
 from responder.services import planner, registry, rollbacks
 from responder.services.service import Service
+from responder.testing.comparison import expect_unchanged
 from responder.testing.expect import expect
 from responder.testing.faults import Crash, Effects, FaultyRecord, Point, WatchedConnections
 
@@ -96,20 +97,29 @@ class CrashRun:
             return claimed[0][0]
 
         execution = await self._journal.transaction(claim)
-        gateway = Gateway(
-            WatchedConnections({Http: Healthy(), **self.case.clients}, point, self.effects), retry_every=0.0
-        )
-
-        async def plan_for(execution: Execution) -> Plan:
-            planning = planner.Planning(services={self.case.service.name: self.case.service}, hold_for=0.0, within=0.0)
-            parts = [part.model_copy(update={"execution": execution.id}) for part in execution.accepted.parts]
-            return await planner.plan(parts, gateway, planning)
-
+        gateway = self._gateway(point)
         ports = Ports(
             record=FaultyRecord(self._journal, worker, point), gateway=gateway, stop_signal=self.stop_signal,
-            plan_for=plan_for, clock=lambda: self.stop_signal.time,
+            plan_for=lambda claimed: self._plan(claimed, gateway), clock=lambda: self.stop_signal.time,
         )  # fmt: skip
         return await execute(execution, ports)
+
+    async def look(self) -> None:
+        """Plans as a dry run does, and checks the access as `responder check --live` does."""
+        gateway, strategy = self._gateway(Point()), self.case.service.rollback
+        plan = await self._plan(await self._journal.read(executions.load, self._id), gateway)
+        await strategy.problems(gateway)
+        for resource in (*(step.resource for step in plan.steps if isinstance(step, Change)), *strategy.derived()):
+            await gateway.check_access(resource, within=resource.read_timeout)
+
+    def _gateway(self, point: Point) -> Gateway:
+        clients = {Http: Healthy(), **self.case.clients}
+        return Gateway(WatchedConnections(clients, point, self.effects), retry_every=0.0)
+
+    async def _plan(self, execution: Execution, gateway: Gateway) -> Plan:
+        planning = planner.Planning(services={self.case.service.name: self.case.service}, hold_for=0.0, within=0.0)
+        parts = [part.model_copy(update={"execution": execution.id}) for part in execution.accepted.parts]
+        return await planner.plan(parts, gateway, planning)
 
     async def finish(self) -> Execution:
         """The execution after a last worker without faults."""
@@ -176,6 +186,14 @@ class Healthy:
     async def get(self, url: str, **options: Any) -> tuple[int, str]:
         """As `Http.get`."""
         return 200, ""
+
+
+async def plans_without_changes(drills: Drills) -> None:
+    """Planning and the checks of the access change nothing, however often they are made."""
+    async with drills.start() as drill:
+        for _ in range(2):
+            await drill.look()
+            expect_unchanged(drill.before, drill.case.state(), "after planning")
 
 
 async def rolls_back(drills: Drills) -> int:
@@ -249,6 +267,7 @@ async def reverts(drills: Drills) -> None:
 
 
 LAWS: tuple[Callable[[Drills], Awaitable[object]], ...] = (
+    plans_without_changes,
     rolls_back,
     survives_crashes,
     survives_two_crashes,

@@ -7,6 +7,22 @@ from typing import Any
 
 from tests.engine import Engine
 
+VERSION = ("Image", "Env", "Labels/shop.*", "Labels/com.docker.compose.image")
+"""Parts of the Config of a container that belong to its image."""
+
+MAY_DIFFER = {
+    "Config/Labels/io.rollback-responder.*": "which container it replaces",
+    "Changes": "a new container begins with the files of its image",
+    "HostConfig/Binds": "an unnamed volume is mounted by its name",
+    "Mounts/~1scratch/Mode": "an unnamed volume is mounted by its name",
+}
+"""Parts of a replaced container, each with the reason."""
+
+FILES = {
+    "/containers/*_kept": "the replaced container is kept for study",
+    "/images": "files that were written into it are kept as an image",
+}
+
 _CHOSEN = ("EndpointID", "NetworkID", "IPAddress", "Gateway", "DNSNames")
 """What the engine chooses when a container joins a network."""
 

@@ -35,7 +35,8 @@ def release(code: int, version: str, status: str, fraction: float | None = None)
 def contents(play: FakePlay) -> dict[str, Any]:
     """The releases and the edits that are open. Reading needs an edit; a closed one has no effect."""
     own = attributes(play, without=("tokens", "requests", "commits", "edits"))
-    return {**own, "releases": play.releases, "open": [edit.user for edit in play.edits.values() if not edit.gone]}
+    releases = {release["versionCodes"][-1]: release for release in play.releases}
+    return {**own, "releases": releases, "open": [edit.user for edit in play.edits.values() if not edit.gone]}
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 from responder.backends.host.client import Local
 from responder.backends.host.release import CurrentRelease
 from responder.services.service import Service
-from responder.testing.crash import LAWS, CrashCase, Drills, freezes_on_drift
+from responder.testing.crash import LAWS, CrashCase, Drills, freezes_on_drift, plans_without_changes
 
 Law = Callable[[Drills], Awaitable[object]]
 
@@ -44,6 +44,16 @@ async def shop(directory: Path) -> AsyncIterator[CrashCase]:
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 async def test_a_release_directory_keeps_every_law(law: Law, tmp_path: Path) -> None:
     await law(Drills(shop, tmp_path))
+
+
+async def test_a_plan_that_changes_something_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def points(self: CurrentRelease, client: Local, value: str | None) -> tuple[str, ...]:
+        await client.switch_link(self.root / "current", self.root / "releases" / str(value))
+        return ()
+
+    monkeypatch.setattr(CurrentRelease, "preflight", points)
+    with pytest.raises(AssertionError, match="after planning the outside differs:\n/: '2' → '1'"):
+        await plans_without_changes(Drills(shop, tmp_path))
 
 
 async def test_a_resource_that_does_not_notice_drift_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,8 @@ async def test_the_laws_of_a_release(play: Play) -> None:
     fake, client = play
     before, to = {"42": staged("inProgress"), "41": FULL}, {"42": staged("halted"), "41": FULL}
     stranger = {"42": staged("inProgress", 0.5), "41": FULL}
-    more: dict[str, Any] = {"state": lambda: google_play.contents(fake), "version": ["/releases/1/status"]}
-    more["version"].append("/releases/1/userFraction")
+    more: dict[str, Any] = {"state": lambda: google_play.contents(fake), "version": ["/releases/42/status"]}
+    more["version"].append("/releases/42/userFraction")
     await keeps_the_laws(RELEASE, client, expected=before, to=to, stranger=stranger, **more)
     assert RELEASE.describe(to) == "42 halted for 20 %, 41 completed"
 

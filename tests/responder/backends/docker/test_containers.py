@@ -16,7 +16,7 @@ from responder.backends.host.client import Local
 from responder.errors import StepFailed, Unavailable
 from responder.rollback.execution import Execution
 from responder.rollback.plan import Change
-from tests.contents.engine import contents
+from tests.contents.engine import FILES, MAY_DIFFER, VERSION, contents
 from tests.contents.files import tree
 from tests.engine import Engine
 from tests.parts import free_port
@@ -24,18 +24,8 @@ from tests.responder.backends.resource_law import keeps_the_laws
 from tests.responder.harness import Rollback
 
 _SHOP = "/containers/shop-backend-1"
-VERSION = [f"{_SHOP}/Config/{part}" for part in ("Image", "Env", "Labels/shop.*", "Labels/com.docker.compose.image")]
-MAY_DIFFER = {
-    f"{_SHOP}_kept": "the replaced container is kept for study",
-    f"{_SHOP}/Config/Labels/io.rollback-responder.*": "which container it replaces",
-    f"{_SHOP}/Changes": "a new container begins with the files of its image",
-    f"{_SHOP}/HostConfig/Binds": "an unnamed volume is mounted by its name",
-    f"{_SHOP}/Mounts/~1scratch/Mode": "an unnamed volume is mounted by its name",
-}
-FILES = {
-    "/images": "the files that were written into the replaced container are kept as an image",
-    f"{_SHOP}/Config/Image": "of the restored container: the image with these files",
-}
+WITH_FILES = {**FILES, f"{_SHOP}/Config/Image": "of the restored container: the image with these files"}
+WITHOUT = {path: reason for path, reason in FILES.items() if path != "/images"}
 IMAGE = ServiceImage(project="shop", service="backend", number=1)
 
 
@@ -68,8 +58,10 @@ async def test_the_laws(wrote: bool, engine: Engine, docker: Docker) -> None:
             return {**contents(engine), "cart": engine.get("shop-backend-1", "/cart")}
         return contents(engine)
 
-    may_differ = {**MAY_DIFFER, **(FILES if wrote else {})}
-    more: dict[str, Any] = {"state": state, "version": [*VERSION, "/cart"], "may_differ": may_differ}
+    may_differ = {f"{_SHOP}/{part}": reason for part, reason in MAY_DIFFER.items()}
+    may_differ |= WITH_FILES if wrote else WITHOUT
+    version = [*(f"{_SHOP}/Config/{part}" for part in VERSION), "/cart"]
+    more: dict[str, Any] = {"state": state, "version": version, "may_differ": may_differ}
     first, second, third = [await value(docker, tag) for tag in "123"]
     await keeps_the_laws(IMAGE, docker, expected=second, to=first, stranger=third, **more)
 

@@ -87,7 +87,7 @@ class AlwaysHealthy:
         return 200, "{}"
 
 
-_EMPTY = """
+EMPTY = """
 DO $$ DECLARE s text; BEGIN
   FOR s IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
     EXECUTE format('DROP SCHEMA %I CASCADE', s);
@@ -107,5 +107,5 @@ async def shop(durable_postgres: Any, tmp_path: Path) -> AppDatabase:
     if not _made:
         _made.append(await durable_postgres.database("shop"))
     shop = AppDatabase(_made[0], tmp_path)
-    await shop.run(_EMPTY)
+    await shop.run(EMPTY)
     return shop

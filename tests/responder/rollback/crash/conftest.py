@@ -5,7 +5,7 @@ import pytest
 from tests.journals import journal, state  # noqa: F401
 from tests.responder.rollback.crash import databases, docker
 
-_QUICK = ("undisturbed", "failing_gate_at_every_gate", "drift", "cannot_be_done")
+_QUICK = ("undisturbed", "failing_gate_at_every_gate", "drift", "cannot_be_done", "test_laws.py")
 """Drills of a few runs each."""
 
 _APPS = ("frontend_android", "frontend_ios", "frontend_desktop", "frontend_apps")
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/responder/rollback/crash" not in str(item.path):
             continue
-        quick = any(word in item.name for word in _QUICK)
+        quick = any(word in item.nodeid for word in _QUICK)
         far = any(f"[postgres-{where}" in item.nodeid for where in ("kubernetes", "frontend"))
         long = any(f"-{app}" in item.nodeid for app in _APPS) and not quick
         cluster = any(f"-{name}]" in item.nodeid for name in _CLUSTERS)

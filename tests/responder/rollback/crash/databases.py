@@ -11,7 +11,8 @@ import psycopg
 from responder.backends.postgres.client import DatabaseSettings
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.resource import Resource
-from tests.responder.rollback.crash.stages import RollbackScenario, shop
+from tests.contents.database import contents
+from tests.responder.rollback.crash.stages import Everything, RollbackScenario, shop
 
 DSNS: list[str] = []
 """The database of this run, set by the fixture."""
@@ -72,6 +73,17 @@ def migration(directory: Path) -> RollbackScenario:
         [{"http": "http://shop/health"}],
         outside=outside,
         rolled_back={"rows": [("(1,ann)",)], "at": [("1",)], "indexes": [("schema_migrations_pkey",), ("users_pkey",)]},
+        everything=Everything(
+            lambda: contents(dsn),
+            [
+                "/rows/public.users",
+                "/rows/public.schema_migrations",
+                "/columns/users.nick",
+                "/schema/TABLE public.users",
+                "/schema/INDEX public.by_name",
+            ],
+            {"*rollback_keep*": "removed data is preserved there"},
+        ),
         stranger=stranger,
         clients={Schemas: Schemas((DatabaseSettings.model_validate({"name": "shop", "url": dsn}),))},
         written=versions,

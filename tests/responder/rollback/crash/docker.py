@@ -10,9 +10,11 @@ from typing import Any
 from responder.backends.docker.client import Docker, DockerSettings
 from responder.backends.host.client import Local
 from responder.backends.resource import Resource
+from tests.contents.engine import FILES, MAY_DIFFER, VERSION, contents
+from tests.contents.files import tree
 from tests.engine import Engine
 from tests.parts import free_port
-from tests.responder.rollback.crash.stages import RollbackScenario, shop
+from tests.responder.rollback.crash.stages import Everything, RollbackScenario, shop
 
 ENGINES: list[Engine] = []
 """The engine of this run, set by the fixture."""
@@ -43,11 +45,23 @@ def _stage(
         _HEALTHY,
         outside=outside,
         rolled_back=rolled_back,
+        everything=_everything(engine, pointer, [name for name in rolled_back if name != "pointer"]),
         stranger=lambda resource: _stranger(engine, docker, resource),
         clients={Docker: docker, Local: Local()},
         written=written,
         leave=docker.close,
     )
+
+
+def _everything(engine: Engine, pointer: Path | None, containers: list[str]) -> Everything:
+    def state() -> dict[str, Any]:
+        return {**contents(engine), "files": tree(pointer.parent) if pointer else {}}
+
+    changes = ["/files/live/content"]
+    changes += [f"/containers/{name}/Config/{part}" for name in containers for part in VERSION]
+    may_differ = {"/files/live/changed": "it is written anew"}
+    may_differ |= {f"/containers/{name}/{part}": why for name in containers for part, why in MAY_DIFFER.items()}
+    return Everything(state, changes, {**may_differ, **FILES})
 
 
 def _stranger(engine: Engine, docker: Docker, resource: Resource) -> Awaitable[Any]:

@@ -32,6 +32,9 @@ class HealthOf:
     async def addresses(self, url: str, *, timeout: float) -> list[str]:
         return ["192.0.2.1"]
 
+    async def reach(self, url: str, *, timeout: float) -> None:
+        return None
+
     async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
         body = self._served(url).decode(errors="replace") or '{"version": "1"}'
         return (503 if any(part in url for part in self.sick) else 200), body

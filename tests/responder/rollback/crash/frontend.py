@@ -14,12 +14,13 @@ from responder.backends.resource import Resource
 from responder.backends.sites.cdn_client import Cloudflare, Fastly
 from responder.transport.aws import Aws
 from tests.cdns import Amazon, FakeCloudflare, FakeFastly
-from tests.cdns.amazon import ARN
+from tests.cdns.amazon import ARN, RECORDED
 from tests.cdns.others import ZONE
 from tests.cdns.site import site, stock
 from tests.cdns.straight import StraightAws, StraightCloudflare, StraightFastly
 from tests.cdns.wire import Request
-from tests.responder.rollback.crash.stages import RollbackScenario, shop
+from tests.contents.stand_ins import attributes
+from tests.responder.rollback.crash.stages import Everything, RollbackScenario, shop
 
 _HEALTHY = [{"http": "http://shop/health"}]
 _EDGE = {"version": ["http://edge/version.json"], "hold_for": "0s", "within": "3s"}
@@ -74,6 +75,12 @@ class _Backends:
             "active": self.fastly.active,
         }
 
+    def contents(self) -> dict[str, Any]:
+        """Everything, besides the caches, which visitors fill."""
+        without = (*RECORDED, "cache", "held", "stale")
+        servers = {"amazon": self.amazon, "cloudflare": self.cloudflare, "fastly": self.fastly}
+        return {name: attributes(server, without=without) for name, server in servers.items()}
+
     def written(self) -> Any:
         self.visited()
         invalidations = [i.reference for i in self.amazon.distributions["E1"].invalidations]
@@ -111,8 +118,19 @@ class _Backends:
         await self.clients[Fastly].close()
 
 
+_PURGED = "a purge cannot be undone"
+MAY_DIFFER = {
+    "*/invalidations": "the caches are purged",
+    "*/purges": "the caches are purged",
+    "*/keys_etag": "counts the writes",
+    **{f"*/distributions/E1/{name}": "every write sets it" for name in ("etag", "changed_at", "path_before")},
+    "*shop~1live~1assets*": "assets of each version are added and stay: open pages still load them",
+}
+
+
 def _stage(
     rollback: dict[str, Any],
+    changes: list[str],
     rolled_back: Callable[[dict[str, Any]], dict[str, Any]],
     gateway: _Backends | None = None,
     shows: Callable[[_Backends], bytes] = lambda gateway: b"",
@@ -125,6 +143,7 @@ def _stage(
         _HEALTHY,
         outside=gateway.outside,
         rolled_back=rolled_back(gateway.outside()),
+        everything=Everything(gateway.contents, changes, MAY_DIFFER, {"*/invalidations": _PURGED, "*/purges": _PURGED}),
         stranger=gateway.stranger,
         clients=gateway.clients,
         written=gateway.written,
@@ -148,7 +167,7 @@ def copied(directory: Path) -> RollbackScenario:
 
     copy = {"live": "s3://shop/live", "releases": _RELEASES}
     rollback = {"web": {"copy": copy}, "cdn_invalidation": {"cloudfront": "E1"}}
-    return _stage(rollback, after, _Backends("/live"), _of_cloudfront)
+    return _stage(rollback, ["*shop~1live~1*/body"], after, _Backends("/live"), _of_cloudfront)
 
 
 def origin_path(directory: Path) -> RollbackScenario:
@@ -157,12 +176,14 @@ def origin_path(directory: Path) -> RollbackScenario:
     def after(before: dict[str, Any]) -> dict[str, Any]:
         return {"path": "/releases/1", "edge": {page: site("1")[page] for page in _VISITED}}
 
-    return _stage({"web": {"pointer": pointer, "releases": _RELEASES}}, after, shows=_of_cloudfront)
+    changes = ["*/distributions/E1/config"]
+    return _stage({"web": {"pointer": pointer, "releases": _RELEASES}}, changes, after, shows=_of_cloudfront)
 
 
 def key(directory: Path) -> RollbackScenario:
     rollback = {"web": {"pointer": {"kvs": ARN, "key": "active"}, "releases": _RELEASES}}
-    return _stage({**rollback, "cdn_invalidation": {"cloudflare": ZONE}}, lambda before: {"keys": {"active": "1"}})
+    rollback["cdn_invalidation"] = {"cloudflare": ZONE}
+    return _stage(rollback, ["*/keys/active"], lambda before: {"keys": {"active": "1"}})
 
 
 def pointer_object(directory: Path) -> RollbackScenario:
@@ -170,7 +191,8 @@ def pointer_object(directory: Path) -> RollbackScenario:
         _, how = before["object"]
         return {"object": (b'{"version": "1"}', how)}
 
-    return _stage({"web": {"pointer": {"object": "s3://shop/current.json"}, "releases": _RELEASES}}, after)
+    web = {"pointer": {"object": "s3://shop/current.json"}, "releases": _RELEASES}
+    return _stage({"web": web}, ["*shop~1current.json/body"], after)
 
 
 def fastly(directory: Path) -> RollbackScenario:
@@ -180,7 +202,7 @@ def fastly(directory: Path) -> RollbackScenario:
         return json.dumps({"version": gateway.visited()["fastly"]["/"]}).encode()
 
     after = {"active": 2, "fastly": {"/": "1", "/logo.svg": "2"}}
-    return _stage(rollback, lambda before: after, shows=shows)
+    return _stage(rollback, ["*/versions/*/active"], lambda before: after, shows=shows)
 
 
 STAGES = {

@@ -9,8 +9,10 @@ from responder.backends.kubernetes.client import Kubernetes
 from tests.apiserver import Cluster
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
+from tests.responder.backends.kubernetes.whole_objects import BOOKKEEPING, NOTES
+from tests.responder.backends.kubernetes.whole_objects import state as everything
 from tests.responder.rollback.crash.clusters import TRAFFIC, catch_up, edit, meddle, state, written
-from tests.responder.rollback.crash.stages import RollbackScenario, shop
+from tests.responder.rollback.crash.stages import Everything, RollbackScenario, shop
 
 _HEALTHY = [{"http": "http://shop/health"}]
 
@@ -26,7 +28,14 @@ class _Clock:
         self.now += max(seconds, 0.1)
 
 
-def _stage(cluster: Cluster, clock: _Clock, rollback: dict[str, Any], rolled_back: dict[str, Any]) -> RollbackScenario:
+def _stage(
+    cluster: Cluster,
+    clock: _Clock,
+    rollback: dict[str, Any],
+    rolled_back: dict[str, Any],
+    *changes: str,
+    stays: dict[str, str] | None = None,
+) -> RollbackScenario:
     def wait(seconds: float) -> None:
         clock.wait(seconds)
         catch_up(cluster)
@@ -44,6 +53,7 @@ def _stage(cluster: Cluster, clock: _Clock, rollback: dict[str, Any], rolled_bac
         _HEALTHY,
         outside=lambda: state(cluster),
         rolled_back=rolled_back,
+        everything=Everything(lambda: everything(cluster), changes, {**BOOKKEEPING, **NOTES}, stays or {}),
         stranger=lambda resource: meddle(cluster, resource),
         clients={Kubernetes: InProcess(cluster)},
         written=written_by_now,
@@ -67,7 +77,7 @@ def rolling_deployment(directory: Path) -> RollbackScenario:
         "batch_delay": "2s",
         "batch_healthy": [{"http": "http://batch/"}],
     }
-    return _stage(cluster, clock, rollback, {"backend": ("shop:1", 3)})
+    return _stage(cluster, clock, rollback, {"backend": ("shop:1", 3)}, "/Deployment backend/spec/template/*/image")
 
 
 def rolling_statefulset(directory: Path) -> RollbackScenario:
@@ -80,7 +90,7 @@ def rolling_statefulset(directory: Path) -> RollbackScenario:
         "batch_delay": "2s",
         "batch_healthy": [{"http": "http://batch/"}],
     }
-    return _stage(cluster, clock, rollback, {"web": ("shop:1", 2)})
+    return _stage(cluster, clock, rollback, {"web": ("shop:1", 2)}, "/StatefulSet web/spec/template/*/image")
 
 
 def rolling_daemonset(directory: Path) -> RollbackScenario:
@@ -96,7 +106,9 @@ def rolling_daemonset(directory: Path) -> RollbackScenario:
         "kubernetes": {"namespace": "shop", "daemonset": "agent", "gitops": "suspend"},
         "batch_size": 2,
     }
-    return _stage(cluster, clock, rollback, {"agent": ("shop:1", None), "agent reconciled": "disabled"})
+    after = {"agent": ("shop:1", None), "agent reconciled": "disabled"}
+    changes = "/DaemonSet agent/spec/template/*/image", "/DaemonSet agent/metadata/annotations/*reconcile"
+    return _stage(cluster, clock, rollback, after, *changes)
 
 
 def immediate_deployment(directory: Path) -> RollbackScenario:
@@ -109,7 +121,9 @@ def immediate_deployment(directory: Path) -> RollbackScenario:
         "kubernetes": {"namespace": "shop", "deployment": "backend"},
         "stop": [{"namespace": "shop", "deployment": "importer"}],
     }
-    return _stage(cluster, clock, rollback, {"backend": ("shop:1", 2), "importer": ("importer:9", 0)})
+    after = {"backend": ("shop:1", 2), "importer": ("importer:9", 0)}
+    changes = "/Deployment backend/spec/template/*/image", "/Deployment importer/spec/replicas"
+    return _stage(cluster, clock, rollback, after, *changes)
 
 
 def paused_deployment(directory: Path) -> RollbackScenario:
@@ -130,7 +144,8 @@ def paused_deployment(directory: Path) -> RollbackScenario:
     }
     how = cluster.get("Deployment", "shop", "backend")["spec"]["strategy"]
     after = {"backend": ("shop:1", 2), "backend rolls": (how, 0, False), "application web": False}
-    return _stage(cluster, clock, rollback, after)
+    changes = ["/Deployment backend/spec/template/*/image", "/Deployment backend/spec/paused"]
+    return _stage(cluster, clock, rollback, after, *changes, "*/syncPolicy/automated/enabled")
 
 
 def _named(found: dict[str, Any], **meta: Any) -> dict[str, Any]:
@@ -172,7 +187,9 @@ def blue_green_deployments(directory: Path) -> RollbackScenario:
         "shop-green": ("shop:2", 1),
         "service shop": {"app": "shop", "color": "blue"},
     }
-    return _stage(cluster, clock, rollback, after)
+    changes = "/Deployment shop-*/spec/replicas", "/Service shop/spec/selector/color"
+    kept = {"/Deployment shop-green/*/rollback-responder.io~1kept": "the pod is kept for study"}
+    return _stage(cluster, clock, rollback, after, "/Deployment shop-blue/spec/template", *changes, stays=kept)
 
 
 def blue_green_autoscaled(directory: Path) -> RollbackScenario:
@@ -204,7 +221,9 @@ def blue_green_autoscaled(directory: Path) -> RollbackScenario:
         "autoscaler shop-blue": TRAFFIC,
         "service shop": {"app": "shop", "color": "blue"},
     }
-    return _stage(cluster, clock, rollback, after)
+    changes = "/Deployment shop-*/spec/replicas", "/Service shop/spec/selector/color"
+    changes += "/HorizontalPodAutoscaler shop-blue/spec/minReplicas", "/Deployment shop-blue/spec/template/*/image"
+    return _stage(cluster, clock, rollback, after, *changes)
 
 
 STAGES = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,23 @@ from typing import Any
 from responder.backends.host.client import Local
 from responder.backends.resource import Resource
 from responder.services.service import Service
+from tests.contents.files import tree
 
 _HEALTHY = [{"http": "http://shop/health"}]
+
+
+@dataclass(frozen=True)
+class Everything:
+    """Everything outside, with or without a relation to the rollback.
+
+    `changes`: paths that the plan changes. `may_differ`: what else its changes touch, each with the reason. `stays`:
+    paths that differ after a revert, each with the reason.
+    """
+
+    contents: Callable[[], Any]
+    changes: Collection[str]
+    may_differ: Mapping[str, str] = field(default_factory=dict)
+    stays: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,7 @@ class RollbackScenario:
     to_version: str
     outside: Callable[[], Any]  # everything that a rollback may change, and its consequences
     rolled_back: Any  # `outside` after success
+    everything: Everything
     stranger: Callable[
         [Resource], Awaitable[Any]
     ]  # sets a resource to a value of someone else, and returns it; None: not possible
@@ -61,9 +77,16 @@ def _release(root: Path, current: str, *others: str) -> dict[str, Any]:
     for version in (current, *others):
         (root / "releases" / version).mkdir(parents=True)
     (root / "current").symlink_to(f"releases/{current}")
-    (root / "followed").write_text(current)
+    (root / "followed").write_text(f"{current}\n")
     # The restart command records the running version, so that a crash before the restart is noticed.
     return {"root": str(root), "restart": ["/bin/sh", "-c", "basename $(readlink current) > followed"]}
+
+
+def _files(directory: Path, *changed: str) -> Everything:
+    """The directory, of which the plan changes these files and links."""
+    changes = [f"/{name.replace('/', '~1')}/{part}" for name in changed for part in ("target", "content")]
+    times = {change.rpartition("/")[0] + "/changed": "it is written anew" for change in changes}
+    return Everything(lambda: tree(directory), changes, times)
 
 
 def _stranger(resource: Resource) -> Awaitable[Any]:
@@ -86,6 +109,7 @@ def immediate(directory: Path) -> RollbackScenario:
         _HEALTHY,
         outside=lambda: _runs(root),
         rolled_back=("1", "1"),
+        everything=_files(directory, "shop/current", "shop/followed"),
         stranger=_stranger,
         written=lambda: (root / "current").readlink(),
     )
@@ -115,6 +139,7 @@ def blue_green(directory: Path) -> RollbackScenario:
         _HEALTHY,
         outside=outside,
         rolled_back=(("1", "1"), ("2", "2"), "blue", "blue"),
+        everything=_files(directory, "blue/current", "blue/followed", "live", "proxied"),
         stranger=_stranger,
         written=lambda: ((blue / "current").readlink(), (green / "current").readlink(), pointer.read_text()),
     )
@@ -136,6 +161,9 @@ def together(directory: Path) -> RollbackScenario:
         _HEALTHY,
         outside=lambda: (_runs(cart_root), _runs(shop_root)),
         rolled_back=(("1", "1"), ("1", "1")),
+        everything=_files(
+            directory, *(f"{name}/{file}" for name in ("shop", "cart") for file in ("current", "followed"))
+        ),
         stranger=_stranger,
         written=lambda: ((cart_root / "current").readlink(), (shop_root / "current").readlink()),
         beside=(Service.model_validate(cart),),

@@ -13,7 +13,8 @@ from responder.backends.resource import Resource
 from responder.transport.aws import Aws
 from tests.cdns import Amazon
 from tests.cdns.straight import StraightAws
-from tests.responder.rollback.crash.stages import RollbackScenario, shop
+from tests.contents.files import tree
+from tests.responder.rollback.crash.stages import Everything, RollbackScenario, shop
 from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
 from tests.stores.google_play import Release, release
 from tests.stores.straight import StraightAppStore, StraightPlay
@@ -72,6 +73,14 @@ class _Backends:
             "object": self.amazon.s3.objects["shop/live/RELEASES"].body,
         }
 
+    def contents(self) -> dict[str, Any]:
+        return {
+            "play": google_play.contents(self.play),
+            "apple": app_store.contents(self.apple),
+            "amazon": self.amazon.contents(),
+            "files": tree(self.kept.parent),
+        }
+
     def written(self) -> Any:
         state = self.outside()
         return state["play"], state["apple"], state["feed"], state["object"]
@@ -103,6 +112,16 @@ class _Backends:
         await self.clients[Aws].close()
 
 
+CHANGES = (
+    *("/play/releases/42/status", "/play/releases/42/userFraction", "/apple/state"),
+    *("/files/updates~1*/content", "/amazon/s3/objects/shop~1live~1RELEASES/body"),
+)
+MAY_DIFFER = {
+    "/files/updates~1*/changed": "it is written anew",
+    "/play/releases/41": "Google Play lists the release that it serves again",
+}
+
+
 def _stage(
     gateway: _Backends, rolled_back: dict[str, Any], outcome: str = "mitigated", **platforms: Any
 ) -> RollbackScenario:
@@ -111,6 +130,7 @@ def _stage(
         _HEALTHY,
         outside=gateway.outside,
         rolled_back=rolled_back,
+        everything=Everything(gateway.contents, CHANGES, MAY_DIFFER),
         stranger=gateway.stranger,
         clients=gateway.clients,
         written=gateway.written,

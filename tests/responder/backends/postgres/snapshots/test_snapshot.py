@@ -23,7 +23,10 @@ from responder.rollback.gateway import Gateway
 from responder.transport.acting import acting
 from responder.transport.s3_store import S3Store
 from tests import parts
+from tests.contents.database import contents
+from tests.contents.files import tree
 from tests.responder.backends.postgres.snapshots.conftest import S3, SourceDatabase, settings_of, source_database
+from tests.responder.backends.resource_law import keeps_the_laws
 
 ROWS = """
 CREATE TABLE orders (id int PRIMARY KEY, note text);
@@ -63,6 +66,19 @@ async def test_the_resource_takes_one_snapshot(source: SourceDatabase) -> None:
 
     with pytest.raises(StepFailed):
         await gateway.write(snapshot, None, expected=snapshot.key)
+
+
+async def test_the_laws(source: SourceDatabase) -> None:
+    """A snapshot stays. It changes neither the database nor another snapshot."""
+    await source.script(ROWS)
+    other = Snapshot(database="shop", store="kept").planned("x-0")
+    await other.write(source.snapshots, other.key, expected=None)
+
+    def state() -> dict[str, Any]:
+        return {"database": contents(source.dsn), "store": tree(source.directory)}
+
+    more: dict[str, Any] = {"state": state, "version": ["/store/*shop~1x-1*"], "one_way": True}
+    await keeps_the_laws(resource(), source.snapshots, expected=None, to="shop/x-1", stranger=None, **more)
 
 
 async def test_a_snapshot_is_consistent(source: SourceDatabase) -> None:
