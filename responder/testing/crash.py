@@ -113,7 +113,7 @@ class CrashRun:
             await gateway.check_access(resource, within=resource.read_timeout)
 
     def _gateway(self, point: Point) -> Gateway:
-        clients = {Http: Healthy(), **self.case.clients}
+        clients: dict[type[Any], Any] = {Http: Healthy(), **self.case.clients}
         return Gateway(WatchedConnections(clients, point, self.effects), retry_every=0.0)
 
     async def _plan(self, execution: Execution, gateway: Gateway) -> Plan:
