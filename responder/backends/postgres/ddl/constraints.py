@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from responder.backends.postgres.sql import Name, folded, shortened
+from responder.backends.postgres.sql import Name, folded, literal, shortened
 
 _WORD = r'(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)'
 _NAME = rf"(?:{_WORD}\.)?{_WORD}"
@@ -27,6 +27,13 @@ _KEY = re.compile(
     rf"\(\s*(?P<others>{_WORD}(?:\s*,\s*{_WORD})*)\s*\)(?!.*\bNOT\s+VALID\b)",
     re.I | re.S,
 )
+_COLUMN = re.compile(
+    rf"ADD\s+(?:COLUMN\s+)?(?!(?:IF|CONSTRAINT|CHECK|UNIQUE|PRIMARY|FOREIGN|EXCLUDE)\b)(?P<column>{_WORD})"
+    rf"\s+(?P<type>{_NAME})(?P<options>.*)$",
+    re.I | re.S,
+)
+_HAS_VALUE = re.compile(r"\b(DEFAULT|GENERATED)\b", re.I)
+_NOT_EMPTY = re.compile(r"\b(NOT\s+NULL|PRIMARY\s+KEY)\b", re.I)
 
 
 class Constraint(NamedTuple):
@@ -36,6 +43,7 @@ class Constraint(NamedTuple):
     sql: str  # the statement, shortened
     count_sql: str  # counts the violations; contains {table}
     unit: str  # what is counted: `row` or `repeated value`
+    column: str = ""  # must not be NULL
 
 
 def new_constraints(sql: str) -> tuple[Constraint, ...]:
@@ -55,6 +63,11 @@ def _of_action(table: str, action: str, sql: str) -> Constraint | None:
         return Constraint(name, short, query, "row")
     if found := _NOT_NULL.match(action):
         query = f"SELECT count(*) FROM {{table}} WHERE {_plain(found['columns'])} IS NULL"
+        return Constraint(name, short, query, "row", _name(found["columns"]).name)
+    if (added := _without_value(action)) and _NOT_EMPTY.search(added["options"]):
+        word = _plain(literal(added["type"]))  # a domain may have a default, also one that the script creates
+        plain = f"EXISTS (SELECT FROM pg_type WHERE oid = to_regtype({word}) AND typdefault IS NULL)"
+        query = f"SELECT count(*) FROM {{table}} WHERE lower({word}) IN ('character', 'double') OR {plain}"
         return Constraint(name, short, query, "row")
     if found := _UNIQUE.match(action):
         return _unique(table, found["columns"], sql)
@@ -66,6 +79,21 @@ def _of_action(table: str, action: str, sql: str) -> Constraint | None:
         query = f"SELECT count(*) FROM {{table}} AS t WHERE {present} AND {missing}"
         return Constraint(name, short, query, "row")
     return None
+
+
+def columns_without_value(sql: str) -> tuple[tuple[Name, str], ...]:
+    """The columns that a statement adds and that are NULL in every existing row, each with its table."""
+    if not (head := _ALTERS.match(sql)):
+        return ()
+    found = filter(None, map(_without_value, _actions(sql[head.end() :])))
+    return tuple((_name(head["table"]), _name(added["column"]).name) for added in found)
+
+
+def _without_value(action: str) -> re.Match[str] | None:
+    """The parts of ADD COLUMN, if existing rows get no value."""
+    added = _COLUMN.match(action)
+    filled = added is None or added["type"].lower().endswith("serial") or _HAS_VALUE.search(added["options"])
+    return None if filled else added
 
 
 def _unique(table: str, columns: str, sql: str) -> Constraint:

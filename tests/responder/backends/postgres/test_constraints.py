@@ -17,6 +17,9 @@ VIOLATED = {
     'ALTER TABLE pets ALTER COLUMN "owner" SET NOT NULL': '1 row of "pets"',
     "ALTER TABLE ONLY public.pets ADD CONSTRAINT u UNIQUE (name)": "1 repeated value of",
     "CREATE UNIQUE INDEX u ON pets USING btree (name)": "1 repeated value of",
+    "ALTER TABLE pets ADD COLUMN size int NOT NULL, ADD note text DEFAULT 'NOT NULL'": '3 rows of "pets"',
+    "ALTER TABLE pets ADD a text, ADD b double precision CHECK (b > 0) NOT NULL": '3 rows of "pets"',
+    "ALTER TABLE pets DROP id, ADD no uuid PRIMARY KEY": '3 rows of "pets"',
     'ALTER TABLE "pets" ADD FOREIGN KEY (owner) REFERENCES users (id) ON DELETE CASCADE': '1 row of "pets"',
 }
 
@@ -32,6 +35,16 @@ async def test_a_violated_constraint_is_refused_at_planning(shop: AppDatabase, d
     assert down in str(refused.value)
 
 
+async def test_a_new_column_that_nothing_fills_cannot_be_required(shop: AppDatabase) -> None:
+    down = "ALTER TABLE pets RENAME TO animals; ALTER TABLE animals ADD size int; ALTER TABLE animals ALTER size"
+    shop.file(2, f"{down} SET NOT NULL", "SELECT 1")
+    await shop.apply(BASE, "SELECT 1")
+    await shop.rollback().plan()  # no rows yet
+    await shop.run(ROWS)
+    with pytest.raises(StepFailed, match='3 rows of "animals"'):
+        await shop.rollback().plan()
+
+
 @pytest.mark.parametrize(
     "down",
     [
@@ -40,6 +53,12 @@ async def test_a_violated_constraint_is_refused_at_planning(shop: AppDatabase, d
         "ALTER TABLE pets DROP COLUMN name; ALTER TABLE pets ADD name text; ALTER TABLE pets ADD UNIQUE (name)",
         "CREATE TABLE later (n int); ALTER TABLE later ADD CHECK (n > 0); ALTER TABLE later ALTER n SET NOT NULL",
         "ALTER TABLE pets ADD CHECK (age > -2), ADD UNIQUE (id, name)",
+        "ALTER TABLE pets ADD a int NOT NULL DEFAULT 1, ADD b bigserial NOT NULL",
+        "ALTER TABLE pets ADD a int NOT NULL GENERATED ALWAYS AS IDENTITY",
+        "CREATE DOMAIN size AS int DEFAULT 3; ALTER TABLE pets ADD a size NOT NULL",
+        "ALTER TABLE pets ADD a int; UPDATE pets SET a = 1; ALTER TABLE pets ALTER a SET NOT NULL",
+        "ALTER TABLE pets ADD a int DEFAULT 1; ALTER TABLE pets ALTER a SET NOT NULL",
+        "TRUNCATE pets; ALTER TABLE pets ADD a int NOT NULL",
     ],
 )
 async def test_a_constraint_that_the_rows_will_fulfil_is_not_refused(shop: AppDatabase, down: str) -> None:
