@@ -214,7 +214,7 @@ class Local:
 
     async def output(self, argv: tuple[str, ...], *, within: float) -> str:
         """The standard output of a command that changes nothing. Raises like `run`."""
-        code, out, stderr = await program(argv, within=within, cwd=None, env=environment())
+        code, out, stderr = await program(argv, within=within, cwd=None, env=environment(self._passed))
         if code:
             raise StepFailed(f"{' '.join(argv)} exited with {code}: {stderr.strip()[-MAX_OUTPUT:] or '(no output)'}")
         return out

@@ -65,7 +65,9 @@ class NginxInclude(_Pointer):
 
     async def check_access(self, local: Local) -> list[Problem]:
         found = await super().check_access(local)
-        return found or await include_problems(local, self.nginx, self.test, within=self.restart_within)
+        return found or await include_problems(
+            local, self.nginx, self.test, self.restart, within=self.restart_within
+        )
 
     async def _point(self, local: Local, value: str) -> None:
         before = await local.text(self.nginx)

@@ -1,10 +1,11 @@
-"""Whether a restart command would work, according to sudo and systemd. Restarts nothing."""
+"""Whether a restart command would work, according to sudo, systemd and Docker. Restarts nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from responder.backends.host.client import Local
+from responder.backends.host.container_access import container_problems
 from responder.backends.problems import Problem
 from responder.errors import StepFailed, Unavailable
 
@@ -14,7 +15,7 @@ _WITH_A_VALUE = ("-u", "-g", "--user", "--group")
 
 
 async def restart_problems(local: Local, argv: tuple[str, ...], cwd: Path) -> list[Problem]:
-    """Commands that sudo denies and unknown systemd units; empty for other programs."""
+    """Commands that sudo denies, unknown systemd units and stopped containers; empty for other programs."""
     command = argv
     if Path(argv[0]).name == "sudo":
         options, command = _without_options(argv)
@@ -36,7 +37,7 @@ async def restart_problems(local: Local, argv: tuple[str, ...], cwd: Path) -> li
         )
         if found:
             return found
-    return await _unknown_units(local, command, cwd)
+    return [*await _unknown_units(local, command, cwd), *await container_problems(local, command, cwd)]
 
 
 def _without_options(argv: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

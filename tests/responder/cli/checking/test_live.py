@@ -337,6 +337,10 @@ async def test_the_running_nginx(tmp_path: Path) -> None:
             Local()
         )
         assert "no nginx on this host runs with it" in problem.found
+        (problem,) = await resource.model_copy(update={"restart": (proxy.argv[0], "-s", "reload")}).check_access(
+            Local()
+        )
+        assert "reloads another nginx than" in problem.found
         (problem,) = await resource.model_copy(update={"test": ("/nosuch/nginx", "-t")}).check_access(Local())
         assert str(problem).startswith("program /nosuch/nginx: does not exist")
         with pytest.raises(StepFailed, match="has no color pink"):
@@ -344,6 +348,19 @@ async def test_the_running_nginx(tmp_path: Path) -> None:
         (here / "nginx.conf").write_text("nonsense;")
         with pytest.raises(StepFailed, match="traffic cannot be switched until it passes"):
             await resource.preflight(Local(), "blue")
+
+
+async def test_an_nginx_of_another_user_cannot_be_reloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(process: int, signal: int) -> None:
+        assert signal == 0
+        raise PermissionError
+
+    async with _Served() as port, nginx(tmp_path, f"server 127.0.0.1:{port};") as proxy:
+        colors = {"green": f"server 127.0.0.1:{port};", "blue": "server 127.0.0.1:2;"}
+        with monkeypatch.context() as patch:
+            patch.setattr("responder.backends.host.nginx_access.os.kill", refused)
+            (problem,) = await _include(proxy, servers=colors).check_access(Local())
+        assert problem.fix == "let sudo or systemctl reload it"
 
 
 async def test_a_haproxy_socket_without_admin_level(tmp_path: Path) -> None:
