@@ -295,12 +295,15 @@ async def nginx(directory: Path, servers: str) -> AsyncIterator[Nginx]:
 class Haproxy:
     """HAProxy with one backend, `app`, and a runtime socket."""
 
-    def __init__(self, directory: Path, servers: dict[str, int], ready: set[str]) -> None:
+    def __init__(self, directory: Path, servers: dict[str, int], ready: set[str], checks: dict[str, str]) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.socket = Path(tempfile.mkdtemp(prefix="haproxy-")) / "admin.sock"
         self.config = directory / "haproxy.cfg"
-        lines = (f"  server {n} 127.0.0.1:{p}{'' if n in ready else ' disabled'}" for n, p in servers.items())
+        lines = (
+            f"  server {n} 127.0.0.1:{p} {checks.get(n, '')}{'' if n in ready else ' disabled'}"
+            for n, p in servers.items()
+        )
         self.config.write_text(
             f"global\n  stats socket {self.socket} level admin\n"
             "defaults\n  mode http\n  timeout connect 1s\n  timeout client 10s\n  timeout server 10s\n  retries 3\n"
@@ -311,10 +314,12 @@ class Haproxy:
 
 
 @contextlib.asynccontextmanager
-async def haproxy(directory: Path, servers: dict[str, int], ready: set[str]) -> AsyncIterator[Haproxy]:
-    """Starts it, with traffic to the servers that are ready."""
+async def haproxy(
+    directory: Path, servers: dict[str, int], ready: set[str], checks: dict[str, str] | None = None
+) -> AsyncIterator[Haproxy]:
+    """Starts it, with traffic to the servers that are ready. `checks`: the options of health checks by server."""
     need("haproxy")
-    server = Haproxy(directory, servers, ready)
+    server = Haproxy(directory, servers, ready, checks or {})
     argv = (str(program("haproxy")), "-db", "-f", str(server.config))
     process = await Process.start(argv, log=directory / "haproxy.log", ready=server.url)
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -65,9 +66,7 @@ class NginxInclude(_Pointer):
 
     async def check_access(self, local: Local) -> list[Problem]:
         found = await super().check_access(local)
-        return found or await include_problems(
-            local, self.nginx, self.test, self.restart, within=self.restart_within
-        )
+        return found or await include_problems(local, self.nginx, self.test, self.restart, within=self.restart_within)
 
     async def _point(self, local: Local, value: str) -> None:
         before = await local.text(self.nginx)
@@ -100,6 +99,11 @@ class HaproxyServers(Resource[Local, str | None]):
     in_maintenance: tuple[str, ...] = Field(
         default=(), description="Set by the responder: servers in maintenance, which a revert puts back into it"
     )
+    up_within: Duration = Field(default=30.0, gt=0, description="Deadline for HAProxy to find the new servers up")
+
+    @property
+    def timeout(self) -> float:
+        return self.up_within + 30.0
 
     @model_validator(mode="after")
     def _each_once(self) -> HaproxyServers:
@@ -110,29 +114,55 @@ class HaproxyServers(Resource[Local, str | None]):
 
     async def read(self, local: Local) -> str | None:
         """The color that receives traffic; several joined by `+` during a switch."""
-        return "+".join(await self._taking(local)) or None
+        return "+".join(self._taking(await self._states(local))) or None
 
     def same(self, found: str | None, value: str | None) -> bool:
         return isinstance(found, str) and value in found.split("+")
 
     async def write(self, local: Local, value: str | None, *, expected: str | None) -> None:
-        self.must_be(await self.read(local), expected, value)
+        states = await self._states(local)
+        self.must_be("+".join(self._taking(states)) or None, expected, value)
         if value not in self.servers:
             raise StepFailed(f"{self} have no color {value}")
+        await self._require_up(local, str(value), states)
         # First the new servers, then the old ones, so that some are always ready; drain lets requests finish.
         for name in self.servers[str(value)]:
-            await self._say(local, f"set server {self.backend}/{name} state ready")
-        states = await self._states(local)
+            await self._set(local, name, "state ready")
         for color, names in self.servers.items():
             for name in names if color != value else ():
-                if states[name] & _NOT_TAKING == 0:  # a drained server would still serve sessions that stick to it
-                    state = "maint" if name in self.in_maintenance else "drain"
-                    await self._say(local, f"set server {self.backend}/{name} state {state}")
+                if states[name].taking:  # a drained server would still serve sessions that stick to it
+                    await self._set(local, name, f"state {'maint' if name in self.in_maintenance else 'drain'}")
 
     async def as_now(self, local: Local) -> HaproxyServers:
         """The same servers, with those that are in maintenance now."""
         states = await self._states(local)
-        return self.model_copy(update={"in_maintenance": tuple(n for n in states if states[n] & _MAINTENANCE)})
+        return self.model_copy(update={"in_maintenance": tuple(name for name in states if states[name].maint)})
+
+    async def _require_up(self, local: Local, color: str, states: dict[str, _ServerState]) -> None:
+        """Waits until HAProxy's health checks find the servers up. Raises StepFailed, with their states restored.
+
+        Returns at once if no other server is up: the traffic has no better place.
+        """
+        names = self.servers[color]
+        if not any(state.taking and state.up for name, state in states.items() if name not in names):
+            return
+        for name in names:
+            if states[name].maint:
+                await self._set(local, name, "state drain")
+                if states[name].checked:  # otherwise HAProxy takes it for up until its first checks fail
+                    await self._set(local, name, "health down")
+        deadline = asyncio.get_running_loop().time() + self.up_within
+        while down := [name for name, state in (await self._states(local)).items() if name in names and not state.up]:
+            if asyncio.get_running_loop().time() >= deadline:
+                for name in names:
+                    if states[name].maint:
+                        await self._set(local, name, "state maint")
+                found = f"HAProxy still finds {', '.join(down)} down after {self.up_within:g} s, so the traffic stays"
+                raise StepFailed(f"{found}: compare `option httpchk` and the server lines of backend {self.backend}")
+            await asyncio.sleep(0.2)
+
+    async def _set(self, local: Local, server: str, to: str) -> None:
+        await self._say(local, f"set server {self.backend}/{server} {to}")
 
     async def converged(self, local: Local, value: str | None) -> bool:
         return await self.read(local) == value
@@ -162,20 +192,18 @@ class HaproxyServers(Resource[Local, str | None]):
             return []
         return [Problem(f"socket {self.haproxy}", f"has the level {level or '(none)'}", "needs `level admin`")]
 
-    async def _taking(self, local: Local) -> list[str]:
+    def _taking(self, states: dict[str, _ServerState]) -> list[str]:
         """The colors whose servers are all administratively ready."""
-        states = await self._states(local)
-        taking = {name for name, state in states.items() if state & _NOT_TAKING == 0}
-        return [color for color, names in self.servers.items() if taking >= set(names)]
+        return [color for color, names in self.servers.items() if all(states[name].taking for name in names)]
 
-    async def _states(self, local: Local) -> dict[str, int]:
-        """The administrative state of each server of the colors."""
-        states: dict[str, int] = {}
+    async def _states(self, local: Local) -> dict[str, _ServerState]:
+        """The servers of all colors by name. Raises StepFailed if HAProxy lacks one."""
+        states: dict[str, _ServerState] = {}
         for line in (await self._say(local, f"show servers state {self.backend}")).splitlines():
             columns = line.split()
-            # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight …
-            if len(columns) > 7 and columns[1] == self.backend:
-                states[columns[3]] = int(columns[6])
+            # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state … srv_check_state (14th)
+            if len(columns) > 13 and columns[1] == self.backend:
+                states[columns[3]] = _ServerState(int(columns[5]), int(columns[6]), int(columns[13]))
         names = [name for group in self.servers.values() for name in group]
         if missing := [name for name in names if name not in states]:
             raise StepFailed(f"{self} lack {', '.join(missing)}")
@@ -191,8 +219,35 @@ class HaproxyServers(Resource[Local, str | None]):
         return f"servers of HAProxy's backend {self.backend}"
 
 
-_MAINTENANCE = 0x01
-_NOT_TAKING = _MAINTENANCE | 0x02 | 0x08 | 0x10 | 0x20
+class _ServerState(NamedTuple):
+    """HAProxy's operational and administrative state of one server, and the state of its health check."""
+
+    operational: int
+    administrative: int
+    check: int
+
+    @property
+    def up(self) -> bool:
+        """Without `check` in its line, a server is always up unless it is in maintenance."""
+        return self.operational != 0
+
+    @property
+    def checked(self) -> bool:
+        return self.check & _CHECK_CONFIGURED != 0
+
+    @property
+    def taking(self) -> bool:
+        return self.administrative & _NOT_TAKING == 0
+
+    @property
+    def maint(self) -> bool:
+        return self.administrative & _MAINT != 0
+
+
+_CHECK_CONFIGURED = 0x02
+_MAINT = 0x01
+_NOT_TAKING = _MAINT | 0x02 | 0x08 | 0x10 | 0x20
 """HAProxy's administrative states: maintenance (forced, inherited, without an address) and drain (forced, inherited).
+
 0x04 only means that the configuration disables the server; it stays set when the server is made ready.
 """
