@@ -194,15 +194,14 @@ class Docker:
 
         await self._ask(put(), f"copying files into {name}")
 
-    async def write_refused(self) -> str:
-        """Why changes are refused, for example by a read-only socket proxy; empty if they are allowed.
-
-        Tries to start a container that does not exist.
-        """
+    async def refuses(self, method: str, path: str, params: Object, body: Object | None) -> str:
+        """Why a call is refused, such as by a socket proxy; empty if it reaches the engine."""
+        call = f"{method} /{path}"
         try:
-            await self._maybe(self._api().containers.container("rollback-responder-check").start(), "a change")
+            await self._maybe(self._api()._query_json(path, method, params=params, data=body), call)
         except StepFailed as failure:
-            return str(failure)
+            # 400 is the engine's own answer to an invalid name.
+            return "" if answered.get()[0] == 400 else str(failure).removeprefix(f"{call}: ")
         return ""
 
     async def log_tail(self, name: str) -> str:

@@ -24,6 +24,7 @@ from responder.backends.docker.containers import (
     restored_from,
 )
 from responder.backends.docker.kept_containers import create_next, injected, put_away, reference, volume_sources
+from responder.backends.docker.rights import rights_problems
 from responder.backends.docker.shared_namespaces import Sharer, require_hosts
 from responder.backends.docker.slots import COMPOSE, Slot, slots_of
 from responder.backends.images import digest_of, repository_of, tag_of
@@ -252,10 +253,7 @@ class ServiceImage(Resource[Docker, Any]):
 
     async def check_access(self, docker: Docker) -> list[Problem]:
         await self.preflight(docker, None)
-        if refused := await docker.write_refused():
-            fix = "allow POST for containers, images and networks in its socket proxy"
-            return [Problem("Docker Engine", f"refuses changes: {refused}", fix)]
-        return []
+        return await rights_problems(docker)
 
     def describe(self, value: Any) -> str:
         return f"{value['name']} ({digest_of(value['image'])[7:19]})"
