@@ -15,6 +15,7 @@ from responder.backends.resource import Resource
 from responder.errors import StepFailed
 
 _HEAD = "# Written by the rollback responder. Remove it once the images of the other Compose files are good again.\n"
+_DEFAULT_NAMES = [f"{stem}.override.{suffix}" for stem in ("compose", "docker-compose") for suffix in ("yml", "yaml")]
 
 
 class ComposeOverride(Resource[Local, str | None]):
@@ -56,7 +57,16 @@ class ComposeOverride(Resource[Local, str | None]):
 
     async def check_access(self, local: Local) -> list[Problem]:
         await self._images(local)
-        return await local.replacement_problems(self.file)
+        return [*await local.replacement_problems(self.file), *await self._rivals(local)]
+
+    async def _rivals(self, local: Local) -> list[Problem]:
+        """Compose reads only one of its default override files."""
+        if self.required or self.file.name not in _DEFAULT_NAMES:
+            return []
+        beside = [self.file.with_name(name) for name in _DEFAULT_NAMES if name != self.file.name]
+        found = [file for file in beside if await local.content(file) is not None]
+        fix = "configure another file as `override`, and add it to the project"
+        return [Problem(f"file {self.file}", f"is one of two override files, with {file}", fix) for file in found]
 
     async def preflight(self, local: Local, value: str | None) -> tuple[str, ...]:
         if problems := await self.check_access(local):

@@ -134,7 +134,7 @@ def config_like(
     check, default = config.pop("Healthcheck", None) or {}, inherited.get("Healthcheck") or {}
     if own := {key: value for key, value in check.items() if default.get(key) != value}:
         config["Healthcheck"] = own
-    config["Env"] = [variable for variable in config.get("Env") or () if variable not in (inherited.get("Env") or ())]
+    config["Env"] = _own_variables(config.get("Env") or [], inherited.get("Env") or [])
     from_image = inherited.get("Labels") or {}
     config["Labels"] = {
         k: v for k, v in labels_of(container).items() if from_image.get(k) != v and not k.startswith(_OURS)
@@ -217,6 +217,18 @@ def _own_settings(container: Object) -> Object:
     if mode.startswith("container:"):
         config.pop("Domainname", None)
     return config
+
+
+def _own_variables(variables: list[str], inherited: list[str]) -> list[str]:
+    """Those that are not of the image. The engine appends the image's variables that the container does not set.
+
+    So one with the value of the image can be told from one that was set to the same value.
+    """
+    for count in range(len(variables)):
+        names = {variable.partition("=")[0] for variable in variables[:count]}
+        if variables[count:] == [variable for variable in inherited if variable.partition("=")[0] not in names]:
+            return variables[:count]
+    return [variable for variable in variables if variable not in inherited]
 
 
 def _first_of(networks: dict[str, Object]) -> Object:

@@ -8,10 +8,10 @@ from typing import Any
 
 from foundation.models import FrozenModel
 from responder.backends.docker.compose_override import ComposeOverride, override_beside
-from responder.backends.docker.containers import chosen_ports
+from responder.backends.docker.containers import chosen_ports, labels_of
 from responder.backends.docker.service_image import STOPPED_AT_ONCE, ServiceImage
 from responder.backends.docker.shared_namespaces import Sharer, shared_with, sharers
-from responder.backends.docker.slots import Slot
+from responder.backends.docker.slots import COMPOSE, Slot
 from responder.backends.problems import Problem
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
@@ -71,9 +71,25 @@ async def _as_it_is(gateway: Gateway, resource: ServiceImage, slot: Slot) -> tup
     return resource.model_copy(update={"shared_by": tuple(own), "ports": found}), notes
 
 
+async def _dependents(gateway: Gateway, resource: ServiceImage) -> list[str]:
+    """Notes about the containers that `docker compose up` would restart after it recreated this service."""
+    project = {f"{COMPOSE}.project": resource.project}
+    notes = []
+    for container in await gateway.ask(resource, lambda docker: docker.containers(project)):
+        depends = labels_of(container).get(f"{COMPOSE}.depends_on", "").split(",")
+        if any(d.startswith(f"{resource.service}:") and d.endswith(":true") for d in depends):
+            name = container["Name"].lstrip("/")
+            notes.append(f"{name} depends on {resource.service} with `restart: true`: restart it afterwards")
+    return sorted(notes)
+
+
 def _stopped_together(resources: list[ServiceImage], slots: list[Slot], before: list[Any]) -> list[ServiceImage]:
-    """Containers without traffic stop at the same time, unless they run different images: a revert is exact then."""
-    running = [slot for slot in slots if slot.current and slot.current["State"]["Running"]]
+    """Containers without traffic stop at the same time, unless a revert would not be exact.
+
+    That is if they run different images, and for those whose host port the engine would choose again.
+    """
+    pairs = zip(slots, resources, strict=True)
+    running = [s for s, item in pairs if s.current and s.current["State"]["Running"] and not item.ports]
     if len(running) < 2 or len({value["image"] for value in before}) > 1:
         return resources
     batches = math.ceil(len(running) / STOPPED_AT_ONCE)
@@ -90,11 +106,12 @@ async def containers(
     resources = await each_container(gateway, resource.model_copy(update={"mark": version.execution}))
     pairs = [await _as_it_is(gateway, item, slot) for item, slot in zip(resources, slots, strict=True)]
     resources, shared = [item for item, _ in pairs], [note for _, found in pairs for note in found]
+    shared += await _dependents(gateway, resource)
     before = [await (read_expecting(gateway, item, version) if running else gateway.read(item)) for item in resources]
     if not running:
         resources = _stopped_together(resources, slots, before)
     to, notes = await value_of(gateway, resource, version)
-    labels = slots[0].pattern["Config"]["Labels"]
+    labels = labels_of(slots[0].pattern)
     last, last_notes = await _override_change(
         gateway, resource, labels, await gateway.ask(resource, lambda docker: resource.lasting(docker, to))
     )
@@ -121,7 +138,8 @@ async def override_problems(gateway: Gateway, resource: ServiceImage) -> list[Pr
         return [Problem(here, found, "add another file to the project and configure it as `override`")]
     if resource.override and str(file) not in files:
         return [Problem(here, f"uses {', '.join(files)}, and not {file}", f"add -f {file} as the last of them")]
-    return await gateway.check_access(ComposeOverride(file=file, service=resource.service), within=resource.timeout)
+    override = ComposeOverride(file=file, service=resource.service, required=bool(resource.override))
+    return await gateway.check_access(override, within=resource.timeout)
 
 
 async def _override_change(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from responder.backends.docker.client import Docker
-from responder.backends.docker.containers import chosen_ports, endpoints_of
+from responder.backends.docker.containers import chosen_ports, config_like, endpoints_of
 from responder.backends.docker.kept_containers import _is_injected
 from responder.backends.host.client import Local
+from responder.testing.comparison import expect_unchanged
 from tests.compose import Compose
 from tests.engine import Engine
 from tests.parts import free_port
+from tests.responder.backends.docker.outside import may_differ, outside
 from tests.responder.harness import Rollback
 
 ROLLBACK = {"strategy": "immediate", "docker": {"project": "shop", "service": "backend"}}
@@ -84,51 +85,6 @@ def services(directory: Path) -> dict[str, Any]:
     }
 
 
-MAY_DIFFER = {
-    r"(Id|Created|Name)": "identity of the container; its name is compared by the test",
-    r"(Image|Config/Image|Path|Args/.*|Config/Healthcheck/.*)": "the version; the image has its own defaults",
-    r"Config/Env/(VERSION|CARTS)=.*": "of the image",
-    r"Config/Labels/(shop\.only-.|shop\.version|com\.docker\.compose\.image)": "of the image",
-    r"Config/Labels/io\.rollback-responder\..*": "of the responder, so that it can revert after a crash",
-    r"State/.*|RestartCount": "the run: a new container has not been restarted",
-    r"(ResolvConf|Hostname|Hosts|Log)Path|GraphDriver/.*": "files of the engine, below the ID",
-    r"NetworkSettings/(SandboxID|SandboxKey)|NetworkSettings/Networks/[^/]+/EndpointID": "identity of the run",
-    r"NetworkSettings/(Networks/[^/]+/)?(IPAddress|MacAddress)": "the engine assigns addresses that are not fixed",
-    r"NetworkSettings/Networks/[^/]+/Aliases/[0-9a-f]{12}": "the engine adds the short ID",
-    r"HostConfig/(Mounts|Binds)/.*": "an unnamed volume is named now: the mounts are compared",
-}
-"""What may differ in `docker inspect` after a rollback, and why. Everything else must be equal."""
-
-
-def flat(value: Any, path: str = "") -> set[tuple[str, str]]:
-    """Every leaf with its path. The elements of a list are leaves of a set, named by what identifies them."""
-    if isinstance(value, dict) and value:
-        return {leaf for key, inner in value.items() for leaf in flat(inner, f"{path}/{key}")}
-    if isinstance(value, list) and value:
-        names = [
-            item.get("Destination", item.get("Target", n)) if isinstance(item, dict) else item
-            for n, item in enumerate(value)
-        ]
-        return {leaf for name, item in zip(names, value, strict=True) for leaf in flat(item, f"{path}/{name}")}
-    return {(path.lstrip("/"), "" if value in ({}, [], None) else str(value))}
-
-
-def differences(before: dict[str, Any], after: dict[str, Any]) -> set[tuple[str, str]]:
-    """What is different in `docker inspect` and must not be."""
-    changed = flat(before) ^ flat(after)
-    return {(path, value) for path, value in changed if not any(re.fullmatch(known, path) for known in MAY_DIFFER)}
-
-
-def everything_of(engine: Engine) -> dict[str, Any]:
-    """All that the engine has. Health checks go on meanwhile."""
-    names = [container["Names"][0].lstrip("/") for container in engine.call("GET", "/containers/json", all="true")]
-    found = {name: {leaf for leaf in flat(engine.inspect(name)) if "State/Health" not in leaf[0]} for name in names}
-    networks = {network["Id"]: network["Name"] for network in engine.call("GET", "/networks")}
-    volumes = sorted(volume["Name"] for volume in engine.call("GET", "/volumes")["Volumes"] or ())
-    images = sorted(image["Id"] for image in engine.call("GET", "/images/json", all="true"))
-    return {**found, "networks": networks, "volumes": volumes, "images": images}
-
-
 @pytest.mark.parametrize(
     ("to_version", "outcome", "runs"),
     [("1", "succeeded", "1"), ("crashes", "reverted", "2")],
@@ -153,14 +109,13 @@ async def test_all_settings_except_the_image_stay(
     engine.call("POST", "/networks/of-others/connect", others)
     before = engine.inspect("shop-backend-1")
     rollback = Rollback(ROLLBACK, {Docker: docker, Local: Local()}, to_version=to_version, health_checks=RUNS)
-    everything = everything_of(engine)
+    everything = outside(engine)
     await rollback.plan()
-    assert everything_of(engine) == everything
+    expect_unchanged(everything, outside(engine), "after planning")
     ended = await rollback.run()
     assert ended.outcome == outcome, ended.reason
     after = engine.inspect("shop-backend-1")
-    assert differences(before, after) == set()
-    assert everything_of(engine)["shop-data-1"] == everything["shop-data-1"]
+    expect_unchanged(everything, outside(engine), f"after a rollback that {outcome}", may_differ("shop-backend-1"))
     assert after["Name"] == before["Name"]
     assert after["Config"]["Labels"]["shop.version"] == "ours"
     assert after["Config"]["Healthcheck"] == before["Config"]["Healthcheck"]
@@ -268,3 +223,29 @@ def test_a_fixed_mac_address_of_a_network_stays(address: str, mac: str, kept: st
         "NetworkSettings": {"Networks": networks},
     }
     assert endpoints_of(container)["shop_default"]["MacAddress"] == kept
+
+
+@pytest.mark.parametrize(
+    ("variables", "own"),
+    [
+        (["PATH=/bin", "VERSION=2"], []),
+        (["VERSION=2", "PATH=/bin"], ["VERSION=2"]),
+        (["MODE=live", "VERSION=3", "PATH=/bin"], ["MODE=live", "VERSION=3"]),
+        (["VERSION=2", "MODE=live", "PATH=/bin"], ["VERSION=2", "MODE=live"]),
+        (["PATH=/bin", "OTHER=1", "VERSION=2", "LATER=1"], ["OTHER=1", "LATER=1"]),
+    ],
+    ids=["none", "equal to the image", "other value", "in front", "another engine"],
+)
+def test_variables_set_to_the_value_of_the_image_stay(variables: list[str], own: list[str]) -> None:
+    container: dict[str, Any] = {"Id": "0" * 64, "Config": {"Env": variables}, "HostConfig": {}}
+    image = {"Config": {"Env": ["PATH=/bin", "VERSION=2"]}}
+    assert config_like(container, image, "shop:1", networks={})["Env"] == own
+
+
+async def test_a_variable_set_to_the_value_of_the_image_stays(engine: Engine, docker: Docker, tmp_path: Path) -> None:
+    variables = {"VERSION": "2", "MODE": "live"}
+    services = {"backend": {"image": "plain:2", "stop_signal": "SIGKILL", "environment": variables}}
+    Compose(engine, tmp_path, services)("up", "-d")
+    ended = await Rollback(ROLLBACK, {Docker: docker, Local: Local()}, health_checks=RUNS).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert {"VERSION=2", "MODE=live"} <= set(engine.inspect("shop-backend-1")["Config"]["Env"])
