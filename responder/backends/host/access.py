@@ -35,8 +35,10 @@ def user() -> str:
 def replacement_problems(path: Path, *, link: bool = False) -> list[Problem]:
     """Why `path` cannot be replaced by a rename. Creates, renames and removes an entry beside it.
 
-    `link`: `path` is a symbolic link; some file systems do not support them.
+    `link`: `path` is a symbolic link; some file systems do not support them. Of any other link, the file that it points
+    to is replaced.
     """
+    path = path if link else Path(os.path.realpath(path))
     directory = path.parent
     if not directory.is_dir():
         found = "is not a directory" if os.path.lexists(directory) else "does not exist"

@@ -167,7 +167,10 @@ class Local:
         await self.write(file, (text + "\n").encode(), private=private)
 
     async def write(self, file: Path, content: bytes, *, parents: bool = False, private: bool = False) -> None:
-        """Like `write_text`, for bytes. `parents`: creates missing directories."""
+        """Like `write_text`, for bytes. `parents`: creates missing directories.
+
+        A link stays, and the file that it points to is replaced; a `private` file replaces a link of that name.
+        """
 
         def put(new: Path) -> None:
             mode = FILE if private or file.is_file() else _SHARED  # `_replace` restores the mode of an existing file
@@ -179,7 +182,7 @@ class Local:
         acting.get()()
         if parents:
             await asyncio.to_thread(_make_parents, file.parent)
-        await asyncio.to_thread(_replace, file, put)
+        await asyncio.to_thread(_replace, file, put, follow=not private)
 
     async def remove(self, file: Path) -> None:
         acting.get()()
@@ -225,7 +228,16 @@ def _make_parents(directory: Path) -> None:
         missing.mkdir(mode=_SHARED | 0o111, exist_ok=True)
 
 
-def _replace(path: Path, make: Any) -> None:
+def _copy_attributes(path: Path, new: Path) -> None:
+    """Copies extended attributes, such as access control lists, as far as this user may set them."""
+    with contextlib.suppress(OSError):  # a file system without them
+        for name in os.listxattr(path):
+            with contextlib.suppress(OSError):
+                os.setxattr(new, name, os.getxattr(path, name))
+
+
+def _replace(path: Path, make: Any, *, follow: bool = False) -> None:
+    path = Path(os.path.realpath(path)) if follow else path
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         new.unlink(missing_ok=True)
@@ -236,6 +248,7 @@ def _replace(path: Path, make: Any) -> None:
                 with contextlib.suppress(PermissionError):
                     os.chown(new, present.st_uid if os.geteuid() == 0 else -1, present.st_gid)
             new.chmod(present.st_mode & 0o7777)
+            _copy_attributes(path, new)
         elif path.is_symlink() and os.geteuid() == 0:
             os.lchown(new, path.lstat().st_uid, path.lstat().st_gid)
         new.replace(path)

@@ -68,7 +68,7 @@ class _Pointer(Resource[Local, str | None]):
     async def _move_problems(self, local: Local) -> list[Problem]:
         """Why the pointer cannot be moved, or the service cannot be restarted."""
         found = await local.replacement_problems(self._pointer, link=self._is_link)
-        if self._is_link and self.restart and not found:  # the note is a file
+        if self.restart and not found:  # the note is a file, beside a pointer that may be a link
             found += await local.replacement_problems(self._note)
         if self.restart:
             found += await local.program_problems(self.restart, self._pointer.parent)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +34,33 @@ def pointer(root: Path, **more: Any) -> PointerFile:
     return PointerFile(file=root / "live", **more)
 
 
-@pytest.mark.parametrize(("make", "version"), [(releases, "/current/target"), (pointer, "/live/content")])
+def linked(root: Path, **more: Any) -> PointerFile:
+    """A pointer that is a link to the file in another directory, as many files below /etc are."""
+    (root / "etc").mkdir()
+    (root / "live").symlink_to("etc/live")
+    (root / "etc" / "live").write_text("2\n")
+    return PointerFile(file=root / "live", **more)
+
+
+LAWS = [(releases, "/current/target"), (pointer, "/live/content"), (linked, "/etc~1live/content")]
+
+
+@pytest.mark.parametrize(("make", "version"), LAWS)
 @pytest.mark.parametrize("restart", [None, ("/bin/true",)])
 async def test_the_laws(make: Any, version: str, restart: Any, tmp_path: Path) -> None:
     resource = make(tmp_path, restart=restart)
     crowd(tmp_path)
-    may_differ = {version.replace(Path(version).name, "changed"): "it is written anew"}
+    may_differ = {f"{version.rpartition('/')[0]}/changed": "it is written anew"}
     more: dict[str, Any] = {"state": lambda: tree(tmp_path), "version": [version], "may_differ": may_differ}
     await keeps_the_laws(resource, Local(), expected="2", to="1", stranger="3", **more)
+
+
+_ENTRIES = [(0x01, 6, -1), (0x02, 4, 4711), (0x04, 0, -1), (0x10, 4, -1), (0x20, 0, -1)]
+ATTRIBUTES = {
+    "user.note": b"of others",
+    "system.posix_acl_access": struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in _ENTRIES),
+}
+"""A note, and an access control list by which the user 4711 reads the file."""
 
 
 def crowd(root: Path) -> None:
@@ -52,6 +73,10 @@ def crowd(root: Path) -> None:
     (root / "releases").mkdir(exist_ok=True)
     (root / "releases" / "log").symlink_to("../logs")
     (root / ".current.old").symlink_to("releases/0")
+    for name, value in ATTRIBUTES.items():
+        with contextlib.suppress(OSError):  # not every file system has them
+            for path in (root / "shared" / "env", *root.rglob("live")):
+                os.setxattr(path, name, value)
     for path in (root / "live", root / "shared" / "env", root / "current"):
         if os.geteuid() == 0 and os.path.lexists(path):
             os.lchown(path, 4711, 4712)
