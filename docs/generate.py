@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 from docs.rooms import architecture
 from exporters.cli import _parser as _exporters
 from foundation.durations import Duration, format_duration
+from foundation.registry import Only
 from responder.app.settings import Config
 from responder.backends.accessible import Accessible
 from responder.backends.alertmanager.matchers import MatcherText
@@ -302,7 +303,7 @@ def _default(kind: Any, field: FieldInfo, key: str) -> str:
 def _bare(kind: Any) -> Any:
     """Without `Annotated`, and without `| None`."""
     while get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
+        kind = next((part.load() for part in kind.__metadata__ if isinstance(part, Only)), get_args(kind)[0])
     if get_origin(kind) in (Union, types.UnionType):
         arguments = [argument for argument in get_args(kind) if argument is not type(None)]
         if len(arguments) == 1:

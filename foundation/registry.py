@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -45,6 +46,10 @@ class Registry(Generic[T]):
                 self._loaded[name] = self._others[name].load()
         return self._loaded[name]
 
+    def only(self, name: str) -> Only[T]:
+        """As an annotation: the model of that name, for a key that takes no other."""
+        return Only(self, name)
+
     def all(self) -> dict[str, type[T]]:
         """Every model by its name. Imports all of them."""
         return {name: self.load(name) for name in self.names}
@@ -70,20 +75,45 @@ class Registry(Generic[T]):
                 "a {kind} has one of the keys {names}",
                 {"kind": self.kind, "names": ", ".join(self.names)},
             )
-        if name not in self.names:
+        if name not in self._builtin and name not in self._others:
             names = ", ".join(map(repr, self.names))
             raise PydanticKnownError(
                 "union_tag_invalid", {"discriminator": repr(self.tag), "tag": str(name), "expected_tags": names}
             )
-        model = self.load(name)
-        if isinstance(value, model):
-            return value
-        if info.mode == "json":  # types that read JSON more strictly than Python values must still see JSON
-            return model.model_validate_json(to_json(value), context=info.context)
-        return model.model_validate(value, context=info.context)
+        return _validated(self.load(name), value, info)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(self._validate)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(core_schema.union_schema([model.__pydantic_core_schema__ for model in self.all().values()]))
+        return _described(self.all().values(), handler)
+
+
+@dataclass(frozen=True)
+class Only(Generic[T]):
+    """One model of a registry, as an annotation. It is imported when a value is validated."""
+
+    registry: Registry[T]
+    name: str
+
+    def load(self) -> type[T]:
+        """The model."""
+        return self.registry.load(self.name)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(lambda value, info: _validated(self.load(), value, info))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return _described([self.load()], handler)
+
+
+def _validated(model: type[T], value: Any, info: ValidationInfo) -> T:
+    if isinstance(value, model):
+        return value
+    if info.mode == "json":  # types that read JSON more strictly than Python values must still see JSON
+        return model.model_validate_json(to_json(value), context=info.context)
+    return model.model_validate(value, context=info.context)
+
+
+def _described(models: Iterable[type[BaseModel]], handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    return handler(core_schema.union_schema([model.__pydantic_core_schema__ for model in models]))

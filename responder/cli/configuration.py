@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 
 from foundation import interrupt
 from responder.cli.command import OK, Commands
@@ -24,6 +25,7 @@ def add_to(commands: Commands) -> None:
 
 # Each imports most of the responder, which takes longer than any other command.
 def _serve(args: argparse.Namespace) -> int:
+    gc.disable()  # until the configuration is loaded: nothing that the imports make is garbage
     from responder.app.serve import serve
 
     asyncio.run(serve(args.config))

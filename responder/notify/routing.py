@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from foundation.durations import Duration, format_duration
 from foundation.models import StrictModel
-from foundation.registry import Registry
+from foundation.registry import Only, Registry
 from responder.config.text import meant
 from responder.decisions.policies import Policy
 from responder.notify.channel import ChannelSettings
@@ -33,18 +33,17 @@ _Either = BeforeValidator(_as_list)
 
 def channels_model(channels: Registry[ChannelSettings]) -> type[BaseModel]:
     """A model with one key for each registered channel. Each key takes one channel, or a list of several."""
-    fields: dict[str, Any] = {name: _field(name, settings) for name, settings in channels.all().items()}
+    fields: dict[str, Any] = {name: _field(name, channels.only(name)) for name in channels.names}
     return create_model("Channels", __config__=ConfigDict(frozen=True, extra="forbid"), **fields)
 
 
-def _field(key: str, settings: type[ChannelSettings]) -> Any:
+def _field(key: str, settings: Only[ChannelSettings]) -> Any:
     def named(value: Any) -> Any:
         items = _as_list(value)
         return [{"name": key, **i} if isinstance(i, dict) else i for i in items] if isinstance(items, list) else items
 
-    summary = (settings.__doc__ or key).partition("\n")[0].rstrip(".")
-    channel: Any = settings  # a type that only the registry knows
-    return Annotated[tuple[channel, ...], BeforeValidator(named)], Field(default=(), description=summary)
+    channel = Annotated[ChannelSettings, settings]
+    return Annotated[tuple[channel, ...], BeforeValidator(named)], ()
 
 
 class Escalation(StrictModel):

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 
 from foundation import registry as module
 from foundation.registry import Registry
@@ -116,3 +116,18 @@ def test_a_model_is_validated_in_the_mode_of_its_source(mode: str) -> None:
     written: dict[str, Any] = {"release": {"resource": "link", "path": "x"}, "checks": [{"mode": ""}]}
     read = Settings.model_validate_json(json.dumps(written)) if mode == "json" else Settings.model_validate(written)
     assert read.checks[0].mode == mode
+
+
+def test_a_key_for_one_model_imports_it_when_a_value_is_validated() -> None:
+    registry: Registry[Any] = Registry(
+        "check", group="test.checks", builtin={"query": f"{__name__}:Query", "gone": "no:X"}
+    )
+    fields = {name: (Annotated[Any, registry.only(name)], None) for name in registry.names}
+    settings: type[BaseModel] = create_model("Settings", **fields)  # type: ignore[call-overload]
+    read = settings.model_validate({"query": {"promql": "up", "at_least": 1}})
+    assert read.query == Query(promql="up", at_least=1)  # type: ignore[attr-defined]
+    with pytest.raises(ValidationError, match=r"query\.promql"):
+        settings.model_validate({"query": {}})
+    assert settings.model_validate(read).query is read.query  # type: ignore[attr-defined]
+    with pytest.raises(ModuleNotFoundError):
+        settings.model_validate({"gone": {}})

@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from foundation.models import StrictModel
-from foundation.registry import Registry
+from foundation.registry import Only, Registry
 from foundation.secrets import SecretFile, is_reference, must_be_secret, secret_of
 from responder.app.settings import Config
 
@@ -26,6 +26,8 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     if isinstance(annotation, Registry):
         yield from annotation.all().values()
+    if isinstance(annotation, Only):
+        yield annotation.load()
     for inner in get_args(annotation):
         yield from models_in(inner)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+
+from tests.parts import Process, free_port
 
 ROOT = Path(__file__).parents[2]
 SDKS = {
@@ -40,7 +41,6 @@ def imported(argv: Iterable[str]) -> set[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": ""},
         check=False,
     )
     return modules(ran.stderr)
@@ -70,3 +70,52 @@ def test_a_command_that_asks_the_responder_imports_no_server(command: str) -> No
     loaded = imported(("responder", *command.split(), "--url", "http://127.0.0.1:9"))
     assert "aiohttp.client" in loaded
     assert among(loaded, SDKS | SERVER) == set()
+
+
+CONFIG = """\
+state: sqlite://{directory}/state.db
+prometheus: {{url: "http://127.0.0.1:9"}}
+alertmanager: {{urls: ["http://127.0.0.1:9"]}}
+web: {{listen: "127.0.0.1:{port}"}}
+services:
+  - name: shop
+    environment: production
+    rollback: {{strategy: immediate, release: {{root: {directory}/shop}}}}
+    health_checks: [http: "http://127.0.0.1:9"]
+policies:
+  - name: errors
+    match: ['alertname="Errors"']
+    roll_back: {{label: service}}
+"""
+UNUSED = SDKS | {"aiosmtplib", "email.mime", "jinja2", "responder.notify.channels.slack", "rich"}
+"""Nothing in CONFIG needs one of these."""
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def config(tmp_path: Path, port: int) -> Path:
+    (tmp_path / "shop/releases/1").mkdir(parents=True)
+    (tmp_path / "shop/current").symlink_to("releases/1")
+    file = tmp_path / "responder.yml"
+    file.write_text(CONFIG.format(directory=tmp_path, port=port))
+    return file
+
+
+def test_a_check_imports_only_what_the_configuration_names(config: Path) -> None:
+    loaded = imported(("responder", "check", "--config", str(config)))
+    assert "responder.app.settings" in loaded
+    assert among(loaded, UNUSED - {"rich"}) == set()
+
+
+async def test_an_idle_server_imports_only_what_the_configuration_names(config: Path, port: int) -> None:
+    argv = [sys.executable, "-X", "importtime", "-m", "responder", "serve", "--config", str(config)]
+    ready = f"http://127.0.0.1:{port}/-/ready"
+    process = await Process.start(argv, log=config.with_name("log"), ready=ready, env={"PYTHONPATH": str(ROOT)})
+    await process.terminate()
+    loaded = modules(config.with_name("log").read_text())
+    assert "responder.journal.sqlite.database" in loaded
+    assert among(loaded, UNUSED) == set()
