@@ -112,7 +112,7 @@ def started(argv: list[str], port: int) -> Iterator[psutil.Process]:
     """A process that listens on that port, stopped at the end."""
     process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(200):
+        for _ in range(1200):
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 break

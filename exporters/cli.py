@@ -137,7 +137,7 @@ def _as_json(result: Result, output: ProbeOutput) -> dict[str, object]:
         "log": [{"seconds": seconds, "text": text} for seconds, text in result.log],
         "series": [
             {"name": sample.name, "labels": sample.labels, "value": sample.value}
-            for family in output.registry.collect()
+            for family in output.collect()
             for sample in family.samples
         ],
     }

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
 from itertools import product
 from time import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import Metric
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
 from exporters.probes import PROBES
 from foundation.connections import CAUSES
@@ -79,14 +76,3 @@ class OwnMetrics:
             due = loop.time() + LAG_INTERVAL
             await asyncio.sleep(LAG_INTERVAL)
             self.lag.observe(max(0.0, loop.time() - due))
-
-
-class Collected(Collector):
-    """Families that were already collected, for example in a thread."""
-
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = list(families)
-
-    def collect(self) -> Iterator[Metric]:
-        """Yields the families."""
-        yield from self._families

@@ -32,10 +32,13 @@ class YamlDocument:
         """Parses the text. Raises UnreadableYaml."""
         self.name = name
         self._lines: dict[Path, int] = {}
+        self.data: Any = None
+        self.duplicates: list[Mistake] = []
         try:
-            node = yaml.compose(text, yaml.SafeLoader)
-            self.duplicates = list(self._walk(node, ())) if node else []
-            self.data: Any = yaml.safe_load(text)
+            loader = yaml.SafeLoader(text)
+            if node := loader.get_single_node():
+                self.duplicates = list(self._walk(node, ()))
+                self.data = loader.construct_document(node)
         except yaml.MarkedYAMLError as e:
             line = e.problem_mark.line + 1 if e.problem_mark else None
             raise UnreadableYaml(name, f"invalid YAML: {e.problem}", line) from None

@@ -10,12 +10,10 @@ from time import perf_counter, time
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
-from prometheus_client.exposition import generate_latest
 
 from exporters.errors import ConfigError, Unable
 from exporters.live import Live
-from exporters.metrics import Collected
-from exporters.output import ProbeOutput
+from exporters.output import CONTENT_TYPE, Collected, ProbeOutput
 from exporters.probes.check import Check
 from exporters.resources.collector import Resources
 from exporters.runner import SCRAPE_MARGIN, Result, run
@@ -89,7 +87,7 @@ class Routes:
         self._record(check, result)
         if request.query.get("debug") == "true":
             return web.Response(text=_debug(check, result, output), headers={"Cache-Control": "no-store"})
-        response = await make_aiohttp_handler(output.registry, disable_compression=True)(request)
+        response = web.Response(body=output.text.encode(), headers={"Content-Type": CONTENT_TYPE})
         self._live.metrics.overhead.observe(max(0.0, perf_counter() - arrived - result.duration))
         return response
 
@@ -179,7 +177,7 @@ def _debug(check: Check, result: Result, output: ProbeOutput) -> str:
     outcome = "succeeded" if result.success else f"failed ({result.reason}): {result.why}"
     return (
         f"{check.id} {outcome}\n{output.redact(check.shown_target)}\n\nLog:\n{page.log_text(result)}\n\n"
-        f"Series:\n{generate_latest(output.registry).decode()}"
+        f"Series:\n{output.text}"
     )
 
 
