@@ -47,8 +47,9 @@ async def test_a_plan_names_what_a_restore_cannot_create(source: SourceDatabase,
         await compare_restored(source.snapshots.postgres, source.snapshots.store("kept"), manifest, "shop", jobs=2)
 
 
-@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("use", sorted(set(USES) - {"generated column"}))
 async def test_what_a_restore_can_create_is_not_reported(source: SourceDatabase, use: str) -> None:
+    """Not the generated column: a restore may compute it before the other table has its rows."""
     await source.script(RATES.format(schema="public.") + USES[use])
     snapshot = Snapshot(database="shop", store="kept").planned("x-1")
     (_,) = await snapshot.preflight(source.snapshots, snapshot.key)
