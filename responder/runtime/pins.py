@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from responder.backends.connections import Connections
-from responder.backends.docker.compose_override import ComposeOverride
 from responder.backends.docker.service_image import ServiceImage
-from responder.backends.host.client import Local
 from responder.decisions.policy_set import PolicySet
-from responder.errors import StepFailed, Unavailable
+from responder.errors import StepFailed
 from responder.journal import Database, Transaction
+from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change
 from responder.rollback.strategies import resources_of
 from responder.services.pins import in_words, pins_of
 from responder.services.service import Service
 
 
-async def remove_outdated_pins(journal: Database, policy_set: PolicySet, connections: Connections) -> list[str]:
+async def remove_outdated_pins(journal: Database, policy_set: PolicySet, gateway: Gateway) -> list[str]:
     """Removes the pins of services that were deployed after their rollback; returns them, in an engineer's words.
 
     A pin that somebody changed stays. If the file cannot be written, the next call retries. Changes nothing while a
@@ -25,11 +23,10 @@ async def remove_outdated_pins(journal: Database, policy_set: PolicySet, connect
     for service in filter(_has_containers, policy_set.services):
         for pin in await journal.read(_outdated, service.name, service.environment):
             try:
-                local = await connections.to(Local)
-                if isinstance(pin.resource, ComposeOverride) and await pin.resource.read(local) == pin.after:
-                    await pin.resource.write(local, None, expected=str(pin.after))
+                if await gateway.read(pin.resource) == pin.after:
+                    await gateway.write(pin.resource, None, expected=pin.after)
                     removed.append(in_words(pin))
-            except (StepFailed, Unavailable):
+            except StepFailed:
                 continue
     return removed
 

@@ -162,7 +162,7 @@ class Worker:
         yield run_loop("promotion", self._promote, every=poll, on_error=on_error)
         yield run_loop("collateral", silence, every=poll * 2, on_error=on_error)
         yield run_loop("watchdog", self._watch, every=poll * 2, on_error=on_error)
-        yield run_loop("leftovers", self._remove_leftovers, every=_LEFTOVERS_EVERY, on_error=on_error)
+        yield run_loop("leftovers", partial(self._remove_leftovers, lease), every=_LEFTOVERS_EVERY, on_error=on_error)
         yield maintain(self._evidence_collector, worker=lease.id, guard=lease.guard, poll=poll, on_error=on_error)
 
     async def _wait(self, within: float) -> None:
@@ -236,10 +236,11 @@ class Worker:
     async def _silence_collateral(self, silences: CollateralSilences) -> None:
         await silences.maintain(tuple(self._runner), self._policy_set(), self._connections())
 
-    async def _remove_leftovers(self) -> None:
+    async def _remove_leftovers(self, lease: Lease) -> None:
         for name in await remove_leftovers(self._journal, self._policy_set(), self._connections()):
             say(log, "leftover container removed", container=name)
-        for pin in await remove_outdated_pins(self._journal, self._policy_set(), self._connections()):
+        gateway = Gateway(self._connections(), guard=lease.guard)
+        for pin in await remove_outdated_pins(self._journal, self._policy_set(), gateway):
             say(log, "pin removed", pin=pin)
 
     async def _watch(self) -> None:

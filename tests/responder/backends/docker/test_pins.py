@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from responder.backends.docker.client import Docker
 from responder.backends.docker.compose_override import ComposeOverride
 from responder.backends.host.client import Local
 from responder.decisions.policy_set import PolicySet
+from responder.errors import LeaseLost
 from responder.journal import Database, Transaction, executions
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Accepted, Closed, Planned, StepCompleted, StepStarted
+from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Plan
 from responder.runtime.pins import remove_outdated_pins
 from responder.services import registry, rollbacks
@@ -133,9 +136,9 @@ async def deploy(journal: Database, version: str) -> None:
     await journal.transaction(lambda tx: registry.record(tx, deployment))
 
 
-async def removed(journal: Database) -> list[str]:
-    connections = FixedConnections({Local: Local()})
-    return await remove_outdated_pins(journal, PolicySet(services=(SERVICE,)), connections)
+async def removed(journal: Database, guard: Callable[[], None] = lambda: None) -> list[str]:
+    gateway = Gateway(FixedConnections({Local: Local()}), guard=guard)
+    return await remove_outdated_pins(journal, PolicySet(services=(SERVICE,)), gateway)
 
 
 async def test_a_reported_deployment_removes_the_pin(journal: Database, tmp_path: Path) -> None:
@@ -169,3 +172,18 @@ async def test_the_pin_of_an_open_rollback_and_of_someone_else_stay(
     text = file.read_text()
     assert await removed(journal) == []
     assert file.read_text() == text
+
+
+async def test_a_replica_without_its_lease_removes_no_pin(journal: Database, tmp_path: Path) -> None:
+    """Another replica may have rolled the service back again, to the same version."""
+
+    def lost() -> None:
+        raise LeaseLost("the lease ended")
+
+    file = tmp_path / "compose.override.yaml"
+    await deploy(journal, "2")
+    await rolled_back(journal, file)
+    await deploy(journal, "3")
+    with pytest.raises(LeaseLost):
+        await removed(journal, lost)
+    assert file.exists()
