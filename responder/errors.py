@@ -39,6 +39,10 @@ class Unavailable(ResponderError):
         self.retry_after = retry_after
 
 
+class Outdated(Unavailable):
+    """What was read has changed meanwhile, or is about to change. It is read again at once."""
+
+
 class LeaseLost(ResponderError):
     """This process no longer owns the execution. It stops at once and writes nothing more."""
 

@@ -12,8 +12,10 @@ from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change
 from responder.rollback.ports import Ports
 
-_FIRST_PAUSE = 0.02
-"""Seconds until the second check of a resource; each later pause is a quarter longer, up to `every` of its change."""
+_FIRST_PAUSE, _LATE = 0.05, 0.05
+"""Seconds between the first checks of a resource. Later pauses are that part of the time so far, up to `every` of its
+change: so little is lost when it converges between two checks.
+"""
 
 
 class StepResult(NamedTuple):
@@ -39,8 +41,7 @@ async def apply_change(change: Change, execution: Execution, ports: Ports, *, re
 
 
 async def _converge(change: Change, execution: Execution, ports: Ports) -> StepResult:
-    deadline = ports.clock() + change.resource.converge_timeout
-    pause = min(change.every, _FIRST_PAUSE)
+    since = ports.clock()
     while True:
         unknown = ""
         try:
@@ -52,10 +53,10 @@ async def _converge(change: Change, execution: Execution, ports: Ports) -> StepR
             if not change.reverting or isinstance(failure, Drift):
                 raise
             return StepResult(changed=True, note=f"reverted; {failure}")
-        if ports.clock() > deadline:
+        elapsed = ports.clock() - since
+        if elapsed > change.resource.converge_timeout:
             return _late(change, unknown)
-        await ports.pause(execution, pause)
-        pause = min(change.every, pause * 1.25)
+        await ports.pause(execution, min(change.every, max(_FIRST_PAUSE, elapsed * _LATE)))
 
 
 async def _check(change: Change, gateway: Gateway) -> bool:

@@ -20,10 +20,13 @@ from responder.backends.prometheus.client import Prometheus
 from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.backends.registries import GateCheck
 from responder.backends.resource import Resource
-from responder.errors import Inconclusive, StepFailed, Unavailable
+from responder.errors import Inconclusive, Outdated, StepFailed, Unavailable
 from responder.transport.acting import acting
 
 T = TypeVar("T")
+
+_AT_ONCE = 0.05
+"""Seconds until something outdated is read again; each later pause is twice as long."""
 
 
 class Gateway:
@@ -161,7 +164,7 @@ class Gateway:
     async def _insist(
         self, doing: str, resource: Resource, act: Callable[[Any], Awaitable[T]], within: float | None = None
     ) -> T:
-        last, pause = "no answer", self._retry_every
+        last, pause, at_once = "no answer", self._retry_every, _AT_ONCE
         within = resource.timeout if within is None else within
         try:
             async with asyncio.timeout(within):
@@ -172,6 +175,8 @@ class Gateway:
                         last, pause = str(e), max(self._retry_every, e.retry_after)
                         if e.retry_after >= within:
                             raise Inconclusive(f"{doing} failed, and is not repeated: {last}") from None
+                        if isinstance(e, Outdated):
+                            pause, at_once = min(pause, at_once), at_once * 2
                     await asyncio.sleep(pause)
         except TimeoutError:
             raise Inconclusive(f"{doing} timed out after {within:g} s: {last}") from None

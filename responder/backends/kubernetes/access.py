@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from responder.backends.kubernetes.api import many
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.problems import Problem
 
@@ -24,7 +25,7 @@ class Right(NamedTuple):
     def __str__(self) -> str:
         if self.name:
             return f"{self.verb} {self.kind} {self.name}"
-        return f"{self.verb} {self.kind}s{'/' if self.subresource else ''}{self.subresource}"
+        return f"{self.verb} {many(self.kind)}{'/' if self.subresource else ''}{self.subresource}"
 
 
 async def missing_rights(kube: Kubernetes, namespace: str, rights: Iterable[Right]) -> list[Problem]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from responder.backends.kubernetes.objects import Object
 from responder.config.text import one_line
-from responder.errors import StepFailed, Unavailable
+from responder.errors import Outdated, StepFailed, Unavailable
 
 HOMES = {
     "Pod": "api/v1",
@@ -35,13 +35,17 @@ HOMES = {
     "Canary": "apis/flagger.app/v1beta1",
     "ScaledObject": "apis/keda.sh/v1alpha1",
 }
-_PLURALS = {"Canary": "canaries"}
 ALWAYS = ("api/v1", "apis/apps/v1", "apis/discovery.k8s.io/v1", "apis/autoscaling/v2")
 """API groups that every cluster serves. The other kinds exist only where they are installed."""
 
 
+def many(kind: str) -> str:
+    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+
+
 def plural(kind: str) -> str:
-    return _PLURALS.get(kind, f"{kind.lower()}s")
+    """The kind in a path."""
+    return many(kind).lower()
 
 
 def path_of(kind: str, namespace: str, name: str = "") -> str:
@@ -90,9 +94,9 @@ def good(status: int, answer: Object, what: str, /, **shape: type) -> Object:
         case 401 | 403:
             raise AccessDenied(f"{what}: the cluster denies access ({status}): {message}")
         case 409:
-            raise Unavailable(f"{what} was changed at the same time (409): {message}")
+            raise Outdated(f"{what} was changed at the same time (409): {message}")
         case 410:
-            raise Unavailable(f"{what}: the list expired while it was read (410): {message}")
+            raise Outdated(f"{what}: the list expired while it was read (410): {message}")
     if is_temporary(status):
         raise failure(status, answer)
     raise StepFailed(f"{what}: the Kubernetes API answered {status}: {message}")

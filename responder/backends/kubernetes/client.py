@@ -25,6 +25,7 @@ from responder.backends.kubernetes.api import (
     good,
     is_temporary,
     items,
+    many,
     path_of,
     plural,
 )
@@ -124,7 +125,7 @@ class Kubernetes:
         selector = selector or ",".join(f"{k}={v}" for k, v in (labels or {}).items())
         query = {"labelSelector": selector} if selector else {}
         status, answer = await self.request("GET", path_of(kind, namespace), query)
-        found = [] if status == 404 else items(status, answer, f"the {kind}s of {namespace}")
+        found = [] if status == 404 else items(status, answer, f"the {many(kind)} of {namespace}")
         return [{"kind": kind, **item} for item in found]  # items of a list have no kind
 
     async def log(

@@ -12,7 +12,7 @@ from responder.backends.http.http_check import HttpCheck
 from responder.backends.problems import Problem
 from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.backends.resource import Resource
-from responder.errors import Drift, LeaseLost, StepFailed, Unavailable
+from responder.errors import Drift, LeaseLost, Outdated, StepFailed, Unavailable
 from responder.rollback.gateway import Gateway
 from responder.transport.acting import acting
 
@@ -65,6 +65,12 @@ def gateway(switch: Switch, **more: Any) -> Gateway:
 async def test_it_retries_while_the_system_is_unavailable() -> None:
     switch = Switch(Unavailable("away"), Unavailable("away"), "on")
     assert await gateway(switch).read(SwitchResource()) == "on"
+
+
+async def test_what_is_outdated_is_read_again_at_once() -> None:
+    changed = Outdated("changed at the same time")
+    hasty = Gateway(Connections({Switch: Switch(changed, changed, "on")}.get), retry_every=3600.0)
+    assert await hasty.read(SwitchResource(worth=30.0)) == "on"
 
 
 async def test_it_fails_at_the_deadline_with_the_last_reason() -> None:
