@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from foundation.models import FrozenModel
+from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.api import AccessDenied
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
@@ -88,7 +89,7 @@ class Owner(FrozenModel):
     mend: str
     suspend: Reconciliation | None = None
     fights: bool = False  # it cannot be suspended
-    unseen: bool = False  # whether it exists is unknown
+    unseen: str = ""  # the missing permission, if whether it exists is unknown
 
 
 _ARGOCD = "argocd"
@@ -120,7 +121,7 @@ async def _progressive_delivery(kube: Kubernetes, workload: Workload) -> list[Ow
         _list(kube, "Canary", workload.namespace), _list(kube, "Rollout", workload.namespace)
     )
     owners = [
-        Owner(who=f"a {kind} that refers to {workload.what}", mend="", unseen=True)
+        Owner(who=f"a {kind} that refers to {workload.what}", mend="", unseen=_denied("list", kind, workload.namespace))
         for kind, found in (("Canary", canaries), ("Rollout", rollouts))
         if found is None
     ]
@@ -186,9 +187,13 @@ async def _by_instance(kube: Kubernetes, workload: Workload, name: str) -> list[
     try:
         application = await kube.get("Application", _ARGOCD, name)
     except AccessDenied:
-        return [Owner(who=who, mend="", unseen=True)]
+        return [Owner(who=who, mend="", unseen=_denied("get", "Application", _ARGOCD, name))]
     where = application["spec"].get("destination", {}).get("namespace") if application else ""
     return [_by_git(who, name, resource)] if application and where in (None, "", workload.namespace) else []
+
+
+def _denied(verb: str, kind: str, namespace: str, name: str = "") -> str:
+    return f"{Right(verb, kind, name)} in {namespace}"
 
 
 async def _list(kube: Kubernetes, kind: str, namespace: str) -> list[Object] | None:

@@ -186,8 +186,8 @@ _SKEW = timedelta(seconds=2)
 """Tolerated difference between the clocks of the API server and the controllers; both write whole seconds."""
 
 
-def failure_of(deployment: Object, revision: Object) -> str:
-    """Why the rollout of this current ReplicaSet failed; empty if it did not.
+def failure_of(deployment: Object, revision: Object, pods: int = 0) -> str:
+    """Why the rollout of this current ReplicaSet failed; empty if it did not. `pods`: how many it has.
 
     Conditions are stale for some hundred milliseconds, and longer without progress: a Deployment then shows those of
     the previous ReplicaSet. Only a condition that names this ReplicaSet and is newer than its template counts.
@@ -203,8 +203,8 @@ def failure_of(deployment: Object, revision: Object) -> str:
         failure = {}
     if not failure and f'"{name}-' in str(condition(deployment, "ReplicaFailure").get("message")):
         failure = condition(deployment, "ReplicaFailure")
-    if status.get("replicas", 0) >= revision["spec"].get("replicas", 1):
-        return ""  # all pods exist; the Deployment's condition disappears with its next sync
+    if max(status.get("replicas", 0), pods) >= revision["spec"].get("replicas", 1):
+        return ""  # all pods exist; the conditions disappear with the next sync of each controller
     if failure.get("status") == "True" and _is_new(failure, since):
         return f"no pod can be created: {failure.get('message', '')}"
     return ""

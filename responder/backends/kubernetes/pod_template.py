@@ -13,14 +13,12 @@ from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.gitops import owners_of
 from responder.backends.kubernetes.objects import (
     Object,
-    failure_of,
     images_of,
     is_ready,
     main_image,
     note_template,
     number_of,
     other_image,
-    owned_by,
     runs,
     same_template,
     template_of,
@@ -40,11 +38,12 @@ from responder.backends.kubernetes.workload import (
     is_ordered,
     ordinal_of,
     partition_of,
+    rollout_failure,
     set_settings,
     settings_of,
 )
 from responder.backends.problems import Problem
-from responder.errors import Drift, StepFailed, Unavailable
+from responder.errors import Drift, Outdated, StepFailed
 
 
 class PodTemplate(Workload[Any]):
@@ -85,11 +84,14 @@ class PodTemplate(Workload[Any]):
         return deletes and not self.deployment
 
     async def _value(self, kube: Kubernetes, found: Object) -> dict[str, Any]:
+        return self._value_in(found, await self.revisions(kube, found))
+
+    def _value_in(self, found: Object, kept: list[Object]) -> dict[str, Any]:
         template = found["spec"]["template"]
-        kept = sorted(await self.revisions(kube, found), key=number_of, reverse=True)
+        kept = sorted(kept, key=number_of, reverse=True)
         revision = next((candidate for candidate in kept if same_template(template_of(candidate), template)), None)
         if revision is None and not found["spec"].get("paused"):
-            raise Unavailable(f"{self.what} has a template that its controller has not seen yet")
+            raise Outdated(f"{self.what} has a template that its controller has not seen yet")
         # A template that was set during a pause has no revision yet.
         name = revision["metadata"]["name"] if revision else ""
         settings = {"settings": settings_of(found, self.with_settings)} if self.with_settings else {}
@@ -137,18 +139,21 @@ class PodTemplate(Workload[Any]):
 
     async def converged(self, kube: Kubernetes, value: Any) -> bool:
         found = await self.object(kube)
-        if not self.equivalent(await self._value(kube, found), value):
+        kept = await self.revisions(kube, found)
+        if not self.equivalent(self._value_in(found, kept), value):
             return False
         if found["spec"].get("paused"):
             return True  # no rollout until it is resumed
         if found["metadata"]["generation"] > found.get("status", {}).get("observedGeneration", 0):
             return False
-        every = await self.pods(kube, found)
+        every = await self.pods(kube, found, kept)
         pods = [pod for pod in every if self.is_of(pod, str(value["revision"]))]
         if trouble := next(filter(None, map(trouble_of, pods)), ""):
             raise StepFailed(trouble)
-        if self.deployment and (failed := await self._failed(kube, found, str(value["revision"]), every)):
-            raise StepFailed(f"{self.what}: {failed}")
+        if self.deployment and rollout_failure(found, kept, str(value["revision"]), every):
+            found = await self.object(kube)  # the pods were read later, and may explain a failure that is over
+            if failed := rollout_failure(found, await self.revisions(kube, found), str(value["revision"]), every):
+                raise StepFailed(f"{self.what}: {failed}")
         if self.statefulset and partition_of(found):
             first = partition_of(found)
             expected = int(found["spec"].get("replicas", 1)) - first
@@ -159,16 +164,6 @@ class PodTemplate(Workload[Any]):
             return False
         self._same_images(pods, value)
         return True
-
-    async def _failed(self, kube: Kubernetes, found: Object, name: str, pods: list[Object]) -> str:
-        kept = await self.revisions(kube, found)
-        revision = next((candidate for candidate in kept if candidate["metadata"]["name"] == name), None)
-        failed = failure_of(found, revision) if revision else ""
-        # A quota may be exceeded while old pods terminate. It counts only if the number of pods is as specified and no
-        # pod is about to be removed.
-        leaving = any(len(owned_by(candidate, pods)) > candidate["spec"].get("replicas", 1) for candidate in kept)
-        waits = "exceeded quota" in failed and (leaving or len(pods) != found["spec"].get("replicas", 1))
-        return "" if waits else failed
 
     def _same_images(self, pods: list[Object], value: dict[str, Any]) -> None:
         """Compares the digests of running images, because a tag may have moved. Raises StepFailed if they differ."""
@@ -254,7 +249,7 @@ class PodTemplate(Workload[Any]):
         problems = []
         for owner in await owners_of(kube, self):
             if owner.unseen:
-                unseen = f"the responder's account cannot see whether {owner.who} would restore the bad version"
+                unseen = f"the responder's account cannot {owner.unseen}, which would show {owner.who}"
                 problems.append(Problem(self.what, unseen, "grant the Role of deploy/kubernetes/rights"))
             elif owner.fights or self.gitops == "refuse":
                 fix = owner.mend + ("" if owner.fights else ", or set gitops: suspend")

@@ -10,7 +10,7 @@ from foundation.models import exactly_one
 from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
-from responder.backends.kubernetes.objects import Name, Object, is_ready, owned_by
+from responder.backends.kubernetes.objects import Name, Object, failure_of, is_ready, owned_by
 from responder.backends.resource import V
 
 SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
@@ -65,9 +65,11 @@ class Workload(PartOfObject[V], Generic[V]):
         """The revisions that the cluster keeps: ReplicaSets or ControllerRevisions."""
         return owned_by(found, await kube.list(self._revisions, self.namespace, labels_of(found)))
 
-    async def pods(self, kube: Kubernetes, found: Object) -> list[Object]:
-        """The pods that the workload owns; others may carry the same labels."""
-        owners = await self.revisions(kube, found) if self.deployment else [found]
+    async def pods(self, kube: Kubernetes, found: Object, kept: list[Object] | None = None) -> list[Object]:
+        """The pods that the workload owns; others may carry the same labels. `kept`: its revisions, if known."""
+        owners = [found]
+        if self.deployment:
+            owners = await self.revisions(kube, found) if kept is None else kept
         pods = await kube.list("Pod", self.namespace, labels_of(found))
         return [pod for owner in owners for pod in owned_by(owner, pods)]
 
@@ -103,6 +105,17 @@ async def free(kube: Kubernetes, statefulset: Object, pods: list[Object], update
     unready = sorted((pod for pod in pods if not is_ready(pod)), key=ordinal_of)
     if unready and unready[0] not in updated and ordinal_of(unready[0]) >= partition_of(statefulset):
         await kube.delete_pod(unready[0])
+
+
+def rollout_failure(deployment: Object, kept: list[Object], name: str, pods: list[Object]) -> str:
+    """Why the rollout of this revision failed; empty if it did not."""
+    revision = next((candidate for candidate in kept if candidate["metadata"]["name"] == name), None)
+    failed = failure_of(deployment, revision, len(owned_by(revision, pods))) if revision else ""
+    # A quota may be exceeded while old pods terminate. It counts only if the number of pods is as specified and no
+    # pod is about to be removed.
+    leaving = any(len(owned_by(candidate, pods)) > candidate["spec"].get("replicas", 1) for candidate in kept)
+    waits = "exceeded quota" in failed and (leaving or len(pods) != deployment["spec"].get("replicas", 1))
+    return "" if waits else failed
 
 
 def is_ordered(statefulset: Object) -> bool:

@@ -176,13 +176,16 @@ async def test_a_failing_good_version_is_detected(starts: str, why: str, cluster
     assert clock.now < 60.0
 
 
-@pytest.mark.parametrize(("replicas", "why"), [(3, ""), (2, 'no pod can be created: pods "backend-6d-x" is forbidden')])
-def test_a_temporarily_exceeded_quota_is_tolerated(replicas: int, why: str) -> None:
-    """The ReplicaSet has created all its pods since; the Deployment keeps its old condition until its next sync."""
+_DENIED = 'no pod can be created: pods "backend-6d-x" is forbidden'
+
+
+@pytest.mark.parametrize(("replicas", "pods", "why"), [(3, 0, ""), (2, 3, ""), (2, 2, _DENIED)])
+def test_a_temporarily_exceeded_quota_is_tolerated(replicas: int, pods: int, why: str) -> None:
+    """The ReplicaSet has created all its pods since; the conditions stay until the next sync of each controller."""
     failure = {"type": "ReplicaFailure", "status": "True", "message": 'pods "backend-6d-x" is forbidden'}
     workload = {"metadata": {"name": "backend"}, "status": {"conditions": [failure]}}
     revision = {"metadata": {"name": "backend-6d"}, "spec": {"replicas": 3}, "status": {"replicas": replicas}}
-    assert failure_of(workload, revision) == why
+    assert failure_of(workload, revision, pods) == why
 
 
 @pytest.mark.parametrize("other", ["argocd-controller", "tests"])
