@@ -18,7 +18,7 @@ from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from responder.backends.kubernetes.objects import writer_of
 from tests.apiserver import Cluster
 from tests.apiserver.manifests import deployment, service, statefulset
-from tests.apiserver.real.cluster import IMAGES, REAL
+from tests.apiserver.real.client import IMAGES, REAL
 from tests.parts import need, until
 from tests.responder.harness import Rollback
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,7 @@ _CONTAINER_TYPES: dict[str, Any] = {
 }  # fmt: skip
 _GO = {int: "int32", bool: "bool", str: "string", list: "[]v1.", dict: "v1."}
 _JSON = {str: "string", dict: "object", list: "array", bool: "bool", int: "number", float: "number"}
+_BASE64 = set(string.ascii_letters + string.digits + "+/")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
@@ -59,6 +61,11 @@ def _parts(made: Object) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
 
 def decode(made: Object, *, strict: bool, patch: bool = False) -> None:
     """Removes unknown fields. Raises `Failed` if the object does not match its type, or for them if `strict`."""
+    for value in (made.get("data") or {}).values() if made["kind"] == "Secret" else ():
+        text = value.rstrip("=")
+        at = next((n for n, char in enumerate(text) if char not in _BASE64), len(value) // 4 * 4)
+        if len(text) > at or len(value) % 4:
+            raise _undecodable(made, f"illegal base64 data at input byte {at}", patch=patch)
     if made["kind"] not in WORKLOADS:
         return
     unknown = []

@@ -10,21 +10,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import secrets
+import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
-from tests.apiserver.kinds import RESOURCES, VERSIONS, request_of
+from tests.apiserver.kinds import RESOURCES, VERSIONS
+from tests.apiserver.real.account import Account, Right
+from tests.apiserver.real.client import REAL, ClientOfTests, RealClient, to_real
 from tests.apiserver.store import Image, Object
 
-REAL = os.environ.get("KUBECONFIG_E2E", "")
-IMAGES = os.environ.get("KUBECONFIG_E2E_IMAGES", "shop:1 shop:2").split()
 _NODES = os.environ.get("KUBECONFIG_E2E_NODES", "")
 
 _IDLE_FOR, _LOOK_EVERY, _AT_MOST = 0.6, 0.1, 20.0
@@ -33,47 +33,8 @@ _LONGEST_WAIT, _LONGEST_TEST = 15.0, 60.0
 _WATCHED = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Pod", "EndpointSlice")
 
 
-def to_real(text: str, namespace: str) -> str:
-    """A path or a JSON text, with the names of the cluster."""
-    for n, image in enumerate(IMAGES, 1):
-        text = text.replace(f'"shop:{n}"', f'"{image}"')
-    return re.sub(r'(/namespaces/|"namespace": ")shop\b', rf"\g<1>{namespace}", text)
-
-
-def from_real(text: str, namespace: str) -> str:
-    for n, image in enumerate(IMAGES, 1):
-        text = text.replace(image, f"shop:{n}")
-    return text.replace(namespace, "shop")
-
-
 def only_in_the_stand_in(what: str) -> Any:
     pytest.skip(f"only the stand-in has {what}")
-
-
-class RealClient(Kubernetes):
-    """The responder's client; the namespace shop is the one of the test."""
-
-    def __init__(self, cluster: RealCluster) -> None:
-        super().__init__(KubernetesSettings(kubeconfig=Path(REAL)))
-        self._cluster = cluster
-
-    async def _send(
-        self, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
-    ) -> tuple[int, Object]:
-        namespace = self._cluster.namespace
-        self._cluster.requests.append(request_of(method, path)[:2])
-        query = {**(query or {}), **(self._manager() if method in ("POST", "PUT", "PATCH") else {})}
-        sent = json.loads(to_real(json.dumps(body), namespace)) if body is not None else None
-        status, answer = await super()._send(method, to_real(path, namespace), query, sent, content_type)
-        return status, json.loads(from_real(json.dumps(answer), namespace))
-
-    def _manager(self) -> dict[str, str]:
-        return {}
-
-
-class _Tests(RealClient):
-    def _manager(self) -> dict[str, str]:
-        return {"fieldManager": self._cluster.manager}
 
 
 class _Stored(dict[str, Any]):
@@ -105,12 +66,35 @@ class _Images(dict[str, Image]):
             self._file.unlink(missing_ok=True)
 
 
-class _Refused(set[Any]):
-    def add(self, _: Any) -> None:
-        only_in_the_stand_in("an account with fewer rights")
+class _Forbidden(set[Right]):
+    def __init__(self, account: Account) -> None:
+        super().__init__()
+        self._account = account
 
-    def __ior__(self, _: Any) -> Any:
-        return only_in_the_stand_in("an account with fewer rights")
+    def add(self, right: Right) -> None:
+        self |= {right}
+
+    def __ior__(self, rights: Any) -> Any:  # type: ignore[misc]
+        super().__ior__(rights)
+        self._account.forbid(self)
+        return self
+
+    def clear(self) -> None:
+        super().clear()
+        self._account.forbid(self)
+
+
+class _Installed(set[str]):
+    """The API groups that the cluster serves, such as those of `custom_kinds`."""
+
+    def add(self, group: str) -> None:
+        if group not in self:
+            only_in_the_stand_in(f"the API group {group}, because the named cluster does not serve it")
+
+    def __ior__(self, groups: Any) -> Any:  # type: ignore[misc]
+        for group in groups:
+            self.add(group)
+        return self
 
 
 class RealCluster:
@@ -120,18 +104,25 @@ class RealCluster:
         self.namespace, self.manager = f"responder-e2e-{secrets.token_hex(3)}", "tests"
         self.requests: list[tuple[str, str]] = []
         self._clients: list[RealClient] = []
-        self.images, self.forbidden, self.lags = _Images(self.namespace), _Refused(), True
+        self.images, self.lags = _Images(self.namespace), True
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._client = _Tests(self)
+        self._client = ClientOfTests(self, Path(REAL))
         made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
         self._good(self._request("POST", "/api/v1/namespaces", made))
+        self._account = Account(self._request, self.namespace)
+        self.forbidden = _Forbidden(self._account)
+        groups = self._good(self._request("GET", "/apis"))["groups"]
+        self.installed = _Installed(group["name"] for group in groups)
+        self._directory = tempfile.TemporaryDirectory(prefix="responder-e2e-")
 
     async def close(self) -> None:
         for client in self._clients:
             await client.close()
         self.images.close()
+        self._account.close()
+        self._directory.cleanup()
         self._request("DELETE", f"/api/v1/namespaces/{self.namespace}")
         asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -139,7 +130,11 @@ class RealCluster:
         self._loop.close()
 
     def client(self) -> RealClient:
-        self._clients.append(RealClient(self))
+        config = yaml.safe_load(Path(REAL).read_text())
+        config["users"] = [{**user, "user": {"token": self._account.token}} for user in config["users"]]
+        file = Path(self._directory.name, "kubeconfig")
+        file.write_text(yaml.safe_dump(config))
+        self._clients.append(RealClient(self, file))
         return self._clients[-1]
 
     def __getattr__(self, name: str) -> Any:
@@ -182,7 +177,8 @@ class RealCluster:
         status, answer = self._request("GET", path)
         if status == 404:
             raise KeyError(name)
-        return _stored(self._good((status, answer)))
+        found: Object = _stored(self._good((status, answer)))
+        return found
 
     def put(self, manifest: Object, *, before: Object | None = None) -> Object:
         meta = {k: v for k, v in manifest["metadata"].items() if k not in ("resourceVersion", "managedFields")}
@@ -210,6 +206,8 @@ class RealCluster:
         return answer
 
     def drop(self, found: Object) -> None:
+        if found["kind"] == "Node":
+            only_in_the_stand_in("nodes that a test removes")
         self._good(self._request("DELETE", self._path(found)))
         self.step()
 
@@ -232,7 +230,8 @@ class RealCluster:
         resource, meta = RESOURCES[found["kind"]], found["metadata"]
         group, _, plural = resource.rpartition("/")
         home = f"/apis/{VERSIONS[group]}" if group else "/api/v1"
-        return f"{home}/namespaces/{meta.get('namespace', 'shop')}/{plural}/{meta['name']}"
+        within = "" if found["kind"] == "Node" else f"/namespaces/{meta.get('namespace', 'shop')}"
+        return f"{home}{within}/{plural}/{meta['name']}"
 
     def _request(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json"

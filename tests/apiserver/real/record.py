@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
-from tests.apiserver.real.cluster import REAL, from_real, to_real
+from tests.apiserver.real.client import REAL, from_real, to_real
 from tests.apiserver.real.requests import all_requests
 
 Object = dict[str, Any]

@@ -194,6 +194,8 @@ def others() -> Iterator[Object]:
         made = {"apiVersion": "v1", "kind": kind, "metadata": meta, **more}
         yield ask(f"{plural}: create", "POST", f"{CORE}/{plural}", made)
         yield ask(f"{plural}: get", "GET", f"{CORE}/{plural}/settings")
+    odd = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "odd", "namespace": "shop"}, "data": {"a": "1"}}
+    yield ask("secrets: create, not in base64", "POST", f"{CORE}/secrets", odd)
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

@@ -13,7 +13,8 @@ import pytest
 from responder.backends.kubernetes.client import Kubernetes
 from tests.apiserver import Cluster
 from tests.apiserver.client import client_of
-from tests.apiserver.real.cluster import REAL, RealClock, RealCluster
+from tests.apiserver.real.client import REAL
+from tests.apiserver.real.cluster import RealClock, RealCluster
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,13 @@ import pytest
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.problems import Problem
 from responder.cli.checking.live import targets_of
+from responder.errors import StepFailed
 from tests.apiserver import Cluster, Image
-from tests.apiserver.client import InProcess
+from tests.apiserver.client import InProcess, client_of
+from tests.apiserver.kinds import BUILT_IN
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
+from tests.apiserver.real.account import rights_of as rights_in
+from tests.apiserver.real.account import shipped
 from tests.responder.harness import Rollback
 
 Right = tuple[str, str]
@@ -154,17 +159,37 @@ CASES = {
 }
 
 
+def prepare(cluster: Cluster, case: Case) -> None:
+    for kind in ("ConfigMap", "ServiceAccount", "PersistentVolumeClaim"):
+        manifest: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": kind,
+            "metadata": {"name": "settings", "namespace": "shop"},
+        }
+        if kind == "PersistentVolumeClaim":
+            manifest["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        cluster.put(manifest)
+    case.build(cluster)
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_check_asks_for_what_a_rollback_uses(case: Case) -> None:
+    queried, used = await rights_of(case)
+    assert {right: queried[right] for right in queried if right not in used} == {}, "never used"
+    assert {right: names for right, names in used.items() if right not in queried} == {}, "never queried"
+    for right, names in queried.items():  # a Role may grant single objects only
+        assert names == used[right] or right[1] in ("pods", "nodes"), right
+
+
+async def rights_of(case: Case) -> tuple[dict[Right, set[str]], dict[Right, set[str]]]:
+    """The permissions that `check --live` queries, and those that the rollbacks use."""
     queried: dict[Right, set[str]] = {}
     used: dict[Right, set[str]] = {}
     for way in case.ways:
         clock = [0.0]
         cluster = Cluster(clock=lambda clock=clock: clock[0])
-        for kind in ("ConfigMap", "ServiceAccount", "PersistentVolumeClaim"):
-            cluster.put({"apiVersion": "v1", "kind": kind, "metadata": {"name": "settings", "namespace": "shop"}})
-        cluster.installed |= {"argoproj.io", "flagger.app"}
-        case.build(cluster)
+        cluster.installed |= CUSTOM
+        prepare(cluster, case)
         kube = Recording(cluster)
 
         def wait(seconds: float, clock: list[float] = clock) -> None:
@@ -181,12 +206,43 @@ async def test_check_asks_for_what_a_rollback_uses(case: Case) -> None:
         assert ended.outcome in case.outcomes, ended.reason
         for right, names in kube.used.items():
             used.setdefault(right, set()).update(names)
-    assert {right: queried[right] for right in queried if right not in used} == {}, "never used"
-    assert {right: names for right, names in used.items() if right not in queried} == {}, "never queried"
-    for right, names in queried.items():  # a Role may grant single objects only
-        assert names == used[right] or right[1] in ("pods", "nodes"), right
+    return queried, used
+
+
+CUSTOM = {"argoproj.io", "flagger.app", "keda.sh"}
+NAMED = re.compile(r"cannot (get|list|patch|delete) (?:resource )?\"?([A-Za-z]+)")
+
+
+@pytest.mark.parametrize("installed", [set(), CUSTOM], ids=["plain cluster", "with custom kinds"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+async def test_each_missing_permission_is_named_alone(case: Case, installed: set[str], cluster: Cluster) -> None:
+    cluster.installed |= installed
+    used = set((await rights_of(case))[1])
+    prepare(cluster, case)
+    health_checks = [{"pods": {"namespace": "shop", "labels": {"app": case.app}}}]
+    harness = Rollback(case.rollback, {Kubernetes: client_of(cluster)}, health_checks=health_checks)
+    assert await problems(harness) == []
+    for verb, resource in sorted(right for role, _ in shipped() for right in rights_in(role)):
+        cluster.forbidden.clear()
+        cluster.forbidden.add((verb, resource))
+        needed = (verb, resource) in used and resource.rpartition("/")[0] in {*BUILT_IN, *cluster.installed}
+        found = await problems(harness)
+        assert bool(found) == needed, (verb, resource, found)
+        for problem in found:
+            assert {*map(_named, NAMED.finditer(problem.found))} == {(verb, resource.rpartition("/")[2])}, problem
+
+
+def _named(match: re.Match[str]) -> Right:
+    """Verb and plural of the kind that a problem names."""
+    kind = match[2].lower()
+    return match[1], kind if kind.endswith("s") else f"{kind}s"
 
 
 async def problems(harness: Rollback) -> list[Problem]:
-    targets = targets_of(("services", 0), harness.service, harness.gateway)
-    return [problem for target in targets for problem in await target.ask()]
+    found: list[Problem] = []
+    for target in targets_of(("services", 0), harness.service, harness.gateway):
+        try:
+            found += await target.ask()
+        except StepFailed as failure:
+            found.append(Problem(target.name, str(failure)))
+    return found
