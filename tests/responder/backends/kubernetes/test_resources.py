@@ -7,17 +7,20 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.gitops import Reconciliation
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.rollout import Partition, RolloutPaused, RolloutSettings
 from responder.backends.kubernetes.scale import AutoscalerFloor, KeptPods, Replicas
 from responder.backends.kubernetes.traffic import ServiceSelector
 from responder.errors import StepFailed, Unavailable
+from responder.rollback.gateway import Gateway
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
 from tests.responder.backends.kubernetes.whole_objects import BOOKKEEPING, NOTES, state
 from tests.responder.backends.resource_law import keeps_the_laws
+from tests.responder.harness import FixedConnections
 
 FLUX = "annotations/kustomize.toolkit.fluxcd.io~1reconcile"
 BACKEND = {"namespace": "shop", "deployment": "backend"}
@@ -193,6 +196,7 @@ async def test_a_moved_tag_is_detected_at_the_pods(cluster: Cluster, kube: InPro
     resource = PodTemplate(**BACKEND)
     value = await resource.value_of(kube, "1", f"shop@{DIGEST}")
     await resource.write(kube, value, expected=await resource.read(kube))
+    cluster.step()
     with pytest.raises(StepFailed, match="shop:1 now refers to another image"):
         await resource.converged(kube, value)
     cluster.images["shop:1"] = Image(digest=DIGEST)
@@ -214,6 +218,7 @@ async def test_permanent_pod_failures_are_reported_immediately(
     resource = PodTemplate(**BACKEND)
     value = await resource.value_of(kube, "1", "")
     await resource.write(kube, value, expected=await resource.read(kube))
+    cluster.step()
     with pytest.raises(StepFailed, match=why):
         await resource.converged(kube, value)
 
@@ -418,8 +423,10 @@ async def test_kept_pods_are_unchanged_and_replaced(cluster: Cluster, kube: InPr
     cluster.apply(deployment("backend", "shop:2", 3))
     before = {pod["metadata"]["name"] for pod in cluster.all("Pod")}
     resource = KeptPods(**BACKEND, count=2)
-    await resource.write(kube, "01J9", expected=None)
-    await resource.write(kube, "01J9", expected=None)
+    gateway = Gateway(FixedConnections({Kubernetes: kube}), retry_every=0.01)  # controllers write as well
+    await gateway.write(resource, "01J9", expected=None)
+    cluster.step()
+    await gateway.write(resource, "01J9", expected=None)
     assert await resource.read(kube) == "01J9"
     kept = [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("rollback-responder.io/kept") == "01J9"]
     assert {p["metadata"]["name"] for p in kept} < before

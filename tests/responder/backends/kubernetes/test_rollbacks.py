@@ -222,6 +222,10 @@ def _needs_a_config_map(cluster: Cluster) -> None:
     spec["volumes"] = [{"name": "s", "secret": {"secretName": "keys-1"}}]
 
 
+def _owner(version: str, kind: str, name: str) -> dict[str, Any]:
+    return {"apiVersion": version, "kind": kind, "name": name, "uid": "k"}
+
+
 def _owned_by(**meta: Any) -> Change:
     return lambda cluster: edit(cluster, metadata=meta)
 
@@ -240,11 +244,11 @@ def _owned_by(**meta: Any) -> Change:
         (_owned_by(labels={"helm.toolkit.fluxcd.io/name": "web"}), r"belongs to Flux \(HelmRelease web\)"),
         (_owned_by(annotations={"meta.helm.sh/release-name": "web"}), r"belongs to Helm \(release web\)"),
         (
-            _owned_by(ownerReferences=[{"kind": "Kafka", "name": "events", "uid": "k", "controller": True}]),
+            _owned_by(ownerReferences=[_owner("kafka.strimzi.io/v1", "Kafka", "events") | {"controller": True}]),
             r"belongs to Kafka events",
         ),
         (
-            _owned_by(ownerReferences=[{"kind": "Rollout", "name": "web", "uid": "r"}]),
+            _owned_by(ownerReferences=[_owner("argoproj.io/v1alpha1", "Rollout", "web")]),
             r"belongs to Argo Rollouts \(Rollout web\)",
         ),
         (
@@ -462,7 +466,7 @@ async def test_an_idle_color_that_does_not_start_gets_no_traffic(cluster: Cluste
 
 async def test_a_color_that_fails_under_traffic_is_switched_back(cluster: Cluster, clock: Any) -> None:
     colors(cluster)
-    harness = rollback(cluster, blue_green(), clock)
+    harness = rollback(cluster, blue_green(ready_for="5s"), clock)  # kubelets notice it within seconds
 
     def wait(seconds: float) -> None:
         clock.wait(seconds)

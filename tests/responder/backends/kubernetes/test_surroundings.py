@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -13,7 +14,7 @@ from responder.backends.kubernetes.surroundings.applied import notes_on_apply
 from responder.backends.kubernetes.surroundings.nodes import node_of
 from responder.rollback.ports import StopRequest
 from tests.apiserver import Cluster, Image
-from tests.apiserver.client import InProcess
+from tests.apiserver.client import client_of
 from tests.apiserver.controllers import loop
 from tests.apiserver.controllers.objects import put
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
@@ -27,7 +28,7 @@ Object = dict[str, Any]
 
 def rollback(cluster: Cluster, strategy: Object, clock: Any, *, app: str = "backend", at_least: int = 1) -> Rollback:
     healthy = [{"pods": {"namespace": "shop", "labels": {"app": app}, "at_least": at_least}}]
-    return Rollback(strategy, {Kubernetes: InProcess(cluster)}, wait=clock.wait, health_checks=healthy)
+    return Rollback(strategy, {Kubernetes: client_of(cluster)}, wait=clock.wait, health_checks=healthy)
 
 
 async def notes(cluster: Cluster, strategy: Object, clock: Any) -> str:
@@ -408,7 +409,8 @@ def configured(version: str, *, optional: bool = False) -> Object:
 def configuration(kind: str, value: str) -> Object:
     name = "settings" if kind == "ConfigMap" else "keys"
     meta = {"name": name, "namespace": "shop"}
-    return {"apiVersion": "v1", "kind": kind, "metadata": meta, "data": {"flag": value}}
+    data = value if kind == "ConfigMap" else base64.b64encode(value.encode()).decode()
+    return {"apiVersion": "v1", "kind": kind, "metadata": meta, "data": {"flag": data}}
 
 
 @pytest.mark.parametrize("optional", [False, True])
