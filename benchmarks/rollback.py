@@ -1,74 +1,120 @@
-"""From the decision to all pods healthy, beside `kubectl rollout undo` and `status`, on the same objects.
+"""From the decision to all pods healthy, beside `kubectl rollout undo` and `status` with the same batches.
 
-The API server is the one of the tests: its controllers are instant and its pods take `_READY_AFTER` seconds each, so
-what is compared is what the two programs add to that.
+The rounds of both alternate. `KUBECONFIG_E2E` names the cluster; without it, the API server of the tests is used: its
+controllers are instant, so what is compared is what the two programs add to the time that the pods take.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import statistics
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.report import Table, main, ms
+from benchmarks.report import Aim, Table, main, ms, share
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
+from responder.rollback.gateway import Gateway
 from tests.apiserver import Cluster, Image
 from tests.apiserver.manifests import deployment
+from tests.apiserver.real.client import REAL
+from tests.apiserver.real.cluster import RealCluster
 from tests.parts import need
 from tests.responder.harness import Rollback
 
 _REPLICAS = 6
-_READY_AFTER = 0.1
+_READY_AFTER = 1.0
+_WANTED = 1.15
 _HEALTHY = [{"pods": {"namespace": "shop", "labels": {"app": "backend"}, "at_least": _REPLICAS}}]
-_WAYS: dict[str, dict[str, Any]] = {
-    "responder, rolling in batches of 2": {"strategy": "rolling", "batch_size": 2},
-    "responder, immediate": {"strategy": "immediate"},
+
+
+class Way(NamedTuple):
+    """A strategy, and the rollout settings with which kubectl makes the same batches."""
+
+    strategy: dict[str, Any]
+    settings: dict[str, Any]
+
+
+_WAYS = {
+    "immediate": Way({"strategy": "immediate"}, {"maxSurge": 0, "maxUnavailable": "100%"}),
+    "rolling, batches of 2": Way({"strategy": "rolling", "batch_size": 2}, {"maxSurge": 2, "maxUnavailable": 0}),
 }
+
+
+class Bench(NamedTuple):
+    """A cluster with version 2, its client, and what kubectl needs."""
+
+    cluster: Any
+    kube: Kubernetes
+    config: Path
+    namespace: str
 
 
 def run(quick: bool, beside: Path | None) -> list[Table]:
     need("kubectl")
     rounds = 3 if quick else 12
-    taken: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for name in ("kubectl rollout undo, then status", *_WAYS):
-            taken.setdefault(name, []).append(asyncio.run(_once(name)))
-    title = f"rollback: {_REPLICAS} pods, ready after {_READY_AFTER:g} s, from the decision to all healthy"
-    table = Table(title, ["", "median ms", "worst ms", "ratio to kubectl"])
-    base = statistics.median(taken["kubectl rollout undo, then status"]) * 1000
-    for name, times in taken.items():
-        middle = statistics.median(times) * 1000
-        table.add(name, ms(middle), ms(max(times) * 1000), f"{middle / base:.2f}")
-        table.figures[name] = {"median": middle, "ratio": middle / base}
+    where = "the cluster of KUBECONFIG_E2E" if REAL else "the API server of the tests"
+    table = Table(
+        f"rollback: {_REPLICAS} pods, ready after {_READY_AFTER:g} s, on {where}; {rounds} rounds each, in turns",
+        ["", "kubectl, median ms", "responder, median ms", "worst ms", "ratio"],
+    )
+    for name, way in _WAYS.items():
+        pairs = [(asyncio.run(_once(way, ours=False)), asyncio.run(_once(way, ours=True))) for _ in range(rounds)]
+        theirs, ours = zip(*pairs, strict=True)
+        base, middle = statistics.median(theirs) * 1e3, statistics.median(ours) * 1e3
+        ratio = middle / base
+        table.add(name, ms(base), ms(middle), ms(max(ours) * 1e3), share(ratio))
+        table.figures[name] = {"kubectl": base, "median": middle, "ratio": ratio}
+        table.aims.append(Aim(f"{name}: at most {_WANTED:g} times", share(ratio), ratio <= _WANTED))
     return [table]
 
 
-async def _once(name: str) -> float:
-    cluster = Cluster()
-    for version in "12":
-        cluster.apply(deployment("backend", f"shop:{version}", _REPLICAS))
-    cluster.images["shop:1"] = Image(ready_after=_READY_AFTER)
-    with tempfile.TemporaryDirectory(prefix="bench-rollback-") as directory:
-        config = Path(directory) / "config"
-        async with cluster.up() as url:
-            config.write_text(json.dumps(cluster.kubeconfig(url)))
-            took = await (_ours(config, _WAYS[name]) if name in _WAYS else _kubectl(config))
-        cluster.step()
-        images = {pod["spec"]["containers"][0]["image"] for pod in cluster.all("Pod")}
+async def _once(way: Way, *, ours: bool) -> float:
+    async with _bench(way) as bench:
+        took = await (_ours(bench, way.strategy) if ours else _kubectl(bench))
+        bench.cluster.step()
+        images = {pod["spec"]["containers"][0]["image"] for pod in bench.cluster.all("Pod")}
         if images != {"shop:1"}:
-            raise AssertionError(f"{name}: {images} run")
+            raise AssertionError(f"{images} run")
     return took
 
 
-async def _kubectl(config: Path) -> float:
+@contextlib.asynccontextmanager
+async def _bench(way: Way) -> AsyncIterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="bench-rollback-") as directory:
+        if REAL:
+            real = RealCluster()
+            try:
+                _prepare(real, way)
+                yield Bench(real, real.client(), Path(REAL), real.namespace)
+            finally:
+                await real.close()
+            return
+        cluster, config = Cluster(), Path(directory) / "config"
+        _prepare(cluster, way)
+        async with cluster.up() as url:
+            config.write_text(json.dumps(cluster.kubeconfig(url)))
+            kube = await Kubernetes.connect(KubernetesSettings(kubeconfig=config))
+            yield Bench(cluster, kube, config, "shop")
+            await kube.close()
+
+
+def _prepare(cluster: Any, way: Way) -> None:
+    strategy = {"type": "RollingUpdate", "rollingUpdate": way.settings}
+    for version in "12":
+        cluster.apply(deployment("backend", f"shop:{version}", _REPLICAS, strategy=strategy))
+    cluster.images["shop:1"] = Image(ready_after=_READY_AFTER)
+
+
+async def _kubectl(bench: Bench) -> float:
     async def call(*argv: str) -> None:
         process = await asyncio.create_subprocess_exec(
-            "kubectl", "--kubeconfig", str(config), "--namespace", "shop", "rollout", *argv, "deployment/backend",
-            stdout=asyncio.subprocess.DEVNULL,
+            "kubectl", "--kubeconfig", str(bench.config), "--namespace", bench.namespace, "rollout", *argv,
+            "deployment/backend", stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         if await process.wait():
             raise AssertionError(f"kubectl rollout {argv[0]} exited with {process.returncode}")
@@ -79,17 +125,15 @@ async def _kubectl(config: Path) -> float:
     return time.monotonic() - began
 
 
-async def _ours(config: Path, way: dict[str, Any]) -> float:
-    kube = await Kubernetes.connect(KubernetesSettings(kubeconfig=config))
-    try:
-        await kube.get("Deployment", "shop", "backend")  # a responder that runs has a connection
-        strategy = {**way, "kubernetes": {"namespace": "shop", "deployment": "backend"}}
-        rollback = Rollback(strategy, {Kubernetes: kube}, health_checks=_HEALTHY)
-        began = time.monotonic()
-        ended = await rollback.run()
-        took = time.monotonic() - began
-    finally:
-        await kube.close()
+async def _ours(bench: Bench, strategy: dict[str, Any]) -> float:
+    await bench.kube.get("Deployment", "shop", "backend")  # a responder that runs has a connection
+    where = {"kubernetes": {"namespace": "shop", "deployment": "backend"}}
+    rollback = Rollback({**strategy, **where}, {Kubernetes: bench.kube}, health_checks=_HEALTHY)
+    rollback.gateway = Gateway(rollback.connections)
+    rollback.stop_signal.pause = asyncio.sleep  # type: ignore[method-assign,assignment]
+    began = time.monotonic()
+    ended = await rollback.run()
+    took = time.monotonic() - began
     if ended.outcome != "succeeded":
         raise AssertionError(ended.reason)
     return took
