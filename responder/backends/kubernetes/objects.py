@@ -193,21 +193,22 @@ def failure_of(deployment: Object, revision: Object, pods: int = 0) -> str:
     the previous ReplicaSet. Only a condition that names this ReplicaSet and is newer than its template counts.
     """
     name, since = revision["metadata"]["name"], time_of(last_write(deployment, "spec", "template")[0])
-    progress = condition(deployment, "Progressing")
-    message = str(progress.get("message") or "")
-    if progress.get("reason") == "ProgressDeadlineExceeded" and f'"{name}"' in message and _is_new(progress, since):
-        return message
     status = revision.get("status", {})
     failure = condition(revision, "ReplicaFailure")
     if status.get("observedGeneration", 0) < revision["metadata"].get("generation", 0):
         failure = {}
     if not failure and f'"{name}-' in str(condition(deployment, "ReplicaFailure").get("message")):
         failure = condition(deployment, "ReplicaFailure")
-    if max(status.get("replicas", 0), pods) >= revision["spec"].get("replicas", 1):
-        return ""  # all pods exist; the conditions disappear with the next sync of each controller
-    if failure.get("status") == "True" and _is_new(failure, since):
-        return f"no pod can be created: {failure.get('message', '')}"
-    return ""
+    denied = ""
+    # If all pods exist, the conditions disappear with the next sync of each controller.
+    missing = max(status.get("replicas", 0), pods) < revision["spec"].get("replicas", 1)
+    if missing and failure.get("status") == "True" and _is_new(failure, since):
+        denied = f"no pod can be created: {failure.get('message', '')}"
+    progress = condition(deployment, "Progressing")
+    message = str(progress.get("message") or "")
+    if progress.get("reason") == "ProgressDeadlineExceeded" and f'"{name}"' in message and _is_new(progress, since):
+        return f"{message} {denied}".strip()
+    return denied
 
 
 def names(workload: Object, revision: str) -> bool:

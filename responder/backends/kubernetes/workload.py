@@ -114,8 +114,8 @@ def rollout_failure(deployment: Object, kept: list[Object], name: str, pods: lis
     # A quota may be exceeded while old pods terminate. It counts only if the number of pods is as specified and no
     # pod is about to be removed.
     leaving = any(len(owned_by(candidate, pods)) > candidate["spec"].get("replicas", 1) for candidate in kept)
-    waits = "exceeded quota" in failed and (leaving or len(pods) != deployment["spec"].get("replicas", 1))
-    return "" if waits else failed
+    waits = leaving or len(pods) != deployment["spec"].get("replicas", 1)
+    return "" if waits and failed.startswith("no pod") and "exceeded quota" in failed else failed
 
 
 def is_ordered(statefulset: Object) -> bool:

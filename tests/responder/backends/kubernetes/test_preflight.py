@@ -49,7 +49,9 @@ async def test_a_plain_cluster_has_no_problems(resource: Resource, ready: Cluste
 
 
 def _objects(cluster: Cluster) -> list[Any]:
-    return [cluster.all(kind, "shop") for kind in ("Deployment", "StatefulSet", "Service", "HorizontalPodAutoscaler")]
+    """What the responder may not change while it checks; controllers update the rest."""
+    kinds = ("Deployment", "StatefulSet", "Service", "HorizontalPodAutoscaler")
+    return [(found["metadata"]["name"], found["spec"]) for kind in kinds for found in cluster.all(kind, "shop")]
 
 
 def _paused(cluster: Cluster) -> None:

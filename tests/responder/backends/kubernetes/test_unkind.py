@@ -188,6 +188,18 @@ def test_a_temporarily_exceeded_quota_is_tolerated(replicas: int, pods: int, why
     assert failure_of(workload, revision, pods) == why
 
 
+def test_a_passed_deadline_is_explained() -> None:
+    late = {
+        "type": "Progressing",
+        "reason": "ProgressDeadlineExceeded",
+        "message": 'ReplicaSet "backend-6d" timed out.',
+    }
+    failure = {"type": "ReplicaFailure", "status": "True", "message": 'pods "backend-6d-x" is forbidden'}
+    workload = {"metadata": {"name": "backend"}, "status": {"conditions": [failure, late]}}
+    revision = {"metadata": {"name": "backend-6d"}, "spec": {"replicas": 3}, "status": {"replicas": 2}}
+    assert failure_of(workload, revision, 2) == f'ReplicaSet "backend-6d" is late {_DENIED}'
+
+
 @pytest.mark.parametrize("other", ["argocd-controller", "tests"])
 def test_a_change_within_the_same_second_is_attributed_to_the_other_writer(other: str) -> None:
     """An API server keeps whole seconds, and the responder may own other fields of the template."""
