@@ -184,6 +184,8 @@ class RealCluster:
         meta = {k: v for k, v in manifest["metadata"].items() if k not in ("resourceVersion", "managedFields")}
         if manifest["kind"] == "Node" or "deletionTimestamp" in meta or (before is None and "status" in manifest):
             only_in_the_stand_in("nodes, deletions and states that a test sets")
+        if "ownerReferences" in meta:
+            only_in_the_stand_in("owners that do not exist: a real cluster deletes what they own")
         if before is None:
             return self.apply(manifest)
         status, answer = self._request("PUT", self._path(manifest), {**manifest, "metadata": meta})

@@ -192,7 +192,7 @@ def test_a_passed_deadline_is_explained() -> None:
     late = {
         "type": "Progressing",
         "reason": "ProgressDeadlineExceeded",
-        "message": 'ReplicaSet "backend-6d" timed out.',
+        "message": 'ReplicaSet "backend-6d" is late',
     }
     failure = {"type": "ReplicaFailure", "status": "True", "message": 'pods "backend-6d-x" is forbidden'}
     workload = {"metadata": {"name": "backend"}, "status": {"conditions": [failure, late]}}
