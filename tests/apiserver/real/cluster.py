@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.apiserver.kinds import RESOURCES, VERSIONS
+from tests.apiserver.kinds import BUILT_IN, RESOURCES, VERSIONS
 from tests.apiserver.real.account import Account, Right
 from tests.apiserver.real.client import REAL, ClientOfTests, RealClient, to_real
 from tests.apiserver.store import Image, Object
 
 _NODES = os.environ.get("KUBECONFIG_E2E_NODES", "")
 
-_IDLE_FOR, _LOOK_EVERY, _AT_MOST = 0.6, 0.1, 20.0
+_IDLE_FOR, _LOOK_EVERY, _AT_MOST = 1.0, 0.1, 20.0
 """Seconds without a change until the controllers count as idle, between two looks, and at most."""
 _LONGEST_WAIT, _LONGEST_TEST = 15.0, 60.0
 _WATCHED = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Pod", "EndpointSlice")
@@ -201,7 +201,8 @@ class RealCluster:
         if status == 404:
             only_in_the_stand_in(f"the kind {manifest['kind']}")
         if status == 409:
-            kind = "application/strategic-merge-patch+json"
+            built_in = RESOURCES[manifest["kind"]].rpartition("/")[0] in BUILT_IN
+            kind = f"application/{'strategic-merge' if built_in else 'merge'}-patch+json"
             status, answer = self._request("PATCH", path, manifest, kind)
         self._good((status, answer))
         self.step()

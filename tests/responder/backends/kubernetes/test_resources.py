@@ -359,6 +359,7 @@ async def test_on_delete_waits_for_the_pod_that_was_replaced(cluster: Cluster, k
     value = await resource.value_of(kube, "2", "")
     await resource.assist(kube, value)
     assert not await resource.converged(kube, value)
+    cluster.step()
     make_unready(cluster, "web-2")
     assert await deleted_by_assist(cluster, kube, resource, value) == set()
 
