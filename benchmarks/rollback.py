@@ -45,7 +45,7 @@ _WAYS = {
 }
 
 
-class Bench(NamedTuple):
+class Prepared(NamedTuple):
     """A cluster with version 2, its client, and what kubectl needs."""
 
     cluster: Any
@@ -74,23 +74,23 @@ def run(quick: bool, beside: Path | None) -> list[Table]:
 
 
 async def _once(way: Way, *, ours: bool) -> float:
-    async with _bench(way) as bench:
-        took = await (_ours(bench, way.strategy) if ours else _kubectl(bench))
-        bench.cluster.step()
-        images = {pod["spec"]["containers"][0]["image"] for pod in bench.cluster.all("Pod")}
+    async with _prepared(way) as prepared:
+        took = await (_ours(prepared, way.strategy) if ours else _kubectl(prepared))
+        prepared.cluster.step()
+        images = {pod["spec"]["containers"][0]["image"] for pod in prepared.cluster.all("Pod")}
         if images != {"shop:1"}:
             raise AssertionError(f"{images} run")
     return took
 
 
 @contextlib.asynccontextmanager
-async def _bench(way: Way) -> AsyncIterator[Bench]:
+async def _prepared(way: Way) -> AsyncIterator[Prepared]:
     with tempfile.TemporaryDirectory(prefix="bench-rollback-") as directory:
         if REAL:
             real = RealCluster()
             try:
                 _prepare(real, way)
-                yield Bench(real, real.client(), Path(REAL), real.namespace)
+                yield Prepared(real, real.client(), Path(REAL), real.namespace)
             finally:
                 await real.close()
             return
@@ -99,7 +99,7 @@ async def _bench(way: Way) -> AsyncIterator[Bench]:
         async with cluster.up() as url:
             config.write_text(json.dumps(cluster.kubeconfig(url)))
             kube = await Kubernetes.connect(KubernetesSettings(kubeconfig=config))
-            yield Bench(cluster, kube, config, "shop")
+            yield Prepared(cluster, kube, config, "shop")
             await kube.close()
 
 
@@ -110,10 +110,10 @@ def _prepare(cluster: Any, way: Way) -> None:
     cluster.images["shop:1"] = Image(ready_after=_READY_AFTER)
 
 
-async def _kubectl(bench: Bench) -> float:
+async def _kubectl(prepared: Prepared) -> float:
     async def call(*argv: str) -> None:
         process = await asyncio.create_subprocess_exec(
-            "kubectl", "--kubeconfig", str(bench.config), "--namespace", bench.namespace, "rollout", *argv,
+            "kubectl", "--kubeconfig", str(prepared.config), "--namespace", prepared.namespace, "rollout", *argv,
             "deployment/backend", stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         if await process.wait():
@@ -125,10 +125,10 @@ async def _kubectl(bench: Bench) -> float:
     return time.monotonic() - began
 
 
-async def _ours(bench: Bench, strategy: dict[str, Any]) -> float:
-    await bench.kube.get("Deployment", "shop", "backend")  # a responder that runs has a connection
+async def _ours(prepared: Prepared, strategy: dict[str, Any]) -> float:
+    await prepared.kube.get("Deployment", "shop", "backend")  # a responder that runs has a connection
     where = {"kubernetes": {"namespace": "shop", "deployment": "backend"}}
-    rollback = Rollback({**strategy, **where}, {Kubernetes: bench.kube}, health_checks=_HEALTHY)
+    rollback = Rollback({**strategy, **where}, {Kubernetes: prepared.kube}, health_checks=_HEALTHY)
     rollback.gateway = Gateway(rollback.connections)
     rollback.stop_signal.pause = asyncio.sleep  # type: ignore[method-assign,assignment]
     began = time.monotonic()
