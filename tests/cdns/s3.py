@@ -48,7 +48,7 @@ class S3:
         try:
             if not key:
                 return self._list(bucket, request)
-            if "acl" in request.query:  # as many other stores
+            if {"acl", "tagging"} & set(request.query):  # as many other stores
                 raise Refusal(501, "NotImplemented")
             if {request.method, "PUT" if "uploads" in request.query else ""} & self.denied:
                 raise Refusal(403, "AccessDenied")

@@ -22,6 +22,7 @@ _KEPT = {"ContentType": "content-type", "CacheControl": "cache-control", "Conten
 _WRITES = ("put_object", "copy_object", "delete_object", "put_key", "update_distribution", "create_invalidation")
 _ANSWERS: dict[str, dict[str, Any]] = {
     "get_object_acl": {"Grants": []},
+    "get_object_tagging": {"TagSet": []},
     "create_multipart_upload": {"UploadId": "u1"},
     "abort_multipart_upload": {},
 }

@@ -10,6 +10,15 @@ _DERIVED = ("ResponseMetadata", "TagCount", "ETag", "ContentLength")
 """Of the answer, or of the content."""
 
 
+async def furnish(aws: Aws, bucket: str, key: str) -> None:
+    """Gives an object what others may have set on it: tags, a storage class, metadata and a KMS key."""
+    body, metadata = await aws.content(bucket, key) or (b"", {})
+    like = {name: metadata[name] for name in ("ContentType", "CacheControl") if metadata.get(name)}
+    like |= {"Metadata": {"owner": "shop"}, "StorageClass": "INTELLIGENT_TIERING", "Tagging": "public=yes&team=a%20b"}
+    like |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "a-key-of-the-shop"}
+    await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body, **like)
+
+
 async def contents(aws: Aws, bucket: str) -> dict[str, Any]:
     """By key."""
     listed = await aws.read("s3", "list_objects_v2", Bucket=bucket)

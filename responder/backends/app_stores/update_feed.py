@@ -15,7 +15,7 @@ from responder.backends.host.client import Local
 from responder.backends.host.release import AbsolutePath, PlainName
 from responder.backends.problems import Problem, joined
 from responder.backends.resource import Resource
-from responder.backends.sites.pointer_object import KEPT, acl_of
+from responder.backends.sites.pointer_object import KEPT, REDIRECT, storage_of
 from responder.backends.sites.rights import put_problems
 from responder.backends.sites.s3_url import S3Location, S3Url
 from responder.backends.sites.swapping import swapping
@@ -196,14 +196,14 @@ class UpdateFeedObject(_Feed[Aws]):
         bucket, key = S3Location.of(location)
         only: dict[str, Any] = {"IfMatch": there.metadata["ETag"]} if there else {"IfNoneMatch": "*"}
         like = (there or what).metadata
-        kept = {name: like[name] for name in KEPT if like.get(name)}
-        only |= await acl_of(aws, bucket, key) if there else {}
+        kept = {name: like[name] for name in (*KEPT, REDIRECT) if like.get(name)}
+        only |= await storage_of(aws, bucket, key) if there else {}
         with swapping(self):
             await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=what.body, **kept, **only)
 
     async def _write_problems(self, client: Aws) -> list[Problem]:
         bucket, key = S3Location.of(self.object)
-        return await put_problems(client, bucket, key, **await acl_of(client, bucket, key))
+        return await put_problems(client, bucket, key, **await storage_of(client, bucket, key))
 
     def __str__(self) -> str:
         return f"update feed {self.object}"

@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 
 from foundation.durations import Duration
 from responder.backends.problems import Problem
-from responder.backends.sites.pointer_object import KEPT, acl_of
+from responder.backends.sites.pointer_object import KEPT, storage_of
 from responder.backends.sites.releases import BesideReleases, Release, Releases, StoredObject, each, listing, stored_at
 from responder.backends.sites.rights import is_denied, put_problems
 from responder.backends.sites.s3_url import S3Location, S3Url
@@ -81,11 +81,11 @@ class LivePrefix(BesideReleases):
             before = {path: there[path] for path in release.files if path in there}
             await self._take_note(aws, expected, value, before)
         # New files first, because no page refers to them yet; then replaced files; pages last.
-        acl = await acl_of(aws, self._location.bucket, self._location.key(self.version))
+        stored = await storage_of(aws, self._location.bucket, self._location.key(self.version))
         rank = self.releases.rank
         assets = [path for path in release.files if not rank(path) and path != self.version]
-        await self._copy(aws, release, [path for path in assets if path not in there], there, before, acl)
-        await self._copy(aws, release, [path for path in assets if path in there], there, before, acl)
+        await self._copy(aws, release, [path for path in assets if path not in there], there, before, stored)
+        await self._copy(aws, release, [path for path in assets if path in there], there, before, stored)
         there = await listing(aws, self._location)
         if lost := [path for path in assets if path not in there or there[path].size != release.files[path].size]:
             raise StepFailed(f"{self.live} lacks {lost[0]}, which was copied: another process deletes files there")
@@ -93,8 +93,8 @@ class LivePrefix(BesideReleases):
         self.must_be(await self.read(aws), expected, value)
         pages = sorted((path for path in release.files if rank(path) and path != self.version), key=rank)
         for _, alike in groupby(pages, key=rank):
-            await self._copy(aws, release, list(alike), there, before, acl)
-        await self._write_version(aws, release, expected, value, acl)
+            await self._copy(aws, release, list(alike), there, before, stored)
+        await self._write_version(aws, release, expected, value, stored)
         bucket, key = self._note
         try:
             await aws.write("s3", "delete_object", Bucket=bucket, Key=key)
@@ -128,7 +128,7 @@ class LivePrefix(BesideReleases):
         paths: list[str],
         there: dict[str, StoredObject],
         before: dict[str, StoredObject],
-        acl: dict[str, Any],
+        stored: dict[str, Any],
     ) -> None:
         """Copies files that differ, with their metadata, inside S3.
 
@@ -137,7 +137,8 @@ class LivePrefix(BesideReleases):
 
         async def copy_file(path: str) -> None:
             known = before.get(path)
-            only = {**acl, "IfMatch": known.etag} if known else {**acl, "IfNoneMatch": "*"}
+            only = {**stored, "IfMatch": known.etag} if known else {**stored, "IfNoneMatch": "*"}
+            only |= {"TaggingDirective": "REPLACE"} if "Tagging" in stored else {}
             source = {"Bucket": release.location.bucket, "Key": release.location.key(path)}
             target = {"Bucket": self._location.bucket, "Key": self._location.key(path)}
             with swapping(f"{self.live}/{path}"):
@@ -174,7 +175,7 @@ class LivePrefix(BesideReleases):
         raise Drift(f"{self.live}/{path} was changed by another process during the copy to {self.live}")
 
     async def _write_version(
-        self, aws: Aws, release: Release, expected: JsonValue, value: JsonValue, acl: dict[str, Any]
+        self, aws: Aws, release: Release, expected: JsonValue, value: JsonValue, stored: dict[str, Any]
     ) -> None:
         found, etag = await self._version(aws)
         self.must_be(found, expected, value)
@@ -182,7 +183,7 @@ class LivePrefix(BesideReleases):
         if found == value or content is None:
             return
         body, like = content
-        only: dict[str, Any] = {**acl, "IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        only: dict[str, Any] = {**stored, "IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         kept = {name: like[name] for name in KEPT if like.get(name)}
         key = self._location.key(self.version)
         with swapping(self):
@@ -228,7 +229,7 @@ class LivePrefix(BesideReleases):
             return found
         bucket, key = self._location.bucket, self._location.key(self.version)
         return [
-            *await put_problems(aws, bucket, key, **await acl_of(aws, bucket, key)),
+            *await put_problems(aws, bucket, key, **await storage_of(aws, bucket, key)),
             *await put_problems(aws, *self._note),
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from pydantic import Field, JsonValue
 
@@ -17,19 +18,37 @@ from responder.transport.aws import Aws, AwsRefused
 KEPT = ("ContentType", "CacheControl", "ContentEncoding", "ContentDisposition", "ContentLanguage", "Metadata")
 """Metadata that a rewritten object keeps."""
 
+REDIRECT = "WebsiteRedirectLocation"
+"""Kept as well, unless the object is a copy of another one."""
+
 _EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
 
 
-async def acl_of(aws: Aws, bucket: str, key: str) -> dict[str, Any]:
-    """Returns the parameters that keep a rewritten object public. Without them it becomes private.
+async def storage_of(aws: Aws, bucket: str, key: str) -> dict[str, Any]:
+    """Returns the parameters that keep the storage class, KMS key, tags and public access of a rewritten object.
 
-    Empty if its ACL does not grant everyone access, cannot be read, or is not supported by the store.
+    Without them it gets those of the bucket: it becomes private, and policies that select it by a tag no longer apply.
+    What cannot be read, or is not supported by the store, is left out.
     """
+    head, grants, tags = [
+        await _asked(aws, operation, bucket, key)
+        for operation in ("head_object", "get_object_acl", "get_object_tagging")
+    ]
+    found = {"StorageClass": storage} if (storage := head.get("StorageClass")) else {}
+    if str(head.get("ServerSideEncryption", "")).startswith("aws:kms"):
+        found |= {name: head[name] for name in ("ServerSideEncryption", "SSEKMSKeyId") if head.get(name)}
+    if any(grant["Grantee"].get("URI") == _EVERYBODY for grant in grants.get("Grants", ())):
+        found["ACL"] = "public-read"
+    if named := {tag["Key"]: tag["Value"] for tag in tags.get("TagSet", ())}:
+        found["Tagging"] = urlencode(named)
+    return found
+
+
+async def _asked(aws: Aws, operation: str, bucket: str, key: str) -> dict[str, Any]:
     try:
-        grants = (await aws.read("s3", "get_object_acl", Bucket=bucket, Key=key))["Grants"]
+        return await aws.read("s3", operation, Bucket=bucket, Key=key)
     except AwsRefused:
         return {}
-    return {"ACL": "public-read"} if any(grant["Grantee"].get("URI") == _EVERYBODY for grant in grants) else {}
 
 
 class PointerObject(BesideReleases):
@@ -51,8 +70,8 @@ class PointerObject(BesideReleases):
         if version == value:
             return
         only: dict[str, Any] = {"IfNoneMatch": "*"} if found is None else {"IfMatch": found[1]["ETag"]}
-        like = {} if found is None else {name: found[1][name] for name in KEPT if found[1].get(name)}
-        only |= await acl_of(aws, bucket, key)
+        like = {} if found is None else {name: found[1][name] for name in (*KEPT, REDIRECT) if found[1].get(name)}
+        only |= await storage_of(aws, bucket, key)
         with swapping(self):
             body = text_for(self.text, value).encode()
             await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body, **like, **only)
@@ -63,7 +82,7 @@ class PointerObject(BesideReleases):
 
     async def check_access(self, aws: Aws) -> list[Problem]:
         found = pointer_problems(str(self), await self.read(aws), self.text)
-        return found or await put_problems(aws, *self._where, **await acl_of(aws, *self._where))
+        return found or await put_problems(aws, *self._where, **await storage_of(aws, *self._where))
 
     @property
     def _where(self) -> tuple[str, str]:

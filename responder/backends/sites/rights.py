@@ -11,6 +11,9 @@ from responder.transport.aws import Aws, AwsRefused
 NEVER = "rollback-responder-check"
 """An ETag that no object has, and the name of a path that no site has."""
 
+_RIGHTS = {"ACL": "s3:PutObjectAcl", "Tagging": "s3:PutObjectTagging", "SSEKMSKeyId": "kms:GenerateDataKey"}
+"""What a write needs besides s3:PutObject, by its parameter."""
+
 _DENIED = ("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "Forbidden")
 
 
@@ -30,12 +33,12 @@ async def write_problems(aws: Aws, what: object, service: str, operation: str, *
     return []
 
 
-async def put_problems(aws: Aws, bucket: str, key: str, **acl: Any) -> list[Problem]:
+async def put_problems(aws: Aws, bucket: str, key: str, **stored: Any) -> list[Problem]:
     """The missing permission to write an object: starts an upload of it, and aborts it without content."""
     try:
-        upload = await aws.read("s3", "create_multipart_upload", Bucket=bucket, Key=key, **acl)
+        upload = await aws.read("s3", "create_multipart_upload", Bucket=bucket, Key=key, **stored)
     except AwsRefused as refused:
-        rights = "s3:PutObject and s3:PutObjectAcl" if acl else "s3:PutObject"
+        rights = " and ".join(["s3:PutObject", *(right for name, right in _RIGHTS.items() if name in stored)])
         found = f"may not be written: {refused}"
         return [Problem(f"s3://{bucket}/{key}", found, f"allow {rights}")] if is_denied(refused) else []
     with suppress(AwsRefused):

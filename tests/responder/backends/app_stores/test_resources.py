@@ -18,7 +18,7 @@ from responder.errors import Drift, StepFailed, Unavailable
 from responder.transport.aws import Aws
 from tests.cdns import Amazon
 from tests.cdns.straight import StraightAws
-from tests.contents.bucket import contents
+from tests.contents.bucket import contents, furnish
 from tests.contents.files import tree
 from tests.responder.backends.resource_law import has_converged, keeps_the_laws
 from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
@@ -170,6 +170,7 @@ async def test_the_laws_of_a_feed_on_moto(moto_aws: Aws) -> None:
     await moto_aws.write("s3", "put_object", Body=feeds.appcast("2"), **live)
     locations = {"object": "s3://laws-of-feed/appcast.xml", "kept": "s3://laws-of-feed/kept/{version}"}
     resource = UpdateFeedObject(format="sparkle", **locations)  # type: ignore[arg-type]
+    await furnish(moto_aws, "laws-of-feed", "appcast.xml")
     more: dict[str, Any] = {"state": lambda: contents(moto_aws, "laws-of-feed"), "version": ["/appcast.xml/body"]}
     more["may_differ"] = {"/appcast.xml/LastModified": "it is written anew"}
     await keeps_the_laws(resource, moto_aws, expected="2", to="1", stranger="3", **more)
