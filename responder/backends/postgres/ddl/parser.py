@@ -15,6 +15,9 @@ from responder.backends.postgres.ddl.keywords import (
     TRANSACTION_CONTROL,
     effect_by_keywords,
 )
+from responder.backends.postgres.ddl.objects import dropped_objects
+from responder.backends.postgres.ddl.row_changes import changes_one_table, row_change
+from responder.backends.postgres.ddl.tree_names import folded_name, name_of
 from responder.backends.postgres.sql import Name, folded, shortened, split_statements
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ _HARMLESS_FUNCTIONS = {
     *("gen_random_uuid", "nextval", "jsonb_build_object", "json_build_object", "jsonb_build_array", "to_jsonb"),
     *("to_json", "format", "md5", "clock_timestamp", "generate_series", "unnest", "row_number"),
 }
+
+_DROPS: dict[str, Does] = {"TABLE": "drops a table", "TYPE": "drops a type", "SEQUENCE": "drops a sequence"}
 
 _RENAMED_COLUMN = re.compile(r"^(ALTER\s+TABLE\s[^'(]*?\sRENAME)\s+(?!TO\b|COLUMN\b|CONSTRAINT\b)(?=\S+\s+TO\s)", re.I)
 """The short form of RENAME COLUMN. The parser mistakes it for renaming the table."""
@@ -50,10 +55,19 @@ def parse_statement(sql: str) -> Statement:
         tree = sqlglot.parse_one(re.sub(_RENAMED_COLUMN, r"\1 COLUMN ", sql), read="postgres")
     except SqlglotError as e:
         unknown = Effect(does="unknown", reason=f"cannot be parsed: {str(e).splitlines()[0]}")
-        return Statement(sql=sql, effects=(unknown,), standalone=standalone)
+        return Statement(sql=sql, effects=_unparsed(sql) or (unknown,), standalone=standalone)
     finally:
         logging.getLogger("sqlglot").setLevel(level)
     return Statement(sql=sql, effects=tuple(_effects(tree, sql)), standalone=standalone, index=_concurrent_index(tree))
+
+
+def _unparsed(sql: str) -> tuple[Effect, ...]:
+    """The effects of a statement that the parser rejects, such as DROP TYPE with several names. Empty: unknown."""
+    dropped, exists = dropped_objects(sql), bool(re.match(r"DROP\s+\w+\s+IF\s+EXISTS\b", sql, re.I))
+    if dropped and dropped[0] in _DROPS and not re.search(r"\bCASCADE\s*$", sql, re.I):
+        return tuple(Effect(does=_DROPS[dropped[0]], on=name, if_exists=exists) for name in dropped[1])
+    effect = effect_by_keywords(sql)
+    return () if effect.does == "unknown" else (effect,)
 
 
 def _concurrent_index(tree: object) -> str:
@@ -65,31 +79,7 @@ def _concurrent_index(tree: object) -> str:
     name, table = tree.this.this, tree.this.args.get("table")
     if not isinstance(name, exp.Identifier):
         return ""
-    return str(Name(_folded(name), _name(table).schema if isinstance(table, exp.Table) else ""))
-
-
-def _folded(identifier: object) -> str:
-    from sqlglot import exp
-
-    if isinstance(identifier, exp.Identifier):
-        return str(identifier.this) if identifier.args.get("quoted") else folded(str(identifier.this))
-    if isinstance(identifier, exp.Column | exp.Table | exp.ColumnDef):
-        return _folded(identifier.this)
-    return folded(str(identifier))
-
-
-def _name(table: object) -> Name:
-    from sqlglot import exp
-
-    if isinstance(table, exp.Schema):
-        table = table.this
-    if isinstance(table, exp.Table):
-        return Name(_folded(table.this), _folded(table.args["db"]) if table.args.get("db") else "")
-    if isinstance(table, exp.DataType):  # DROP TYPE mood
-        parts = [part.strip() for part in table.sql("postgres").split(".")]
-        names = [part[1:-1] if part.startswith('"') else folded(part) for part in parts]
-        return Name(names[-1], names[0] if len(names) > 1 else "")
-    return Name(_folded(table))
+    return str(Name(folded_name(name), name_of(table).schema if isinstance(table, exp.Table) else ""))
 
 
 def _effects(tree: object, sql: str) -> list[Effect]:
@@ -106,15 +96,13 @@ def _effects(tree: object, sql: str) -> list[Effect]:
             return _of_drop(tree, sql)
         case exp.TruncateTable():
             cascade = bool(re.search(r"\bCASCADE\b", sql, re.I))
-            return [Effect(does="deletes rows", on=_name(t), cascade=cascade) for t in tree.expressions]
-        case exp.Delete() | exp.Update() if _is_plain(tree):
-            return [_of_rows(tree, sql)]
-        case exp.Insert() if not tree.args.get("conflict") and not tree.args.get("with_"):
+            return [Effect(does="deletes rows", on=name_of(t), cascade=cascade) for t in tree.expressions]
+        case exp.Delete() | exp.Update() if changes_one_table(tree):
+            return [row_change(tree, sql)]
+        case exp.Insert() | exp.Comment() | exp.Select() if _changes_no_rows(tree):
             return [Effect(does="nothing lossy"), *_calls(tree, sql)]
         case exp.Create():
             return _of_create(tree, sql)
-        case exp.Comment():
-            return [Effect(does="nothing lossy"), *_calls(tree, sql)]
         case exp.Set() if LIMIT.match(sql):
             return [Effect(does="sets a limit")]
         case exp.Set() if HARMLESS_SETTING.match(sql):
@@ -122,26 +110,24 @@ def _effects(tree: object, sql: str) -> list[Effect]:
     return [effect_by_keywords(sql)]
 
 
+def _changes_no_rows(tree: exp.Expression) -> bool:
+    """Whether the statement can change no existing row. Any function that a SELECT calls could do so."""
+    from sqlglot import exp
+
+    if isinstance(tree, exp.Select):
+        return not tree.args.get("into") and not tree.find(exp.DML, exp.Func)
+    return not tree.args.get("conflict") and not tree.args.get("with_")
+
+
 def _of_create(tree: exp.Create, sql: str) -> list[Effect]:
     from sqlglot import exp
 
     if tree.kind == "TABLE":
-        created = Effect(does="creates a table", on=_name(tree.this))
+        created = Effect(does="creates a table", on=name_of(tree.this))
         return [Effect(does="nothing lossy") if tree.args.get("exists") else created, *_calls(tree, sql)]
     if tree.kind == "INDEX" and isinstance(table := tree.this.args.get("table"), exp.Table):
-        return [Effect(does="nothing lossy", on=_name(table))]
+        return [Effect(does="nothing lossy", on=name_of(table))]
     return [effect_by_keywords(sql)]
-
-
-def _of_rows(tree: exp.Delete | exp.Update, sql: str) -> Effect:
-    from sqlglot import exp
-
-    where = _where(sql) if tree.args.get("where") else ""
-    if isinstance(tree, exp.Delete):
-        only = bool(re.match(r"DELETE\s+FROM\s+ONLY\b", sql, re.I))
-        return Effect(does="deletes rows", on=_name(tree.this), where=where, only=only)
-    columns = tuple(name for assignment in tree.expressions for name in _assigned(assignment.this))
-    return Effect(does="updates rows", on=_name(tree.this), columns=columns, where=where)
 
 
 def _calls(tree: exp.Expression, sql: str) -> list[Effect]:
@@ -154,55 +140,16 @@ def _calls(tree: exp.Expression, sql: str) -> list[Effect]:
     return [Effect(does="unknown", reason=f"effect of the function {', '.join(names)} unknown: {shortened(sql)}")]
 
 
-def _assigned(target: object) -> list[str]:
-    """The columns that one assignment of an UPDATE changes; a column for an element or a field of it."""
-    from sqlglot import exp
-
-    match target:
-        case exp.Tuple():
-            return [name for item in target.expressions for name in _assigned(item)]
-        case exp.Paren() | exp.Bracket():
-            return _assigned(target.this)
-        case exp.Column():
-            return [_folded(target.parts[0])]
-        case exp.Dot():
-            return _assigned(target.this)
-    return [_folded(target)]
-
-
-def _is_plain(tree: exp.Delete | exp.Update) -> bool:
-    """Whether the WHERE clause alone selects the rows."""
-    from sqlglot import exp
-
-    plain = not any(tree.args.get(key) for key in ("using", "from_", "from", "with_", "with", "returning"))
-    table = tree.this
-    return plain and isinstance(table, exp.Table) and not table.args.get("joins") and not table.args.get("alias")
-
-
-def _where(sql: str) -> str:
-    """The original text of the condition: rendered again it could select other rows."""
-    from sqlglot.dialects.postgres import Postgres
-    from sqlglot.tokenizer_core import TokenType
-
-    depth = 0
-    for token in Postgres().tokenize(sql):
-        depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(token.token_type, 0)
-        if depth == 0 and token.token_type == TokenType.WHERE:
-            return sql[token.end + 1 :].strip()
-    raise ValueError(f"{shortened(sql)}: no WHERE clause found")
-
-
 def _of_drop(tree: exp.Drop, sql: str) -> list[Effect]:
-    kinds: dict[str, Does] = {"TABLE": "drops a table", "TYPE": "drops a type", "SEQUENCE": "drops a sequence"}
     kind = str(tree.args.get("kind") or "").upper()
     cascade, exists = bool(tree.args.get("cascade")), bool(tree.args.get("exists"))
-    if kind in kinds:
+    if kind in _DROPS:
         return [
-            Effect(does=kinds[kind], on=_name(table), cascade=cascade, if_exists=exists)
+            Effect(does=_DROPS[kind], on=name_of(table), cascade=cascade, if_exists=exists)
             for table in tree.args["tables"]
         ]
     if kind == "INDEX" and not cascade:
-        return [Effect(does="nothing lossy", on=_name(table)) for table in tree.args["tables"]]
+        return [Effect(does="nothing lossy", on=name_of(table)) for table in tree.args["tables"]]
     if kind in ("VIEW", "TRIGGER", "FUNCTION", "PROCEDURE") and not cascade:
         return [Effect(does="nothing lossy")]
     if not cascade and NOT_LOSSY.match(sql):
@@ -230,7 +177,7 @@ def _computes_values(action: exp.AlterColumn) -> bool:
     inner = using.unnest()
     if isinstance(inner, exp.Cast) and inner.to == action.args["dtype"]:
         inner = inner.this.unnest()
-    return not (isinstance(inner, exp.Column) and not inner.table and _folded(inner) == _folded(action.this))
+    return not (isinstance(inner, exp.Column) and not inner.table and folded_name(inner) == folded_name(action.this))
 
 
 def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
@@ -238,7 +185,7 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
 
     if str(tree.args.get("kind") or "").upper() != "TABLE":
         return [effect_by_keywords(sql)]
-    table = _name(tree.this)
+    table = name_of(tree.this)
     found: list[Effect] = []
     if word := _unparsed_word(tree, sql):
         return [Effect(does="unknown", reason=f"keyword {word} not understood: {shortened(sql)}")]
@@ -247,19 +194,19 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
             case exp.Drop() if str(action.args.get("kind")).upper() == "COLUMN":
                 options = {"cascade": bool(action.args.get("cascade")), "if_exists": bool(action.args.get("exists"))}
                 found += [
-                    Effect(does="drops columns", on=table, columns=(_folded(column),), **options)
+                    Effect(does="drops columns", on=table, columns=(folded_name(column),), **options)
                     for column in action.args["tables"]
                 ]
             case exp.AlterColumn() if action.args.get("dtype"):
                 options = {"to": action.args["dtype"].sql("postgres"), "using": _computes_values(action)}
-                found.append(Effect(does="changes a type", on=table, columns=(_folded(action.this),), **options))
+                found.append(Effect(does="changes a type", on=table, columns=(folded_name(action.this),), **options))
             case exp.AlterRename():
-                found.append(Effect(does="renames", on=table, to=_folded(action.this)))
+                found.append(Effect(does="renames", on=table, to=folded_name(action.this)))
             case exp.RenameColumn():
-                column = _folded(action.this)
-                found.append(Effect(does="renames", on=table, columns=(column,), to=_folded(action.args["to"])))
+                column = folded_name(action.this)
+                found.append(Effect(does="renames", on=table, columns=(column,), to=folded_name(action.args["to"])))
             case exp.ColumnDef() if not action.args.get("exists"):
-                found.append(Effect(does="adds a column", on=table, columns=(_folded(action.this),)))
+                found.append(Effect(does="adds a column", on=table, columns=(folded_name(action.this),)))
             case exp.Drop() if str(action.args.get("kind")).upper() == "CONSTRAINT" and not action.args.get("cascade"):
                 found.append(Effect(does="nothing lossy", on=table))
             case exp.AddConstraint():

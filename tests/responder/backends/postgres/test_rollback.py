@@ -54,6 +54,7 @@ MEASURED = (
     "CREATE TABLE m (at date, v int, PRIMARY KEY (at)) PARTITION BY RANGE (at);"
     "CREATE TABLE m1 PARTITION OF m FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')"
 )
+NICKS = "CREATE TABLE nicks (who int, nick text); INSERT INTO nicks VALUES (2, 'b')"
 LOSSES = {
     "a column": Loss(
         "SELECT 1",
@@ -148,6 +149,40 @@ LOSSES = {
         "UPDATE users SET name = upper(name)",
         "UPDATE users SET name = 'gone' WHERE id = 2",
         'overwrites "name" of "users" where id = 2',
+        ("users",),
+    ),
+    "values that another table selects": Loss(
+        NICKS,
+        "SELECT 1",
+        "SELECT 1",
+        "WITH n AS (SELECT * FROM nicks) UPDATE users AS u SET name = nick FROM n WHERE who = u.id RETURNING u.id",
+        'overwrites "name" of "users" where (tableoid, ctid) IN (',
+        ("users",),
+    ),
+    "rows that another table selects": Loss(
+        NICKS,
+        "SELECT 1",
+        "SELECT 1",
+        "DELETE FROM users USING nicks WHERE who = users.id",
+        'deletes rows of "users" where (tableoid, ctid) IN (',
+        ("users",),
+    ),
+    "types that one statement drops": Loss(
+        "SELECT 1",
+        f"{ENUM}CREATE TYPE size AS ENUM ('s', 'l'); CREATE TABLE a (id int PRIMARY KEY, m mood);"
+        "ALTER TABLE users ADD n size",
+        "INSERT INTO a VALUES (1, 'ok'); UPDATE users SET n = 'l'",
+        "DROP TABLE a; ALTER TABLE users DROP n; DROP TYPE IF EXISTS size, mood",
+        'drops "users"."n"',
+        ("a", "users"),
+    ),
+    "an enum that is replaced": Loss(
+        "CREATE TYPE mood AS ENUM ('ok'); ALTER TABLE users ADD m mood",
+        f"ALTER TYPE mood RENAME TO old; {ENUM}ALTER TABLE users ALTER m TYPE mood USING m::text::mood; DROP TYPE old",
+        "UPDATE users SET m = 'ok'",
+        "ALTER TYPE mood RENAME TO new; CREATE TYPE mood AS ENUM ('ok');"
+        "ALTER TABLE users ALTER m TYPE mood USING m::text::mood; DROP TYPE new",
+        'converts to mood "users"."m"',
         ("users",),
     ),
     "a type": Loss(

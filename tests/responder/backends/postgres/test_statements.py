@@ -68,14 +68,32 @@ from responder.backends.postgres.sql import split_statements
         ("ALTER TABLE a DROP CONSTRAINT b CASCADE", "unknown"),
         ("ALTER TABLE a SET SCHEMA b", "unknown"),
         ("ALTER TABLE a DETACH PARTITION b", "unknown"),
-        ("DELETE FROM a USING b WHERE a.id = b.id", "unknown"),
         ("WITH x AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM x", "unknown"),
         ("INSERT INTO a VALUES (1) ON CONFLICT (id) DO UPDATE SET b = 2", "unknown"),
-        ("UPDATE a SET b = c.b FROM c WHERE c.id = a.id", "unknown"),
         ("MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE", "unknown"),
         ("COPY a FROM '/tmp/x'", "unknown"),
         ("TRUNCATE PLEASE a b c", "unknown"),
         ("not SQL at all", "unknown"),
+        # the parser does not support several names
+        ("DROP TYPE a, s.b", "drops a type a; drops a type s.b"),
+        ("DROP TYPE IF EXISTS a, b CASCADE", "unknown"),
+        ("DROP SEQUENCE a, b RESTRICT", "drops a sequence a; drops a sequence b"),
+        ("DROP INDEX a, b", "nothing lossy"),
+        ("DROP FUNCTION f, g", "nothing lossy"),
+        ("DROP FUNCTION IF EXISTS f(a int, b text[])", "nothing lossy"),
+        ("DROP FUNCTION f, g CASCADE", "unknown"),
+        ("COMMENT ON COLUMN a.b IS NULL", "nothing lossy"),
+        ("ALTER TABLE a RENAME CONSTRAINT b TO c", "nothing lossy a"),
+        ("ALTER TYPE mood RENAME TO old", "nothing lossy"),
+        ("SELECT 1", "nothing lossy"),
+        ("SELECT transform(1)", "unknown"),
+        ("SELECT 1 INTO a", "unknown"),
+        ("WITH x AS (DELETE FROM a RETURNING *) SELECT 1", "unknown"),
+        # rows of one table, selected by others
+        ("DELETE FROM a USING b WHERE a.id = b.id", "deletes rows a"),
+        ("WITH x AS (SELECT 1 AS id) UPDATE s.a SET b = x.id, c = 2 FROM x", "updates rows s.a.b,c"),
+        ("UPDATE a AS q SET b = 1 WHERE q.id = 1 RETURNING *", "updates rows a.b"),
+        ("WITH x AS (DELETE FROM b RETURNING *) UPDATE a SET b = x.b FROM x", "unknown"),
     ],
 )
 def test_effects_of_statements_are_classified(sql: str, does: str) -> None:
@@ -125,6 +143,27 @@ def test_standalone_statements_are_detected(sql: str, alone: bool) -> None:
 def test_a_condition_is_kept_verbatim() -> None:
     (effect,) = parse_statement("DELETE FROM a WHERE (x ~ 'where' AND y::int = 1) OR z @> '{\"a\": 1}'::jsonb").effects
     assert effect.where == "(x ~ 'where' AND y::int = 1) OR z @> '{\"a\": 1}'::jsonb"
+
+
+@pytest.mark.parametrize(
+    ("sql", "where"),
+    [
+        ("UPDATE t SET a = 1 WHERE (b) > 2 RETURNING c", "(b) > 2"),
+        ("UPDATE t q SET a = 1", '(tableoid, ctid) IN (SELECT "q".tableoid, "q".ctid FROM "t" AS "q")'),
+        (
+            "UPDATE ONLY t SET a = b IS DISTINCT FROM (SELECT 1 FROM x WHERE true) FROM u JOIN v USING (w) WHERE i = 1",
+            '(tableoid, ctid) IN (SELECT "t".tableoid, "t".ctid FROM ONLY "t" AS "t", u JOIN v USING (w) WHERE i = 1)',
+        ),
+        (
+            "WITH w AS (SELECT 1 AS i FROM z WHERE 'WHERE' <> '') DELETE FROM s.t USING w WHERE t.i = w.i",
+            "(tableoid, ctid) IN (WITH w AS (SELECT 1 AS i FROM z WHERE 'WHERE' <> '')"
+            ' SELECT "t".tableoid, "t".ctid FROM "s"."t" AS "t", w WHERE t.i = w.i)',
+        ),
+    ],
+)
+def test_rows_that_other_tables_select(sql: str, where: str) -> None:
+    (effect,) = parse_statement(sql).effects
+    assert effect.where == where
 
 
 def test_a_script_is_split_into_statements() -> None:
