@@ -236,7 +236,13 @@ class ServiceImage(Resource[Docker, Any]):
         return known is not None and self.same(found, known)
 
     async def lasting(self, docker: Docker, value: Any) -> str:
-        """The most stable reference of the image for a file: its digest, else its tag, else its ID."""
+        """The most stable reference of the image for a file: its digest, else its tag, else its ID.
+
+        Its ID if Compose builds the service: `up --build` would give the tag to the current source code.
+        """
+        current = await docker.image(image_of((await self._slot(docker)).pattern))
+        if any(label.startswith(f"{COMPOSE}.") for label in ((current or {}).get("Config") or {}).get("Labels") or ()):
+            return str(value["image"])
         found = await docker.image(value["image"])
         digests = (found or {}).get("RepoDigests") or ()
         repository = repository_of(value["name"])

@@ -161,6 +161,8 @@ async def _override_change(
     note = f"{file} keeps {resource.service} at {image}: remove it before you deploy another version"
     if not required:
         note += f"; only `-f {file}` reads it" if resource.override else "; `docker compose -f` does not read it"
+    if image.startswith("sha256:"):
+        note += "; `up --build` fails until then"
     return (Change(resource=override, before=before, after=image),), (note,)
 
 

@@ -207,3 +207,30 @@ async def test_a_service_that_compose_would_restart_is_named(engine: Engine, doc
     case.start(engine, tmp_path)
     plan = await rollback(docker, case).plan()
     assert plan.notes[0] == "shop-front-1 depends on backend with `restart: true`: restart it afterwards"
+
+
+async def test_a_build_never_gets_the_name_of_the_good_image(
+    engine: Engine, docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the tag in the override, `up --build` would build the bad version under it."""
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+    engine.call("POST", "/images/plain:1/tag", repo="built", tag="1")
+    case = Case({"image": "built:2", "build": "."}, files={"Dockerfile": "FROM plain:2\nLABEL a=b\n"})
+    compose = case.start(engine, tmp_path)
+    good = engine.call("GET", "/images/built:1/json")["Id"]
+    ended = await rollback(docker, case).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert ended.plan
+    assert f"keeps backend at {good}: " in ended.plan.notes[-1]
+    assert ended.plan.notes[-1].endswith("; `up --build` fails until then")
+    compose("up", "-d")
+    assert versions(engine, case) == {"VERSION=1"}
+    with pytest.raises(AssertionError, match="ambiguous tag"):
+        compose("up", "-d", "--build")
+    assert versions(engine, case) == {"VERSION=1"}
+    assert engine.call("GET", "/images/built:1/json")["Id"] == good
+    (tmp_path / "compose.override.yaml").unlink()
+    compose("up", "-d", "--build")
+    assert versions(engine, case) == {"VERSION=2"}
+    for name in ("built:1", "built:2"):
+        engine.call("DELETE", f"/images/{name}", force="true")
