@@ -62,6 +62,9 @@ class ServiceImage(Resource[Docker, Any]):
     stop_together: tuple[int, ...] = Field(
         default=(), description="Set by the responder: containers without traffic, stopped at the same time"
     )
+    stopped: dict[int, str] = Field(
+        default_factory=dict, description="Set by the responder: images of stopped containers, for an exact revert"
+    )
     stop_within: Duration = Field(default=10.0, description="Set by the responder: how long it may take to end")
 
     @property
@@ -94,7 +97,7 @@ class ServiceImage(Resource[Docker, Any]):
         if slot.current is None or image_of(slot.current) != value["image"]:
             await self._replace(docker, slot, value)
             slot = (await self.slots(docker, kept=True))[0]
-        elif not slot.current["State"]["Running"]:
+        elif not slot.current["State"]["Running"] and not self._stays_stopped(slot, value):
             await docker.start(slot.name)
             slot = (await self.slots(docker, kept=True))[0]
         if slot.current is not None:
@@ -119,7 +122,11 @@ class ServiceImage(Resource[Docker, Any]):
         if old is not None:
             await docker.rename(old["Id"], slot.named("was", old))
         await docker.rename(new["Id"], slot.name)
-        await docker.start(slot.name)
+        if not self._stays_stopped(slot, value):
+            await docker.start(slot.name)
+
+    def _stays_stopped(self, slot: Slot, value: Any) -> bool:
+        return bool(self.stopped.get(slot.number) == value["image"])
 
     async def _stand_in(self, docker: Docker, slot: Slot, value: Any) -> Object:
         """The container to start: the one replaced earlier, its copy, or a new one with the current settings."""
@@ -181,7 +188,7 @@ class ServiceImage(Resource[Docker, Any]):
             if slot.number == self.number and not slot.tidy:
                 return False
             runs = slot.number in self.stop_together and slot.current and image_of(slot.current) == value["image"]
-            counts = slot.number in numbers or runs
+            counts = (slot.number in numbers or runs) and not self._stays_stopped(slot, value)
             if counts and not await self.is_well(docker, slot, healthy=slot.number in self.wait_for):
                 return False
         return True

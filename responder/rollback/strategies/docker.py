@@ -83,13 +83,26 @@ async def _dependents(gateway: Gateway, resource: ServiceImage) -> list[str]:
     return sorted(notes)
 
 
+def _runs(slot: Slot) -> bool:
+    """Whether it runs, or is about to: a container that crashes again and again is not stopped."""
+    state = slot.current["State"] if slot.current else {}
+    return bool(state.get("Running") or state.get("Restarting"))
+
+
+def _stay_stopped(resources: list[ServiceImage], slots: list[Slot], before: list[Any], to: Any) -> list[ServiceImage]:
+    """A rollback starts stopped containers; a revert leaves those of the failed version stopped."""
+    pairs = [(slot, value["image"]) for slot, value in zip(slots, before, strict=True) if not _runs(slot)]
+    stopped = {slot.number: image for slot, image in pairs if image != to["image"]}
+    return [resource.model_copy(update={"stopped": stopped}) for resource in resources]
+
+
 def _stopped_together(resources: list[ServiceImage], slots: list[Slot], before: list[Any]) -> list[ServiceImage]:
     """Containers without traffic stop at the same time, unless a revert would not be exact.
 
     That is if they run different images, and for those whose host port the engine would choose again.
     """
     pairs = zip(slots, resources, strict=True)
-    running = [s for s, item in pairs if s.current and s.current["State"]["Running"] and not item.ports]
+    running = [slot for slot, item in pairs if _runs(slot) and not item.ports]
     if len(running) < 2 or len({value["image"] for value in before}) > 1:
         return resources
     batches = math.ceil(len(running) / STOPPED_AT_ONCE)
@@ -107,10 +120,14 @@ async def containers(
     pairs = [await _as_it_is(gateway, item, slot) for item, slot in zip(resources, slots, strict=True)]
     resources, shared = [item for item, _ in pairs], [note for _, found in pairs for note in found]
     shared += await _dependents(gateway, resource)
-    before = [await (read_expecting(gateway, item, version) if running else gateway.read(item)) for item in resources]
+    before: list[Any] = [
+        await (read_expecting(gateway, item, version) if running else gateway.read(item)) for item in resources
+    ]
     if not running:
         resources = _stopped_together(resources, slots, before)
+    to: Any
     to, notes = await value_of(gateway, resource, version)
+    resources = _stay_stopped(resources, slots, before, to)
     labels = labels_of(slots[0].pattern)
     last, last_notes = await _override_change(
         gateway, resource, labels, await gateway.ask(resource, lambda docker: resource.lasting(docker, to))

@@ -31,6 +31,7 @@ REPLACED: Mapping[str, str] = {
     "/GraphDriver/*": "file of the engine, below the ID",
     "/NetworkSettings/Sandbox*": "identity of the run",
     "/NetworkSettings/Networks/*/EndpointID": "identity of the run",
+    "/NetworkSettings/Networks/*/NetworkID": "set when a container first starts; the name stays",
     "/NetworkSettings/*IPAddress": "the engine assigns addresses that are not fixed",
     "/NetworkSettings/*MacAddress": "the engine derives it from the address, unless it is fixed",
     "/NetworkSettings/Networks/*/Aliases/????????????": "the engine adds the short ID",
