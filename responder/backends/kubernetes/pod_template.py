@@ -118,12 +118,12 @@ class PodTemplate(Workload[Any]):
             )
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
-        return self._operations(found, await self._revision(kube, found, value), present, value)
+        return self._operations(found, self._revision_in(await self.revisions(kube, found), value), present, value)
 
-    async def _revision(self, kube: Kubernetes, found: Object, value: Any) -> Object:
+    def _revision_in(self, kept: list[Object], value: Any) -> Object:
         """The revision that the value names. Raises StepFailed if it is gone, or has other images."""
         name = value["revision"]
-        revision = next((r for r in await self.revisions(kube, found) if r["metadata"]["name"] == name), None)
+        revision = next((r for r in kept if r["metadata"]["name"] == name), None)
         if revision is None:
             raise StepFailed(f"{self.what} no longer has revision {name}")
         if (images := images_of(template_of(revision))) != value["images"]:
@@ -234,9 +234,10 @@ class PodTemplate(Workload[Any]):
         found = await self.object(kube)
         self._may_roll_out(found)
         await self.need_rights(kube, found)
-        present = await self._value(kube, found)
+        kept = await self.revisions(kube, found)
+        present = self._value_in(found, kept)
         self._was_rolled_out(present)
-        revision = await self._revision(kube, found, value)
+        revision = self._revision_in(kept, value)
         change = self._operations(found, revision, present, value)
         notes = await notes_on_references(kube, self.what, self.namespace, revision)
         await kube.patch(found, change, dry_run=True)  # admission webhooks can refuse before the first change

@@ -47,12 +47,12 @@ async def workpiece(
     if before is None:
         raise StepFailed(f"{template.what} does not exist; nothing was changed")
     to, notes = await value_of(gateway, template, version)
-    (suspended, suspend_notes), scale_notes = await asyncio.gather(
-        _suspended(gateway, template), _scale_notes(gateway, template, running=running)
-    )
     paused = RolloutPaused(**template.where, within=template.within, brings=to)
+    (suspended, suspend_notes), scale_notes, is_paused = await asyncio.gather(
+        _suspended(gateway, template), _scale_notes(gateway, template, running=running), gateway.read(paused)
+    )
     notes = (*notes, *suspend_notes, *scale_notes)
-    if template.daemonset or not await gateway.read(paused):
+    if template.daemonset or not is_paused:
         return Workpiece(template=template, before=before, after=to, first=suspended, notes=notes)
     again, resumed = Change(resource=paused, before=True, after=None), Change(resource=paused, before=None, after=False)
     return Workpiece(
