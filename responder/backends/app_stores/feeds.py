@@ -68,13 +68,14 @@ def _offered(text: str) -> ET.Element | None:
 
 def _phase(item: ET.Element | None, now: datetime) -> str:
     """Returns the share of users whose group may update. Sparkle lets one of 7 groups follow after each interval."""
-    interval = 0 if item is None else int(_value(item, "phasedRolloutInterval") or 0)
-    if item is None or interval <= 0 or item.find(f".//{_SPARKLE}criticalUpdate") is not None:
+    if item is None or item.find(f".//{_SPARKLE}criticalUpdate") is not None:
         return ""
     try:
+        if (interval := int(_value(item, "phasedRolloutInterval") or 0)) <= 0:
+            return ""
         published = parsedate_to_datetime(item.findtext("pubDate", "").strip())
     except ValueError:
-        return ""  # without a date Sparkle offers it to all users
+        return ""  # without a date or an interval Sparkle offers it to all users
     passed = (now - (published if published.tzinfo else published.replace(tzinfo=UTC))).total_seconds()
     groups = min(max(int(passed // interval) + 1, 0), _GROUPS)
     return "" if groups == _GROUPS else f"{100 * groups / _GROUPS:.0f} %"

@@ -106,6 +106,7 @@ def phased(published: datetime | str, interval: Any = 86_400, more: str = "") ->
         (phased((NOW - timedelta(days=2)).replace(tzinfo=None)), "43 %"),
         (phased(NOW, more="<sparkle:criticalUpdate/>"), ""),
         (phased(NOW, interval=0), ""),
+        (phased(NOW, interval="a day"), ""),
         (phased("yesterday"), ""),
         (phased("").replace(b"<pubDate></pubDate>", b""), ""),
     ],
