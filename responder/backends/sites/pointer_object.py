@@ -31,7 +31,7 @@ async def storage_of(aws: Aws, bucket: str, key: str) -> dict[str, Any]:
     What cannot be read, or is not supported by the store, is left out.
     """
     head, grants, tags = [
-        await _asked(aws, operation, bucket, key)
+        await _answer(aws, operation, bucket, key)
         for operation in ("head_object", "get_object_acl", "get_object_tagging")
     ]
     found = {"StorageClass": storage} if (storage := head.get("StorageClass")) else {}
@@ -44,7 +44,7 @@ async def storage_of(aws: Aws, bucket: str, key: str) -> dict[str, Any]:
     return found
 
 
-async def _asked(aws: Aws, operation: str, bucket: str, key: str) -> dict[str, Any]:
+async def _answer(aws: Aws, operation: str, bucket: str, key: str) -> dict[str, Any]:
     try:
         return await aws.read("s3", operation, Bucket=bucket, Key=key)
     except AwsRefused:
