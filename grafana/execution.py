@@ -44,7 +44,8 @@ ITSELF = table(
     sql("""
 SELECT service, environment, from_version, to_version, state, outcome, reason, duration_seconds AS took, changed,
        policy, strategy, requested_by, coalesce(onset_at, firing_at, accepted_at) AS began,
-       coalesce(ended_at, now()) AS until
+       coalesce(ended_at, now()) AS until,
+       (SELECT location FROM rollback_archive WHERE execution = '$execution') AS archived_in
 FROM rollback_history WHERE id = '$execution'
 """),
     columns=(

@@ -20,6 +20,7 @@ from responder.notify import Dispatcher
 from responder.rollback.events import ApprovalRequested, Event, StepFailed, StopRequested
 from responder.rollback.execution import Execution
 from responder.runtime.metrics import Metrics
+from responder.runtime.retention import Retention
 from responder.runtime.worker import Worker
 from responder.web.access.access import Access
 from responder.web.broadcast import ExecutionBroadcast
@@ -77,10 +78,18 @@ class App:
             return None
         return EvidenceCollector(settings, self._journal, self._policy_set, self._connections, self._metrics.kept)
 
+    def retention(self) -> Retention | None:
+        """What archives the journal; None if everything stays in it."""
+        settings = self._config.journal
+        if settings.retention is None or self._journal is None:
+            return None
+        metrics = self._metrics
+        return Retention(settings, self._journal, self._connections, metrics.archived, metrics.archive_failures.inc)
+
     async def run(self, *, ready: asyncio.Event | None = None) -> None:
         """Serves until SIGTERM or SIGINT. Raises ConfigError if it cannot start."""
         config = self._config
-        journal = self._journal = await open_journal(config.journal, lease=config.limits.lease, wait=True)
+        journal = self._journal = await open_journal(config.journal_url, lease=config.limits.lease, wait=True)
         broadcast = ExecutionBroadcast(journal, on_error=self._metrics.on_error)
         dispatcher = Dispatcher(
             journal,
@@ -99,6 +108,7 @@ class App:
             max_resumptions=config.limits.max_resumptions,
             listeners=(self._metrics.happened, _log, broadcast.happened, lambda execution, events: dispatcher.wake()),
             evidence_collector=self.evidence_collector,
+            retention=self.retention,
             on_error=self._metrics.on_error,
             on_decided=self._metrics.decided,
         )
@@ -199,7 +209,7 @@ class App:
         return [
             name
             for name, before, after in (
-                ("state", old.journal, new.journal),
+                ("state", old.journal_url, new.journal_url),
                 ("web.listen", old.web.listen, new.web.listen),
                 ("TLS of web.config_file", old.web.served.tls_server_config, new.web.served.tls_server_config),
                 ("headers of web.config_file", old.web.served.http_server_config, new.web.served.http_server_config),

@@ -36,6 +36,7 @@ from responder.decisions.policies import Policy
 from responder.decisions.policy_set import PolicySet, freeze_contradictions, policy_contradictions
 from responder.evidence.settings import EvidenceSettings
 from responder.journal import state_problem
+from responder.journal.settings import JournalSettings
 from responder.logging import LogSettings
 from responder.notify import Notify
 from responder.services.contradictions import contradictions
@@ -51,6 +52,9 @@ class Config(StrictModel):
     state: str = Field(description="sqlite:///absolute/path or postgresql://user:${PGPASSWORD}@host/database")
     state_password_file: SecretFile | None = Field(
         default=None, description="File with the PostgreSQL password, such as a mounted secret"
+    )
+    journal: JournalSettings = Field(
+        default=JournalSettings(), description="How long details stay in the journal; default: forever"
     )
     prometheus: PrometheusSettings = Field(description="For PromQL checks, and for alerts that bypass Alertmanager")
     alertmanager: AlertmanagerSettings = Field(description="Queried for firing alerts and silences before every change")
@@ -83,7 +87,7 @@ class Config(StrictModel):
     policies: tuple[Policy, ...] = Field(default=(), description="Policies; the first that matches an alert handles it")
     notify: Notify = Field(default=Notify(), description="Notification channels and routing")
     _loaded_at: datetime = PrivateAttr(default_factory=lambda: datetime.now(UTC))
-    _journal: str = PrivateAttr(default="")
+    _journal_url: str = PrivateAttr(default="")
 
     @field_validator("state")
     @classmethod
@@ -104,16 +108,16 @@ class Config(StrictModel):
 
     @model_validator(mode="after")
     def _with_its_password(self) -> Config:
-        self._journal = self.state
+        self._journal_url = self.state
         if self.state_password_file is not None:
             url, secret = urlsplit(self.state), quote(read_secret(self.state_password_file), safe="")
-            self._journal = url._replace(netloc=url.netloc.replace("@", f":{secret}@", 1)).geturl()
+            self._journal_url = url._replace(netloc=url.netloc.replace("@", f":{secret}@", 1)).geturl()
         return self
 
     @property
-    def journal(self) -> str:
+    def journal_url(self) -> str:
         """`state` with the password from `state_password_file`."""
-        return self._journal
+        return self._journal_url
 
     @property
     def loaded_at(self) -> datetime:
@@ -150,12 +154,21 @@ class Config(StrictModel):
         for path, problem in self.web.contradictions(named, watchdog=self.watchdog is not None):
             yield ("web", *path), problem
         yield from contradictions(self.services, databases=databases, snapshots=snapshots)
+        yield from self._short_retention()
         yield from self._unmet_needs()
         yield from _duplicates("databases", databases)
         yield from _duplicates("snapshots", snapshots)
         yield from policy_contradictions(self.policies, self.services, evidence=self.evidence is not None)
         yield from self.notify.contradictions(self.policies)
         yield from freeze_contradictions(self.freezes, self.services)
+
+    def _short_retention(self) -> Iterator[Mistake]:
+        """What guards and promotion look back on must be in the journal."""
+        needed = {f"limits.circuit_breaker.within of {(within := self.limits.circuit_breaker.within):g} s": within}
+        needed |= {f"soak of {service.name}, {service.soak:g} s": service.soak for service in self.services}
+        longest = max(needed, key=lambda name: needed[name])
+        if self.journal.retention is not None and self.journal.retention <= needed[longest]:
+            yield ("journal", "retention"), f"must be longer than {longest}"
 
     def _unmet_needs(self) -> Iterator[Mistake]:
         """Python packages and credentials that services need, and a store for their logs."""
@@ -166,6 +179,8 @@ class Config(StrictModel):
                 yield ("services", i), missing
             if service.logs and self.evidence is None:
                 yield ("services", i, "logs"), "no store for the logs: configure `evidence`"
+        if self.journal.bucket and (missing := missing_package(Aws)):
+            yield ("journal", "archive"), missing
         if self.evidence and self.evidence.s3 and (missing := missing_package(Aws)):
             yield ("evidence", "s3"), missing
 

@@ -226,7 +226,7 @@ async def prune(args: argparse.Namespace, snapshots: Snapshots) -> int:
 async def _open(args: argparse.Namespace) -> frozenset[str]:
     """Open executions, which may need their snapshots. Raises ResponderError if the journal cannot be read."""
     try:
-        return await open_executions((await asyncio.to_thread(load, args.config)).journal)
+        return await open_executions((await asyncio.to_thread(load, args.config)).journal_url)
     except JournalUnavailable as e:
         raise ResponderError(
             f"nothing was removed: {e}; the journal shows which snapshots open rollbacks need. Run the command where"

@@ -135,18 +135,32 @@ _ALL_PERMITTED = """NOT EXISTS (
            OR replace(CAST(:environments AS TEXT), '|' || other.environment || '|', '') = :environments))"""
 
 
+# Subqueries with one value: PostgreSQL would join the other tables as a whole.
+_EXPIRED = """
+  (SELECT max(later.last_at) FROM decisions AS later WHERE later.incident = d.incident) < :before
+  AND (d.execution IS NULL OR (SELECT x.archived_in FROM executions AS x WHERE x.id = d.execution) IS NOT NULL)
+  AND (d.forced OR d.result = 'ignore' OR d.action <> 'roll_back' OR (
+    SELECT newer.id FROM decisions AS newer
+    WHERE newer.service = d.service AND newer.environment = d.environment AND newer.policy = d.policy
+      AND newer.last_at > d.last_at AND NOT newer.forced AND newer.result <> 'ignore' AND newer.action = 'roll_back'
+    ORDER BY newer.last_at LIMIT 1) IS NOT NULL)
+  AND (SELECT count(*) FROM messages AS m WHERE m.subject = d.id AND m.state = 'pending') = 0
+  AND (SELECT count(*) FROM outbox AS o WHERE o.subject = d.id) = 0"""
+
+
 def load_statements(dialect: Mapping[str, str]) -> dict[str, str]:
     """The named statements of `queries/*.sql`, with `{now}` and `{later}` in the SQL of the database.
 
     `{now}` is the clock of the database, and `{later}` that clock `:lease` seconds later. `{permitted}`: every service
-    of the execution `x` is in `:services` and `:environments`, if these are not null. `:name` is a parameter.
+    of the execution `x` is in `:services` and `:environments`, if these are not null. `{expired}`: nothing needs the
+    decision `d`. `:name` is a parameter.
     """
     statements: dict[str, str] = {}
     for file in sorted(files("responder.journal").joinpath("queries").iterdir(), key=lambda file: file.name):
         for part in re.split(r"^-- name: ", file.read_text(), flags=re.MULTILINE)[1:]:
             name, body = part.split("\n", 1)
             sql = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip().rstrip(";")
-            for word, meaning in {**dialect, "permitted": _ALL_PERMITTED}.items():
+            for word, meaning in {**dialect, "permitted": _ALL_PERMITTED, "expired": _EXPIRED}.items():
                 sql = sql.replace("{" + word + "}", meaning)
             if name.strip() in statements:
                 raise ValueError(f"{file.name}: query {name.strip()!r} is defined twice")

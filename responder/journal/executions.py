@@ -172,6 +172,9 @@ async def load(tx: Transaction, execution_id: str) -> Execution:
 async def events_of(tx: Transaction, execution_id: str) -> list[Event]:
     rows = await tx.all("events_of", execution=execution_id)
     if not rows:
+        row = await tx.first("execution", id=execution_id)
+        if row and row["archived_in"]:
+            raise Unknown(f"the events of execution {execution_id} were archived in {row['archived_in']}")
         raise Unknown(f"execution {execution_id} does not exist")
     return [_EVENT.validate_json(row["body"]) for row in rows]
 

@@ -519,3 +519,12 @@ BEGIN
     UPDATE observed_counts SET last_at = NEW.last_at
     WHERE policy = NEW.policy AND service = NEW.service AND environment = NEW.environment;
 END;
+
+-- migration: 3
+
+-- Where the events, messages and decisions of a rollback are, once they have left the journal (`journal.retention`).
+ALTER TABLE executions ADD COLUMN archived_in TEXT;
+CREATE INDEX executions_to_archive ON executions (ended_at, id) WHERE state = 'closed' AND archived_in IS NULL;
+CREATE VIEW rollback_archive AS
+    SELECT id AS execution, service, environment, ended_at, archived_in AS location
+    FROM executions WHERE archived_in IS NOT NULL;

@@ -111,6 +111,19 @@ class Metrics:
         self.evidence_bytes = Counter(
             "responder_evidence_bytes", "Compressed bytes of evidence that were stored.", registry=self.registry
         )
+        self.archived_records = Counter(
+            "responder_journal_archived",
+            "Records that moved from the journal to the archive.",
+            ["kind"],
+            registry=self.registry,
+        )
+        for kind in ("rollbacks", "decisions"):
+            self.archived_records.labels(kind)
+        self.archive_failures = Counter(
+            "responder_journal_archive_failures",
+            "Failed writes to the archive. Nothing was deleted.",
+            registry=self.registry,
+        )
         self.loop_failures = Counter(
             "responder_loop_failures",
             "Unexpected errors in background loops, which were retried.",
@@ -182,6 +195,10 @@ class Metrics:
                         self.stages.labels("acted").observe(took)
                 case Closed():
                     self._closed(execution, event)
+
+    def archived(self, kind: str, n: int) -> None:
+        """Counts records that moved to the archive."""
+        self.archived_records.labels(kind).inc(n)
 
     def on_error(self, loop: Loop) -> None:
         """Counts an unexpected error in a background loop."""

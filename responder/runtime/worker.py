@@ -29,6 +29,7 @@ from responder.runtime.lease import Lease
 from responder.runtime.leftovers import remove_leftovers
 from responder.runtime.pins import remove_outdated_pins
 from responder.runtime.promotion import promote
+from responder.runtime.retention import Retention
 from responder.runtime.runner import Listener, Runner
 from responder.runtime.stop_signal import stop_request_of
 from responder.runtime.waiting import WaitingIncidents
@@ -41,6 +42,10 @@ _LONGEST_CLAIM_RETRY = 5.0
 
 _LEFTOVERS_EVERY = 60.0
 """Seconds between two searches for leftovers of a replica that lost its lease."""
+
+
+_RETENTION_EVERY = 60.0
+"""Seconds until a reload that configures `journal.retention` takes effect."""
 
 
 class Worker:
@@ -58,6 +63,7 @@ class Worker:
         poll: float = 1.0,
         listeners: tuple[Listener, ...] = (),
         evidence_collector: Callable[[], EvidenceCollector | None] = lambda: None,
+        retention: Callable[[], Retention | None] = lambda: None,
         on_error: OnError = lambda loop: None,
         on_decided: Callable[[Sequence[Decided]], None] = lambda decided: None,
     ) -> None:
@@ -68,7 +74,7 @@ class Worker:
         self._lease_seconds = lease
         self._max_resumptions = max_resumptions
         self._poll = poll
-        self._evidence_collector = evidence_collector
+        self._evidence_collector, self._retention = evidence_collector, retention
         self._on_error = on_error
         self._on_decided = on_decided
         self.disarmed = ""  # why, if the watchdog alert is silenced; shown to people and in `responder_armed`
@@ -163,6 +169,7 @@ class Worker:
         yield run_loop("collateral", silence, every=poll * 2, on_error=on_error)
         yield run_loop("watchdog", self._watch, every=poll * 2, on_error=on_error)
         yield run_loop("leftovers", partial(self._remove_leftovers, lease), every=_LEFTOVERS_EVERY, on_error=on_error)
+        yield run_loop("retention", partial(self._archive, lease), every=_RETENTION_EVERY, on_error=on_error)
         yield maintain(self._evidence_collector, worker=lease.id, guard=lease.guard, poll=poll, on_error=on_error)
 
     async def _wait(self, within: float) -> None:
@@ -242,6 +249,10 @@ class Worker:
         gateway = Gateway(self._connections(), guard=lease.guard)
         for pin in await remove_outdated_pins(self._journal, self._policy_set(), gateway):
             say(log, "pin removed", pin=pin)
+
+    async def _archive(self, lease: Lease) -> float | None:
+        retention = self._retention()
+        return await retention.turn(lease.guard) if retention and not self._closing else None
 
     async def _watch(self) -> None:
         try:

@@ -21,6 +21,7 @@ Loop: TypeAlias = Literal[
     "watchdog",
     "leftovers",
     "evidence",
+    "retention",
     "notifications",
     "progress",
 ]

@@ -76,8 +76,10 @@ class Executions(ProcessHandlers):
 
         async def find(tx: Transaction) -> dict[str, Any]:
             await demand_execution(tx, request, execution_id)
-            events = await executions.events_of(tx, execution_id)
             row = await tx.first("execution", id=execution_id)
+            if row and row["archived_in"]:
+                return {**row, "events": [], "effect_of_stop": "", "messages": []}
+            events = await executions.events_of(tx, execution_id)
             execution = fold(execution_id, events)
             link = self._approve_link(execution) if "approve" in request[WHO].scopes else None
             body = {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}

@@ -24,10 +24,12 @@ from responder.errors import ConfigError, ResponderError
 from responder.evidence.settings import EvidenceSettings
 from responder.evidence.store import store_of, try_out
 from responder.journal import check_journal
+from responder.journal.settings import JournalSettings
 from responder.notify import ChannelSettings, NotDelivered
 from responder.notify.channel import redact
 from responder.rollback.gateway import Gateway
 from responder.rollback.strategies.strategy import Strategy
+from responder.runtime.retention import archive_store
 from responder.services.service import Service
 from responder.transport.daemon_threads import DaemonThreads
 
@@ -89,7 +91,10 @@ def _targets(config: Config, connections: Connections, gateway: Gateway) -> Iter
     yield Target(("prometheus",), "Prometheus", _WITHIN, lambda: _prometheus(config, connections))
     yield Target(("alertmanager",), "Alertmanager", _WITHIN, lambda: _alertmanager(config, connections))
     if not config.state.startswith("sqlite:"):
-        yield Target(("state",), "the journal", _WITHIN, lambda: _journal(config.journal))
+        yield Target(("state",), "the journal", _WITHIN, lambda: _journal(config.journal_url))
+    if config.journal.archive:
+        try_archive = partial(_archive, config.journal, connections)
+        yield Target(("journal", "archive"), "the archive of the journal", _WITHIN, try_archive)
     for path, channel in config.notify.located():
         yield Target(path, channel.name, channel.timeout + 1.0, partial(_channel, channel))
     for i, service in enumerate(config.services):
@@ -198,6 +203,11 @@ async def _channel(settings: ChannelSettings) -> list[Problem]:
 
 async def _evidence(settings: EvidenceSettings, connections: Connections) -> list[Problem]:
     await try_out(await store_of(settings, connections))
+    return []
+
+
+async def _archive(settings: JournalSettings, connections: Connections) -> list[Problem]:
+    await (await archive_store(settings, connections)).room()
     return []
 
 

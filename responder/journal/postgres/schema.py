@@ -19,6 +19,7 @@ _VIEWS = (
     "rollback_events",
     "rollback_alerts",
     "rollback_decisions",
+    "rollback_archive",
     "deployments",
     "service_versions",
     "evidence_kept",

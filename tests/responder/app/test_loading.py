@@ -420,7 +420,10 @@ def test_the_password_of_the_journal_comes_from_a_file(tmp_path: Path) -> None:
     secret.write_text("a/b@:c\n")
     text = put("sqlite:///var/lib/responder/state.db", f"postgresql://r@h/db?ssl=on\nstate_password_file: {secret}")
     config = parse(text, "r.yml", {})
-    assert (config.state, config.journal) == ("postgresql://r@h/db?ssl=on", "postgresql://r:a%2Fb%40%3Ac@h/db?ssl=on")
+    assert (config.state, config.journal_url) == (
+        "postgresql://r@h/db?ssl=on",
+        "postgresql://r:a%2Fb%40%3Ac@h/db?ssl=on",
+    )
     assert parse(ALL, "r.yml", {}).journal == "sqlite:///var/lib/responder/state.db"
 
 

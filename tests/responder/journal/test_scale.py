@@ -46,6 +46,8 @@ GIVEN: dict[str, Any] = {
     "reference": "", "outcome": None, "changed": True, "plan_hash": None, "acted_at": None, "ended_at": None,
     "duration": None, "again": 0,
     "rolled_back_by": None,
+    "location": "file",
+    "last_at": ago(),
 }  # fmt: skip
 ALSO: dict[str, dict[str, Any]] = {
     "deployment": {"id": "s3-3"},
@@ -54,6 +56,8 @@ ALSO: dict[str, dict[str, Any]] = {
     "executions_in_state": {"before": ago()},
     "executions_of": {"before": ago(), "state": None, "services": "|s3|"},
     "executions_in": {"before": ago(), "state": None, "environments": "|production|"},
+    "executions_to_archive": {"before": ago(hours=2)},
+    "decisions_to_archive": {"before": ago(hours=2)},
     "update_execution": {"worker": None, "state": "closed"},
     "replaced_version": {"version": "9.0"},
     "set_running_status": {"version": "9.0"},
