@@ -44,7 +44,7 @@ def execution(body: dict[str, Any]) -> RenderableType:
         text = event.get("title") or event.get("note") or event.get("reason") or ""
         rows.append((clock(event["at"]), event["type"], text))
     parts: list[RenderableType] = [head, Text(clean(body["reason"] or ""), style="dim"), table("", ("", "", ""), rows)]
-    if body["archived_in"]:
+    if body.get("archived_in"):
         parts.append(Text(f"events and messages: {clean(body['archived_in'])}", overflow="fold"))
     for plan in [event["plan"] for event in body["events"] if event["type"] == "planned"][-1:]:
         parts += _notes(plan)

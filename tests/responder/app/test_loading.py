@@ -424,7 +424,7 @@ def test_the_password_of_the_journal_comes_from_a_file(tmp_path: Path) -> None:
         "postgresql://r@h/db?ssl=on",
         "postgresql://r:a%2Fb%40%3Ac@h/db?ssl=on",
     )
-    assert parse(ALL, "r.yml", {}).journal == "sqlite:///var/lib/responder/state.db"
+    assert parse(ALL, "r.yml", {}).journal_url == "sqlite:///var/lib/responder/state.db"
 
 
 @pytest.mark.parametrize(
@@ -474,3 +474,37 @@ def test_the_same_secret_under_two_names_is_rejected(tmp_path: Path) -> None:
     )
     (mistake,) = mistakes_in(text)
     assert mistake.startswith("r.yml:7 web.tokens[1]: has the same secret as tokens[0] (am)")
+
+
+ARCHIVE = "archive: /srv/archive"
+
+
+@pytest.mark.parametrize(
+    ("journal", "where", "problem"),
+    [
+        ("retention: 30d", "journal", "set both `retention` and `archive`: nothing is deleted that is not archived"),
+        (ARCHIVE, "journal", "set both `retention` and `archive`: nothing is deleted that is not archived"),
+        (f"retention: 6d, {ARCHIVE}", "journal.retention", "604800"),
+        ("retention: 30d, archive: archive", "journal.archive", "neither the absolute path of a directory nor s3://"),
+        ("retention: 30d, archive: 's3://B'", "journal.archive", "neither the absolute path of a directory nor s3://"),
+    ],
+)
+def test_a_retention_needs_an_archive(journal: str, where: str, problem: str) -> None:
+    (mistake,) = mistakes_in(HEAD + f"journal: {{{journal}}}\n")
+    assert mistake.startswith(f"r.yml:4 {where}: ")
+    assert problem in mistake
+
+
+def test_a_retention_covers_what_a_promotion_looks_back_on() -> None:
+    text = put("environment: production\n", "environment: production\n    soak: 30d\n")
+    (mistake,) = mistakes_in(f"{text}journal: {{retention: 30d, {ARCHIVE}}}\n")
+    assert "journal.retention: must be longer than soak of backend" in mistake
+    parse(f"{text}journal: {{retention: 31d, {ARCHIVE}}}\n", "r.yml", {})
+
+
+def test_an_archive_is_a_directory_or_a_bucket() -> None:
+    found = [
+        parse(HEAD + f"journal: {{retention: 30d, archive: '{archive}'}}\n", "r.yml", {}).journal.bucket
+        for archive in ("/srv/archive", "s3://bucket", "s3://bucket/a/b")
+    ]
+    assert found == [None, ("bucket", ""), ("bucket", "a/b")]

@@ -11,7 +11,7 @@ import pytest
 
 from responder.backends.alertmanager.alerts import fingerprint
 from responder.decisions.guards import GUARDS
-from responder.journal import executions
+from responder.journal import archive, executions
 from responder.rollback.events import ApprovalRequested, Closed, Planned, RetriesExhausted, StepCompleted, StepStarted
 from responder.services import rollbacks
 from tests.responder.examples import (
@@ -578,3 +578,13 @@ async def test_a_deployment_from_a_clock_that_is_ahead(responder: ResponderServe
     far = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
     status, body = await responder.post("/api/v1/deployments", {**payload, "at": far})
     assert (status, body["where"], "check the clock of the sender" in body["error"]) == (400, "at", True)
+
+
+async def test_an_archived_rollback_is_shown_with_its_archive(responder: ResponderServer) -> None:
+    execution_id = await begun(responder, "closed")
+    await responder.journal.transaction(archive.delete_rollbacks, [execution_id], "s3://audit/x.jsonl.gz")
+    status, shown = await responder.get(f"/api/v1/executions/{execution_id}")
+    assert (status, shown["archived_in"], shown["events"]) == (200, "s3://audit/x.jsonl.gz", [])
+    status, body = await responder.get(f"/api/v1/executions/{execution_id}/report")
+    assert status == 404
+    assert f"the events of execution {execution_id} were archived in s3://audit/x.jsonl.gz" in json.dumps(body)
