@@ -173,9 +173,8 @@ async def events_of(tx: Transaction, execution_id: str) -> list[Event]:
     rows = await tx.all("events_of", execution=execution_id)
     if not rows:
         row = await tx.first("execution", id=execution_id)
-        if row and row["archived_in"]:
-            raise Unknown(f"the events of execution {execution_id} were archived in {row['archived_in']}")
-        raise Unknown(f"execution {execution_id} does not exist")
+        archived = row and f"the events of execution {execution_id} were archived in {row['archived_in']}"
+        raise Unknown(archived or f"execution {execution_id} does not exist")
     return [_EVENT.validate_json(row["body"]) for row in rows]
 
 
@@ -287,12 +286,10 @@ async def find(
 
     `before`: the ID of the last row of the previous page. Raises Unknown if it does not exist.
     """
-    page = {"before": END_OF_TIME, "before_id": ""}
-    if before is not None:
-        last = await tx.first("execution", id=before)
-        if last is None:
-            raise Unknown(f"execution {before} does not exist")
-        page = {"before": last["accepted_at"], "before_id": before}
+    last = await tx.first("execution", id=before) if before else None
+    if before and last is None:
+        raise Unknown(f"execution {before} does not exist")
+    page = {"before": last["accepted_at"] if last else END_OF_TIME, "before_id": before or ""}
     where = {"state": state, "since": since or EPOCH, **page, "most": most, **permitted.parameters}
     if state not in (None, "closed"):
         return await tx.all("executions_in_state", **where, service=service)

@@ -18,6 +18,7 @@ from responder.decisions.policies import Policy
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Invalid, JournalUnavailable
 from responder.journal import Database, Row, Transaction, executions
+from responder.journal.decisions import kill_switch
 from responder.journal.deployments import Deployment
 from responder.journal.outbox import Undelivered
 from responder.reports.inspection import covers
@@ -79,7 +80,7 @@ class Status(Handlers):
     async def ready(self, request: web.Request) -> web.Response:
         """`GET /-/ready`: the journal answers, and this process has a lease."""
         try:
-            await self._journal.read(take_snapshot, self._policy_set(), self._journal.now())
+            await self._journal.read(kill_switch)
         except JournalUnavailable as e:
             return web.Response(text=f"{e}\n", status=503)
         if not self._worker.has_lease:
