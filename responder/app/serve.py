@@ -6,11 +6,12 @@ import asyncio
 import gc
 import logging
 import signal
+import threading
 from pathlib import Path
 
 from responder.app.loading import load
 from responder.app.settings import Config
-from responder.backends.connections import Connections
+from responder.backends.connections import Connections, import_packages
 from responder.decisions.policy_set import PolicySet
 from responder.errors import ConfigError
 from responder.evidence.collector import EvidenceCollector
@@ -129,6 +130,7 @@ class App:
                 services=len(config.services),
                 policies=len(config.policies),
             )
+            self._import_packages()
             if ready is not None:
                 ready.set()
             stopping = asyncio.create_task(stop.wait())
@@ -201,8 +203,14 @@ class App:
             return e.mistakes
         self._retired.append(self._connections)  # running rollbacks may still use them: closed at shutdown
         self._use(new, new.connections())
+        self._import_packages()
         say(log, "reloaded", services=len(new.services), policies=len(new.policies))
         return []
+
+    def _import_packages(self) -> None:
+        """Imports in a thread what the first rollback would otherwise import on the event loop."""
+        clients = {kind for service in self._config.services for kind in service.clients}
+        threading.Thread(target=import_packages, args=(clients,), daemon=True, name="imports").start()
 
     def _changed(self, new: Config) -> list[str]:
         old = self._config

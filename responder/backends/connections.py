@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol, Self, TypeVar
 
@@ -18,6 +20,7 @@ class Client(Protocol):
     - `setting`: the key of the configuration whose value `connect` receives, such as `cdn.fastly`; default: None.
     - `needs`: what a user must configure there, such as "a token"; default: nothing.
     - `package` and `extra`: the package that it imports, and the extra of this distribution that installs it.
+    - `imports`: the modules that its first use imports; default: `package`.
     """
 
     @classmethod
@@ -36,6 +39,15 @@ def missing_package(kind: type[Any]) -> str:
         return ""
     extra = getattr(kind, "extra", kind.__name__.lower())
     return f"needs the package {package}: pip install 'rollback-responder[{extra}]'"
+
+
+def import_packages(kinds: Iterable[type[Any]]) -> None:
+    """Imports what the first use of these clients would import. Takes seconds, so call it in a thread."""
+    for kind in kinds:
+        package: str | None = getattr(kind, "package", None)
+        for module in getattr(kind, "imports", (package,) if package else ()):
+            with suppress(ImportError):  # `missing_package` and the first use report it
+                import_module(module)
 
 
 def missing_settings(kind: type[Any], settings: Any) -> str:

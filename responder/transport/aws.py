@@ -79,6 +79,7 @@ class Aws:
     """Clients of AWS services, each made on first use."""
 
     package = "boto3"
+    imports = ("boto3", "botocore.config", "botocore.exceptions")
     setting = "aws"
 
     def __init__(self, settings: AwsSettings) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.parts import Process, free_port
+from tests.parts import Process, free_port, until
 
 ROOT = Path(__file__).parents[2]
 SDKS = {
@@ -111,11 +112,31 @@ def test_a_check_imports_only_what_the_configuration_names(config: Path) -> None
     assert among(loaded, UNUSED - {"rich"}) == set()
 
 
-async def test_an_idle_server_imports_only_what_the_configuration_names(config: Path, port: int) -> None:
+@contextlib.asynccontextmanager
+async def serving(config: Path, port: int) -> AsyncIterator[Callable[[], Awaitable[set[str]]]]:
+    """A server that is ready. Returns what it has imported so far."""
+    log, ready = config.with_name("log"), f"http://127.0.0.1:{port}/-/ready"
     argv = [sys.executable, "-X", "importtime", "-m", "responder", "serve", "--config", str(config)]
-    ready = f"http://127.0.0.1:{port}/-/ready"
-    process = await Process.start(argv, log=config.with_name("log"), ready=ready, env={"PYTHONPATH": str(ROOT)})
-    await process.terminate()
-    loaded = modules(config.with_name("log").read_text())
-    assert "responder.journal.sqlite.database" in loaded
-    assert among(loaded, UNUSED) == set()
+    process = await Process.start(argv, log=log, ready=ready, env={"PYTHONPATH": str(ROOT)})
+
+    async def loaded() -> set[str]:
+        return modules(log.read_text())
+
+    try:
+        yield loaded
+    finally:
+        await process.terminate()
+
+
+async def test_an_idle_server_imports_only_what_the_configuration_names(config: Path, port: int) -> None:
+    async with serving(config, port) as loaded:
+        assert "responder.journal.sqlite.database" in await loaded()
+        assert among(await loaded(), UNUSED) == set()
+
+
+async def test_an_idle_server_imports_the_packages_of_its_services(config: Path, port: int) -> None:
+    """In a thread: on first use, an import would stop the event loop for up to a second, in an emergency."""
+    release = f"release: {{root: {config.parent}/shop}}"
+    config.write_text(config.read_text().replace(release, "kubernetes: {namespace: shop, deployment: shop}"))
+    async with serving(config, port) as loaded:
+        await until(loaded, lambda names: "kubernetes.aio.config" in names)

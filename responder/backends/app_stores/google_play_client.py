@@ -58,6 +58,7 @@ class GooglePlay(StoreApi):
     name = "Google Play"
     setting = "stores.google_play"
     package = "google.oauth2"
+    imports = ("google.oauth2.service_account", "google.auth.transport.requests")
     rights = (
         "Check in the Play Console under Users and permissions: for this app the service account needs 'View app "
         "information' and 'Release to production' (or 'to testing tracks'), effective after some hours. Its key must "

@@ -51,6 +51,7 @@ class Kubernetes:
     """Reads and writes objects of any kind. Every write carries the `resourceVersion` that it is based on."""
 
     package = "kubernetes"
+    imports = ("kubernetes.aio.client", "kubernetes.aio.config")
     setting = "kubernetes"
 
     def __init__(self, settings: KubernetesSettings) -> None:

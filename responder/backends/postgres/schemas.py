@@ -49,8 +49,8 @@ class StatementRejected(StepFailed):
 class Schemas(Postgres):
     """Queries databases, runs scripts and migration tools, and restores preserved data."""
 
-    package = "sqlglot"
-    extra = "database"
+    package, extra = "sqlglot", "database"
+    imports = ("asyncpg", "sqlglot", "sqlglot.dialects.postgres")
 
     async def rows(self, database: str, sql: str, *args: Any, within: float = 30.0) -> list[dict[str, Any]]:
         """The rows that a query returns, in a read-only transaction. `within`: timeout in seconds.
