@@ -21,6 +21,10 @@ _LOOK_EVERY = (
 )
 
 
+INSTALLED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""The environment of a server: byte code is kept, as in an installation."""
+
+
 class Unready(Exception):
     """A server did not come up, with the end of what it said."""
 
@@ -61,6 +65,8 @@ class Server:
         self.port = port
         self.ready_after = ready_after
         """Seconds from the start of the process to the first 200."""
+        self.ready_cpu = self.cpu_seconds()
+        """Seconds of CPU until then."""
 
     @classmethod
     def start(
@@ -69,7 +75,12 @@ class Server:
         with log.open("wb") as output:
             began = time.monotonic()
             popen = subprocess.Popen(
-                argv, cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                argv,
+                cwd=cwd,
+                env={**os.environ, **INSTALLED, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         while not _answers(port, ready):
             if popen.poll() is not None or time.monotonic() - began > _READY_WITHIN:

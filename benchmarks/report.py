@@ -25,11 +25,16 @@ from benchmarks.processes import Unready
 
 @dataclass(frozen=True)
 class Aim:
-    """What a figure should be. It is printed, and never a reason to fail: the machine may be at fault."""
+    """What a figure should be. `before`: whether it was met before, so that missing it fails the run."""
 
     wanted: str
     is_: str
     met: bool
+    before: bool = False
+
+    @property
+    def result(self) -> str:
+        return "met" if self.met else "missed, but met before" if self.before else "missed"
 
 
 @dataclass
@@ -54,8 +59,9 @@ class Table:
             rows.add_row(*map(escape, cells))
         console.print(rows)
         for aim in self.aims:
-            result = "[green]met[/]" if aim.met else "[yellow]missed[/]"
-            console.print(f"  aim: {escape(aim.wanted)}: {escape(aim.is_)} ({result})", highlight=False)
+            style = "green" if aim.met else "red" if aim.before else "yellow"
+            text = f"  aim: {escape(aim.wanted)}: {escape(aim.is_)} ({aim.result})"
+            console.print(text, style=style, highlight=False)
         for note in self.notes:
             console.print(f"  {escape(note)}", style="dim", highlight=False)
 
@@ -99,6 +105,8 @@ def main(*benchmarks: Benchmark) -> None:
     if args.output:
         kept = {"at": datetime.now(UTC).isoformat(), "machine": machine, "tables": [asdict(table) for table in tables]}
         Path(args.output[1]).write_text(json.dumps(kept, indent=2) + "\n")
+    if any(aim.before and not aim.met for table in tables for aim in table.aims):
+        parser.exit(1, "an aim is missed that was met before\n")
 
 
 def _machine() -> dict[str, str]:

@@ -1,0 +1,34 @@
+"""The aims of the benchmarks, in one table. `make bench` fails if an aim is missed that was met before."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from benchmarks.report import Aim
+
+
+class Wanted(NamedTuple):
+    """The limit of a figure. `met`: whether it held when the figure was last recorded in docs/benchmarks.md."""
+
+    at_most: float
+    unit: str
+    met: bool
+
+
+AIMS = {
+    "start to ready": Wanted(500, "ms", met=False),
+    "start to ready, CPU": Wanted(500, "ms", met=False),
+    "memory after 5 s idle": Wanted(60, "MiB", met=False),
+    "`responder --help`, CPU": Wanted(200, "ms", met=True),
+}
+
+
+def aim(name: str, value: float) -> Aim:
+    """The aim of that name, and whether this value meets it."""
+    wanted = AIMS[name]
+    return Aim(
+        f"{name}, at most {wanted.at_most:g} {wanted.unit}",
+        f"{value:.4g} {wanted.unit}",
+        value <= wanted.at_most,
+        before=wanted.met,
+    )
