@@ -31,11 +31,15 @@ def names_in_law_tests() -> frozenset[str]:
             for target in node.targets
             if isinstance(target, ast.Name)
         }
-        for function in functions.values():
-            used = _names(function)
-            if "keeps_the_laws" in used:
-                helpers = [{**functions, **constants}[name] for name in used if name in functions or name in constants]
-                found |= used.union(*map(_names, helpers))
+        parts = {**functions, **constants}
+        due = {
+            name for function in functions.values() if "keeps_the_laws" in (used := _names(function)) for name in used
+        }
+        here: set[str] = set()
+        while due:
+            here |= due
+            due = {used for name in due if name in parts for used in _names(parts[name])} - here
+        found |= here
     return frozenset(found)
 
 
