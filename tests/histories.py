@@ -35,7 +35,7 @@ _ISO = {
 }
 _MADE = """CREATE TEMPORARY TABLE made AS {numbers}
 SELECT n, {id} AS id, {at} AS at, {ended} AS ended_at, {iso} AS iso, 's' || (n % {services}) AS service,
-       'policy-' || (n % 7) AS policy, (n / {services} + 2) || '.0' AS from_version,
+       'policy-' || (n % {services} % 7) AS policy, (n / {services} + 2) || '.0' AS from_version,
        (n / {services} + 1) || '.0' AS to_version, n % 10 <> 2 AS changed,
        CASE n % 10 WHEN 0 THEN 'reverted' WHEN 1 THEN 'failed' WHEN 2 THEN 'cancelled' ELSE 'succeeded' END AS outcome
 FROM numbers"""
