@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from foundation.models import FrozenModel
@@ -22,6 +23,7 @@ Does = Literal[
     "renames",
     "begins or commits",
     "sets a limit",
+    "sets the search path",
     "unknown",
 ]
 
@@ -34,6 +36,7 @@ class Effect(FrozenModel):
     columns: tuple[str, ...] = ()
     where: str = ""  # condition of DELETE and UPDATE; empty: all rows
     to: str = ""  # the new type or name
+    schema_name: str = ""  # the new schema
     using: bool = False  # ALTER TYPE computes the new values by an expression
     cascade: bool = False
     if_exists: bool = False
@@ -48,6 +51,16 @@ class Statement(FrozenModel):
     effects: tuple[Effect, ...] = ()
     standalone: bool = False  # cannot run in a transaction
     index: str = ""  # the index that it creates concurrently
+
+    @property
+    def adds_enum_value(self) -> bool:
+        """Whether it adds a value to an enum type. PostgreSQL lets no statement use it before a COMMIT."""
+        return re.match(r"ALTER\s+TYPE\s.*\sADD\s+VALUE\b", self.sql, re.I | re.S) is not None
+
+    @property
+    def sets_search_path(self) -> bool:
+        """Whether it decides in which schemas the names without one are."""
+        return any(effect.does == "sets the search path" for effect in self.effects)
 
     @property
     def sets_limit(self) -> bool:

@@ -27,6 +27,13 @@ HARMLESS_SETTING = re.compile(
     re.I,
 )
 
+SEARCH_PATH = re.compile(
+    rf"{_SET}search_path\s*(?:=|\bTO\b)\s*(?P<path>.*)$|SELECT\s+(pg_catalog\.)?set_config\(\s*'search_path'\s*,\s*"
+    r"'(?P<argument>[^']*)'[^()]*\)$",
+    re.I | re.S,
+)
+"""Statements that decide in which schemas the names without one are."""
+
 NOT_LOSSY = re.compile(
     r"(COMMENT\s+ON|GRANT|REVOKE|REINDEX|VACUUM|ANALYZE|REFRESH\s+MATERIALIZED\s+VIEW|LOCK\b"
     r"|CREATE\s+(OR\s+REPLACE\s+)?(UNIQUE\s+INDEX|INDEX|FUNCTION|PROCEDURE|CONSTRAINT\s+TRIGGER|TRIGGER|POLICY|RULE|VIEW"

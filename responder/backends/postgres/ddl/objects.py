@@ -11,6 +11,7 @@ _DROP = re.compile(
     re.I,
 )
 _NAME = re.compile(r'\s*("(?:[^"]|"")*"|[^\s.,()"]+)\s*')
+_DOTTED = rf"{_NAME.pattern}(?:\.{_NAME.pattern})?"
 
 
 def dropped_objects(sql: str) -> tuple[str, tuple[Name, ...]] | None:
@@ -42,12 +43,21 @@ def created_object(sql: str) -> tuple[str, Name] | None:
     pattern = r"CREATE\s+(TYPE|DOMAIN|(?:(?:TEMP|TEMPORARY|UNLOGGED)\s+)?SEQUENCE|EXTENSION)\s+(?!IF\s+NOT\b)"
     if (found := re.match(pattern, sql, re.I)) is None:
         return None
-    dotted = re.match(rf"{_NAME.pattern}(?:\.{_NAME.pattern})?", sql[found.end() :])
+    dotted = re.match(_DOTTED, sql[found.end() :])
     if dotted is None:
         return None
     kind = found[1].split()[-1].upper().replace("DOMAIN", "TYPE")
     first, second = _unquoted(dotted[1]), dotted[2]
     return kind, Name(_unquoted(second), first) if second else Name(first)
+
+
+def moved_table(sql: str) -> tuple[Name, str] | None:
+    """The table that a statement moves to another schema, and that schema. None for any other statement."""
+    pattern = rf"ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?{_DOTTED}SET\s+SCHEMA{_NAME.pattern}$"
+    if (found := re.match(pattern, sql, re.I)) is None:
+        return None
+    first, second = _unquoted(found[1]), found[2]
+    return Name(_unquoted(second), first) if second else Name(first), _unquoted(found[3])
 
 
 def _unquoted(part: str) -> str:

@@ -11,11 +11,12 @@ from responder.backends.postgres.ddl.keywords import (
     HARMLESS_SETTING,
     LIMIT,
     NOT_LOSSY,
+    SEARCH_PATH,
     STANDALONE,
     TRANSACTION_CONTROL,
     effect_by_keywords,
 )
-from responder.backends.postgres.ddl.objects import dropped_objects
+from responder.backends.postgres.ddl.objects import dropped_objects, moved_table
 from responder.backends.postgres.ddl.row_changes import changes_one_table, row_change
 from responder.backends.postgres.ddl.tree_names import folded_name, name_of
 from responder.backends.postgres.sql import Name, folded, shortened, split_statements
@@ -48,6 +49,12 @@ def parse_statement(sql: str) -> Statement:
     import sqlglot
     from sqlglot.errors import SqlglotError
 
+    if moved := moved_table(sql):
+        table, schema = moved
+        return Statement(sql=sql, effects=(Effect(does="renames", on=table, to=table.name, schema_name=schema),))
+    if found := SEARCH_PATH.match(sql):
+        path = re.sub(r"[\s'\"]", "", found["path"] or found["argument"] or "")
+        return Statement(sql=sql, effects=(Effect(does="sets the search path", to=path),))
     standalone = bool(STANDALONE.match(sql))
     level = logging.getLogger("sqlglot").level
     logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its warnings repeat the effect `unknown`

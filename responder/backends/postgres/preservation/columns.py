@@ -80,7 +80,7 @@ class ColumnPreserver:
             self._state.note_views(effect, table, str(name))
             selection = Selection(columns, f"converts to {effect.to.lower()}", as_text=True)
             await self.preserve(name, table, selection)
-        self._names.retyped.add((self._names.original(name), column.name))
+        self._names.retyped[self._names.original(name), column.name] = effect.to
 
     async def preserve(self, name: Name, table: Table, selection: Selection) -> None:
         """Copies the selected values, those of child tables first."""
@@ -105,7 +105,7 @@ class ColumnPreserver:
             self._record(name, table, columns, copy, as_text=selection.as_text)
         else:
             self._copy("*", name, table, selection, copy)
-            self._side.record("rows without a key", str(name), selection.columns, copy, lambda original: [])
+            self._side.record("rows without a key", name, selection.columns, copy, lambda original: [])
 
     def _note_loss(
         self, name: Name, table: Table, selection: Selection, columns: list[Column], *, restorable: bool
@@ -149,7 +149,7 @@ class ColumnPreserver:
         written = [c.model_copy(update={"built_in": c.built_in and not as_text}) for c in columns if not c.generated]
         self._side.record(
             "columns",
-            str(name),
+            name,
             tuple(c.name for c in columns),
             copy,
             lambda original: update(names, name, table, written, copy, original),

@@ -63,7 +63,7 @@ _CHILD = """(SELECT c FROM to_regclass({name}) AS c WHERE to_regclass({parent}) 
 
 _MOVE_TYPE = """DECLARE obj regtype := {found};
 BEGIN
- IF obj IS NOT NULL THEN
+ IF EXISTS (SELECT FROM pg_type WHERE oid = obj AND typtype <> 'r') THEN
   EXECUTE format('ALTER TYPE %s RENAME TO %I', obj, {copy});
   EXECUTE format('ALTER TYPE %s SET SCHEMA %I', obj, {keep_schema});
  END IF;
@@ -94,8 +94,20 @@ def move_table(name: Name, copy: str, prefix: str, *, cascade: bool, child_of: s
     return _block(_MOVE_TABLE, **values)
 
 
+_DROP_RANGE = """BEGIN
+ IF EXISTS (SELECT FROM pg_type WHERE oid = to_regtype({object}) AND typtype = 'r') THEN
+  EXECUTE 'DROP TYPE ' || {object};
+ END IF;
+END"""
+
+
+def drop_range(name: Name) -> str:
+    """Drops a range type, which cannot be moved: its functions would stay."""
+    return _block(_DROP_RANGE, object=literal(str(name)))
+
+
 def move_object(kind: str, name: Name, copy: str, *, if_exists: bool) -> str:
-    """Moves a TYPE or a SEQUENCE. The SQL fails for a missing one unless `if_exists` is set."""
+    """Moves a TYPE or a SEQUENCE. The SQL fails for a missing one unless `if_exists` is set. Range types stay."""
     cast = {"TYPE": "regtype", "SEQUENCE": "regclass"}[kind]
     found = f"to_{cast}({literal(str(name))})" if if_exists else f"{literal(str(name))}::{cast}"
     return _block(_MOVE_TYPE if kind == "TYPE" else _MOVE_SEQUENCE, found=found, copy=literal(copy))
@@ -118,6 +130,29 @@ _DROPPED = {
 }
 _DROPPED["DOMAIN"] = _DROPPED["TYPE"]
 _DROPPED |= dict.fromkeys(("PROCEDURE", "ROUTINE", "AGGREGATE"), _DROPPED["FUNCTION"])
+
+_DEPENDENTS = """
+WITH RECURSIVE dropped(classid, objid) AS (SELECT * FROM ({dropped}) AS named(classid, objid) WHERE objid IS NOT NULL
+    UNION SELECT d.classid, d.objid FROM dropped g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
+     WHERE d.classid = 'pg_type'::regclass)
+SELECT format('%I.%I', n.nspname, c.relname) AS name, array_remove(array_agg(a.attname::text), NULL) AS columns
+  FROM (SELECT objid, 0 AS objsubid FROM dropped WHERE classid = 'pg_class'::regclass
+    UNION SELECT d.objid, d.objsubid FROM pg_depend d
+      JOIN dropped g ON d.refclassid = g.classid AND d.refobjid = g.objid AND d.classid = 'pg_class'::regclass
+     WHERE d.objsubid > 0) AS found
+  JOIN pg_class c ON c.oid = objid AND c.relkind IN ('r', 'p') JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = objsubid
+ WHERE n.nspname <> {keep_schema} AND (objsubid = 0 OR a.attinhcount = 0)
+   AND (objsubid > 0 OR NOT EXISTS (SELECT FROM pg_inherits JOIN dropped p
+          ON p.classid = 'pg_class'::regclass AND p.objid = inhparent WHERE inhrelid = c.oid))
+ GROUP BY n.nspname, c.relname, objsubid = 0 ORDER BY 1
+"""
+
+
+def dependents(kind: str, names: tuple[Name, ...]) -> str:
+    """The query for the tables and columns that a DROP … CASCADE of these objects drops too. No columns: the table."""
+    return _DEPENDENTS.format(dropped=_dropped(kind, names), keep_schema=literal(KEEP))
+
 
 # Parents come before children, which inherit the change. A column comes after what is computed from it.
 _DETACH = """DECLARE sql text;
@@ -163,7 +198,11 @@ def detach(kind: str, names: tuple[Name, ...]) -> str:
     Values of their types become text, and expressions with their functions are dropped. Otherwise PostgreSQL would
     refuse the DROP, or CASCADE would drop preserved values.
     """
-    names_as_sql = (
+    return _block(_DETACH, dropped=_dropped(kind, names))
+
+
+def _dropped(kind: str, names: tuple[Name, ...]) -> str:
+    values = (
         {"object": literal(str(name)), "bare": literal(name.name), "schema": literal(name.schema)} for name in names
     )
-    return _block(_DETACH, dropped=" UNION ALL ".join(_DROPPED[kind].format(**values) for values in names_as_sql))
+    return " UNION ALL ".join(_DROPPED[kind].format(**value) for value in values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from responder.backends.postgres.catalog import KEEP, TABLE, Table
 from responder.backends.postgres.checks import fingerprint
@@ -57,9 +58,9 @@ class MigrationPlanner:
         self, schemas: Schemas, resource: SchemaRevision, variables: dict[str, str], *, preserve: bool
     ) -> None:
         self._schemas, self._resource, self._variables = schemas, resource, variables
-        self._preserver = Preserver(self._table, resource.execution, preserve=preserve)
+        self._preserver = Preserver(self._table, self._rows, resource.execution, preserve=preserve)
         # A tool that runs its own command: nothing can be preserved in its transaction.
-        self._unpreserved = Preserver(self._table, resource.execution, preserve=False)
+        self._unpreserved = Preserver(self._table, self._rows, resource.execution, preserve=False)
         self._plan = MigrationPlan(self._preserver.script)
         self._limits_checked = False
 
@@ -119,6 +120,7 @@ class MigrationPlanner:
         """The responder runs the rendered SQL."""
         self._unpreserved.rows_may_change()
         statements = _parsed(sql, step)
+        _require_known_schemas(statements, step)
         commands, restore = await self._preserver.preserve(statements)
         self._plan.standalone += [statement.sql for statement in statements if statement.standalone]
         old, new = step.from_revision, step.to_revision
@@ -127,10 +129,12 @@ class MigrationPlanner:
             self._plan.notes.append(f"{old} → {new}: {one_line(statement.sql)} [{effects}]")
         if not statements and step.upgrade and _parsed(step.upgrade, step):
             self._plan.notes.append(f"{old} → {new}: the downgrade contains no statement, so it reverts nothing")
-        down = MigrationPath(from_revision=old, to_revision=new, commands=(*commands, *_plain(step.downgrade_records)))
+        records = (*_reset(statements), *_plain(step.downgrade_records))
+        down = MigrationPath(from_revision=old, to_revision=new, commands=(*commands, *records))
         if step.upgrade is None:
             return down, None
-        upgrade = self._preserver.upgrade_commands(_parsed(step.upgrade, step))
+        statements = _parsed(step.upgrade, step)
+        upgrade = (*self._preserver.upgrade_commands(statements), *_reset(statements))
         commands_up = (*upgrade, *_plain((*restore, *step.upgrade_records)))
         return down, MigrationPath(from_revision=new, to_revision=old, commands=commands_up)
 
@@ -178,6 +182,9 @@ class MigrationPlanner:
             self._plan.notes.append(
                 "not verified: the command must pass PGOPTIONS and PGAPPNAME to its driver, else it has no lock_timeout"
             )
+
+    async def _rows(self, sql: str) -> list[dict[str, Any]]:
+        return await self._schemas.rows(self._resource.database, sql)
 
     async def _table(self, name: str, columns: tuple[str, ...] | None) -> Table | None:
         parameter = None if columns is None else list(columns)
@@ -236,6 +243,21 @@ def _prepared(path: MigrationPath, prepare: tuple[Command, ...], tables: set[str
 
 def _plain(statements: Iterable[str]) -> tuple[Command, ...]:
     return tuple(Command(sql=sql) for sql in statements)
+
+
+def _reset(statements: Iterable[Statement]) -> tuple[Command, ...]:
+    """Restores the search path of the session, so that the next statements find their tables."""
+    return _plain(["RESET search_path"] if any(statement.sets_search_path for statement in statements) else [])
+
+
+def _require_known_schemas(statements: Iterable[Statement], step: MigrationStep) -> None:
+    """Raises StepFailed if names without a schema are not those that the plan reads."""
+    for statement in statements:
+        if statement.sets_search_path and statement.effects[0].to not in ("", "public", "$user,public", "DEFAULT"):
+            raise StepFailed(
+                f"the migration from {step.from_revision} to {step.to_revision} contains {one_line(statement.sql)}: "
+                "the plan cannot tell which tables it changes; write the schema in their names"
+            )
 
 
 def _parsed(script: str, step: MigrationStep) -> tuple[Statement, ...]:

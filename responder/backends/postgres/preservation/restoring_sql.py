@@ -1,6 +1,6 @@
 """SQL that restores preserved data.
 
-With `original` the SQL uses the names from before the script, else the names at the statement that destroyed the data.
+With `original` the SQL uses the names from before the script, else those from before the step that destroyed the data.
 `copy` is the name of the preserved table in the side schema.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from responder.backends.postgres.catalog import KEEP, Column, Table
-from responder.backends.postgres.preservation.script_names import ScriptNames
+from responder.backends.postgres.preservation.script_names import Naming, ScriptNames
 from responder.backends.postgres.sql import Name, literal, quoted
 
 
@@ -19,11 +19,11 @@ def only(table: Table) -> str:
 
 
 def full_name(text: str) -> Name:
-    """A name from the catalogs, with its schema."""
+    """The name that SQL writes, with its schema if given."""
     parts = [
         part.replace('""', '"') for part in re.findall(r'"((?:[^"]|"")*)"|([^".]+)', text) for part in part if part
     ]
-    return Name(parts[1], parts[0])
+    return Name(parts[-1], parts[0] if len(parts) > 1 else "")
 
 
 def insert(names: ScriptNames, name: Name, table: Table, copy: str, original: bool) -> str:
@@ -33,14 +33,11 @@ def insert(names: ScriptNames, name: Name, table: Table, copy: str, original: bo
     """
     current, original_name = names.current_columns(name), names.original(name)
     columns = [c for c in table.columns if not c.generated and (original_name, c.name) not in names.dropped]
-    columns = [
-        c.model_copy(update={"built_in": c.built_in and (original_name, c.name) not in names.retyped}) for c in columns
-    ]
-    destination, renamed = (original_name, {}) if original else (str(name), current)
-    listed = ", ".join(quoted(renamed.get(c.name, c.name)) for c in columns)
-    values = ", ".join(_value(c, current.get(c.name, c.name)) for c in columns)
+    then = names.at_script_start(name) if original else names.at_step_start(name)
+    listed = ", ".join(quoted(then.columns.get(c.name, c.name)) for c in columns)
+    values = ", ".join(_value(c, current.get(c.name, c.name), then) for c in columns)
     return (
-        f"INSERT INTO {destination} ({listed}) OVERRIDING SYSTEM VALUE SELECT {values}"
+        f"INSERT INTO {then.table} ({listed}) OVERRIDING SYSTEM VALUE SELECT {values}"
         f" FROM {only(table)}{KEEP}.{quoted(copy)} AS k ON CONFLICT DO NOTHING"
     )
 
@@ -50,43 +47,43 @@ def update(names: ScriptNames, name: Name, table: Table, columns: list[Column], 
     if not columns:
         return []
     current = names.current_columns(name)
-    renamed = {} if original else current
+    then = names.at_script_start(name) if original else names.at_step_start(name)
     sets = ", ".join(
-        f"{quoted(renamed.get(c.name, c.name))} = {_value(c, current.get(c.name, c.name))}" for c in columns
+        f"{quoted(then.columns.get(c.name, c.name))} = {_value(c, current.get(c.name, c.name), then)}" for c in columns
     )
-    match = _same_key(table, renamed, current)
-    destination = names.original(name) if original else name
-    return [f"UPDATE {only(table)}{destination} AS t SET {sets} FROM {KEEP}.{quoted(copy)} AS k WHERE {match}"]
+    match = _same_key(table, then, current)
+    return [f"UPDATE {only(table)}{then.table} AS t SET {sets} FROM {KEEP}.{quoted(copy)} AS k WHERE {match}"]
 
 
 def fill(names: ScriptNames, name: Name, table: Table, columns: list[Column], copy: str) -> str:
     """Sets the columns where they are NULL, by the original names."""
-    current = names.current_columns(name)
+    current, then = names.current_columns(name), names.at_script_start(name)
     sets = ", ".join(
-        f"{quoted(c.name)} = coalesce(t.{quoted(c.name)}, {_value(c, current.get(c.name, c.name))})" for c in columns
+        f"{quoted(c.name)} = coalesce(t.{quoted(c.name)}, {_value(c, current.get(c.name, c.name), then)})"
+        for c in columns
     )
     empty = " OR ".join(f"t.{quoted(c.name)} IS NULL" for c in columns)
-    match = _same_key(table, {}, current)
-    destination = f"{only(table)}{names.original(name)}"
-    return f"UPDATE {destination} AS t SET {sets} FROM {KEEP}.{quoted(copy)} AS k WHERE {match} AND ({empty})"
+    match = f"{_same_key(table, then, current)} AND ({empty})"
+    return f"UPDATE {only(table)}{then.table} AS t SET {sets} FROM {KEEP}.{quoted(copy)} AS k WHERE {match}"
 
 
 def serials(names: ScriptNames, name: Name, table: Table, copy: str, original: bool) -> list[str]:
-    """Advances the sequences of serial columns, so that no number is assigned twice."""
+    """Advances the sequences of serial columns, so that no number is assigned twice. Unused ones stay unused."""
     current, original_name = names.current_columns(name), names.original(name)
-    destination, renamed = (original_name, {}) if original else (str(name), current)
+    then = names.at_script_start(name) if original else names.at_step_start(name)
     preserved = literal(f"{KEEP}.{quoted(copy)}")
     columns = [
-        (renamed.get(c.name, c.name), current.get(c.name, c.name))
+        (then.columns.get(c.name, c.name), current.get(c.name, c.name))
         for c in table.columns
         if c.serial and (original_name, c.name) not in names.dropped
     ]
     return [
-        f"SELECT setval(pg_get_serial_sequence({literal(destination)}, {literal(column)}), greatest(1,"
-        f" max({quoted(column)})::bigint,"
-        f" pg_sequence_last_value(pg_get_serial_sequence({preserved}, {literal(preserved_column)})::regclass)))"
-        f" FROM {destination}"
+        f"SELECT setval(pg_get_serial_sequence({literal(then.table)}, {literal(column)}),"
+        f" greatest(1, {largest}, {last})) FROM {then.table} HAVING coalesce({largest}, {last}) IS NOT NULL"
         for column, preserved_column in columns
+        for largest in [f"max({quoted(column)})::bigint"]
+        for serial in [f"pg_get_serial_sequence({preserved}, {literal(preserved_column)})"]
+        for last in [f"pg_sequence_last_value({serial}::regclass)"]
     ]
 
 
@@ -101,16 +98,18 @@ def advance_sequence(name: Name, copy: str) -> str:
     )
 
 
-def _value(column: Column, name: str) -> str:
+def _value(column: Column, name: str, then: Naming) -> str:
     value = f"k.{quoted(name)}"
-    return value if column.built_in else f"{value}::text::{column.type}"
+    if column.built_in and column.name not in then.types:
+        return value
+    return f"{value}::text::{then.types.get(column.name) or column.type}"
 
 
-def _same_key(table: Table, renamed: dict[str, str], current: dict[str, str]) -> str:
+def _same_key(table: Table, then: Naming, current: dict[str, str]) -> str:
     """Compares the keys; those of user-defined types as text."""
     keys = [column for key in table.key if (column := table.column(key))]
     return " AND ".join(
-        f"t.{quoted(renamed.get(c.name, c.name))}{cast} = k.{quoted(current.get(c.name, c.name))}{cast}"
+        f"t.{quoted(then.columns.get(c.name, c.name))}{cast} = k.{quoted(current.get(c.name, c.name))}{cast}"
         for c in keys
         for cast in ["" if c.built_in else "::text"]
     )

@@ -74,4 +74,4 @@ class RowPreserver:
         def restore(original: bool) -> list[str]:
             return [insert(self._names, name, table, copy, original)] if every or table.key else []
 
-        self._side.record("rows", str(name), (), copy, restore)
+        self._side.record("rows", name, (), copy, restore)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from responder.backends.postgres.catalog import Table
 from responder.backends.postgres.ddl.effects import Effect
@@ -60,14 +60,18 @@ class PreservedScript:
     tables: set[str] = field(default_factory=set)  # tables that it locks
 
 
+Query = Callable[[str], Awaitable[list[dict[str, Any]]]]
+"""Reads rows from the catalogs."""
+
+
 class ScriptState:
     """What the preservers of tables, columns and rows share."""
 
-    def __init__(self, lookup: Lookup, execution: str, *, preserve: bool) -> None:
-        self.lookup, self.preserve = lookup, preserve
+    def __init__(self, lookup: Lookup, query: Query, execution: str, *, preserve: bool) -> None:
+        self.lookup, self.query, self.preserve = lookup, query, preserve
         self.names = ScriptNames()
         self.script = PreservedScript()
-        self.side = SideSchema(execution, self.script.commands)
+        self.side = SideSchema(execution, self.script.commands, self.names)
         self.touched: dict[str, str] = {}  # current name of a table → original name
         self.dropped: set[str] = set()  # original tables that earlier statements dropped
 

@@ -8,13 +8,14 @@ from responder.backends.postgres.catalog import KEEP, Table
 from responder.backends.postgres.ddl.objects import dropped_objects
 from responder.backends.postgres.foreign_keys import CHECK_FOREIGN_KEYS, defer_foreign_keys
 from responder.backends.postgres.migration_path import Command
-from responder.backends.postgres.preservation.moving_sql import detach, move_object, move_table
+from responder.backends.postgres.preservation.moving_sql import detach, drop_range, move_object, move_table
 from responder.backends.postgres.preservation.restoring_sql import only
+from responder.backends.postgres.preservation.script_names import ScriptNames
 from responder.backends.postgres.sql import Name, literal, quoted
 from responder.backends.postgres.triggers import ENABLE_TRIGGERS, silence_triggers
 
 Restore = Callable[[bool], list[str]]
-"""The SQL that restores something: by the original names for True, by the current names for False."""
+"""The SQL that restores something: by the names before the script for True, before its step for False."""
 
 _TRY_DROP = (
     "DO $rollback_try$ BEGIN BEGIN {drop}; RAISE SQLSTATE 'RB001'; EXCEPTION WHEN SQLSTATE 'RB001' THEN NULL; END;"
@@ -49,8 +50,8 @@ PREPARE = (
 class SideSchema:
     """Appends the commands that preserve data, in the order in which they run."""
 
-    def __init__(self, execution: str, commands: list[Command]) -> None:
-        self._execution, self._commands = execution, commands
+    def __init__(self, execution: str, commands: list[Command], names: ScriptNames) -> None:
+        self._execution, self._commands, self._names = execution, commands, names
         self._copies = self._records = 0
         self._restore_rows: list[str] = []
         self._restore_values: list[str] = []
@@ -105,6 +106,9 @@ class SideSchema:
         """Moves a TYPE or a SEQUENCE and returns its new name."""
         copy = self.new_name(name.name)
         self.run(move_object(kind, name, copy, if_exists=if_exists), preserves=True)
+        if kind == "TYPE":
+            self.run(detach("TYPE", (name,)), preserves=True)
+            self.run(drop_range(name), preserves=True)
         return copy
 
     def clear_type(self, name: Name) -> list[str]:
@@ -112,6 +116,8 @@ class SideSchema:
         copy = self.new_name(name.name)
         return [
             move_object("TYPE", name, copy, if_exists=True),
+            detach("TYPE", (name,)),
+            drop_range(name),
             _require_unreferenced("TYPE", str(name), copy),
         ]
 
@@ -127,7 +133,7 @@ class SideSchema:
     def record(
         self,
         kind: str,
-        source: str,
+        name: Name | str,
         columns: tuple[str, ...],
         copy: str,
         restore: Restore,
@@ -141,6 +147,7 @@ class SideSchema:
         after this statement is reverted.
         """
         self._records += 1
+        source = self._names.original(name)
         sql = expression or literal(";\n".join(restore(True)))
         if_present = f" WHERE to_regclass({literal(f'{KEEP}.{quoted(copy)}')}) IS NOT NULL" if copy else ""
         array = f"ARRAY[{', '.join(map(literal, columns))}]::text[]"
@@ -151,7 +158,7 @@ class SideSchema:
             preserves=True,
         )
         (self._restore_values if kind == "columns" else self._restore_rows)[:0] = restore(False)
-        self._sources.append(source)
+        self._sources.append(self._names.at_step_start(name).table)
 
 
 def _require_unreferenced(kind: str, name: str, copy: str) -> str:

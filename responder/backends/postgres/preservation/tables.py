@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from responder.backends.postgres.catalog import Table
+from responder.backends.postgres.catalog import KEEP, Table
 from responder.backends.postgres.ddl.effects import Effect
 from responder.backends.postgres.preservation.restoring_sql import advance_sequence, full_name, insert, only, serials
 from responder.backends.postgres.preservation.script import Loss, ScriptState
-from responder.backends.postgres.sql import Name, quoted
+from responder.backends.postgres.sql import Name, literal, quoted
 
 
 class TablePreserver:
@@ -23,9 +23,10 @@ class TablePreserver:
             state.note_missing(effect, name)
             self._names.created.discard(str(name))
             return False
-        children = () if table.kind != "r" else tuple(c for c in table.children if c not in state.dropped)
+        remaining = tuple(child for child in table.children if str(full_name(child)) not in state.dropped)
+        children = remaining if table.kind == "r" else ()
         state.script.removed.append((self._names.original(name), table.name, ()))
-        state.dropped.add(f"{quoted(table.schema_name)}.{quoted(table.name)}")
+        state.dropped.add(str(Name(table.name, table.schema_name)))
         moves = state.preserve and not (table.inherits and children)
         self._note_losses(effect, name, table, children, preserved=moves)
         if not moves and state.preserve:
@@ -57,7 +58,7 @@ class TablePreserver:
         copy = self._side.move_object(kind, name, if_exists=effect.if_exists)
         self._side.require_unreferenced(kind, str(name), copy)
         if found is not None and found.kind == "S":
-            self._side.record("sequence", str(name), (), copy, lambda original: [advance_sequence(name, copy)])
+            self._side.record("sequence", name, (), copy, lambda original: [advance_sequence(name, copy)])
         return True
 
     def _note_losses(
@@ -74,9 +75,11 @@ class TablePreserver:
     def _move_child(self, name: Name, table: Table, parent: str, *, cascade: bool) -> None:
         self._state.note_silenced(table, name)
         copy = self._side.move_table(name, cascade=cascade, child_of=parent)
-        self._side.record(
-            "table", str(name), (), copy, lambda original: [insert(self._names, name, table, copy, original)]
-        )
+
+        def restore(original: bool) -> list[str]:
+            return [_if_present(copy, insert(self._names, name, table, copy, original))]
+
+        self._side.record("table", name, (), copy, restore)
 
     def _record(self, name: Name, table: Table, copy: str) -> None:
         self._state.note_silenced(table, name)
@@ -85,4 +88,10 @@ class TablePreserver:
             rows = insert(self._names, name, table, copy, original)
             return [rows, *serials(self._names, name, table, copy, original)]
 
-        self._side.record("table", str(name), (), copy, restore)
+        self._side.record("table", name, (), copy, restore)
+
+
+def _if_present(copy: str, sql: str) -> str:
+    """The statement, for a copy that the script makes only in some cases."""
+    present = f"to_regclass({literal(f'{KEEP}.{quoted(copy)}')}) IS NOT NULL"
+    return f"DO $rollback_if$ BEGIN IF {present} THEN {sql}; END IF; END $rollback_if$"
