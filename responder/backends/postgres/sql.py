@@ -61,6 +61,7 @@ def split_statements(script: str) -> list[str]:
 
 def repeatable(sql: str) -> str:
     """A standalone statement that may run twice: no transaction records that it has run."""
+    sql = re.sub(r"^(ALTER\s+TYPE\s.*?\sADD\s+VALUE)\s+(?!IF\b)", r"\1 IF NOT EXISTS ", sql, flags=re.I | re.S)
     sql = re.sub(r"^(DROP\s+INDEX\s+CONCURRENTLY)\s+(?!IF\b)", r"\1 IF EXISTS ", sql, flags=re.I)
     return re.sub(
         r"^(CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY)\s+(?!IF\b|ON\b)", r"\1 IF NOT EXISTS ", sql, flags=re.I

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from responder.backends.postgres.migrations.sql_sections import read_migrations, without_transaction
+from responder.backends.postgres.migrations.sql_sections import read_migrations, without_transactions
 from responder.backends.postgres.migrations.tool import (
     MigrationContext,
     MigrationStep,
@@ -22,6 +22,13 @@ from responder.errors import StepFailed
 
 _VersionTable = Literal["rows", "one row", "no row"]
 """One row per revision, one row with the current revision, or that row is absent before the first file."""
+
+
+_APPLIED = (
+    "is_applied AND NOT EXISTS (SELECT FROM {table} AS later WHERE later.{column} = t.{column} AND later.id > t.id"
+    " AND NOT later.is_applied)"
+)
+"""What counts as applied in a table of goose: older versions of goose add a row for a downgrade."""
 
 
 class SqlFiles(MigrationTool):
@@ -45,17 +52,25 @@ class SqlFiles(MigrationTool):
         columns = await self._columns(schemas, database)
         if not columns:
             return {}
+        if "installed_rank" in columns:
+            raise StepFailed(
+                f"{self.table} is the history of Flyway, whose `undo` adds rows of its own: configure the tool "
+                "`command` with flyway undo -target={to}. The Community Edition has no undo"
+            )
         for column, failed in (("dirty", "dirty"), ("success", "NOT success")):
             if column in columns and await schemas.rows(database, f"SELECT FROM {self.table} WHERE {failed}"):
                 raise StepFailed(f"{self.table} is dirty: a migration failed midway. Repair the schema by hand first")
-        where = " WHERE is_applied" if "is_applied" in columns else ""
-        sql = (
-            f"SELECT {quoted(self.column)}::text AS value, row_to_json(t)::text AS record FROM {self.table} AS t{where}"
-        )
+        rows = self._rows(columns)
+        sql = f"SELECT {quoted(self.column)}::text AS value, row_to_json(t)::text AS record FROM {rows}"
         found = {row["value"]: row["record"] for row in await schemas.rows(database, sql)}
         if invalid := [value for value in found if not value.isdecimal()]:
             raise StepFailed(f"{self.table}.{self.column} contains {invalid[0]!r}, expected a number")
         return found
+
+    def _rows(self, columns: set[str]) -> str:
+        """The rows of applied revisions, as what follows FROM."""
+        where = f" WHERE {_APPLIED.format(table=self.table, column=quoted(self.column))}"
+        return f"{self.table} AS t{where if {'id', 'is_applied'} <= columns else ''}"
 
     async def _columns(self, schemas: Schemas, database: str) -> set[str]:
         """The columns of the version table. With `dirty` it has one row, the current revision."""
@@ -79,7 +94,8 @@ class SqlFiles(MigrationTool):
     ) -> list[MigrationStep]:
         directory = context.directory(self.directory) or Path()
         files = read_migrations(directory, await schemas.sql_files(directory))
-        one_row = "dirty" in await self._columns(schemas, context.database)
+        columns = await self._columns(schemas, context.database)
+        one_row, rows = "dirty" in columns, self._rows(columns)
         applied = await self._applied(schemas, context.database)
         records = {int(value): record for value, record in applied.items()}
         numbers = {n for n, _ in files} if one_row else set(records)
@@ -101,19 +117,21 @@ class SqlFiles(MigrationTool):
                 MigrationStep(
                     from_revision=from_revision,
                     to_revision=to_revision,
-                    downgrade=without_transaction(*files[number, "down"]),
-                    downgrade_records=self._records(from_revision, to_revision, kind),
-                    upgrade=without_transaction(*upgrade) if upgrade else None,
-                    upgrade_records=self._records(to_revision, from_revision, kind, records.get(number, "")),
+                    downgrade=without_transactions(*files[number, "down"]),
+                    downgrade_records=self._records(from_revision, to_revision, rows, kind),
+                    upgrade=without_transactions(*upgrade) if upgrade else None,
+                    upgrade_records=self._records(to_revision, from_revision, rows, kind, records.get(number, "")),
                 )
             )
         return steps
 
-    def _records(self, from_revision: str, to_revision: str, kind: _VersionTable, record: str = "") -> tuple[str, ...]:
+    def _records(
+        self, from_revision: str, to_revision: str, rows: str, kind: _VersionTable, record: str = ""
+    ) -> tuple[str, ...]:
         """Statements that change the version table. golang-migrate fails at a recorded revision that has no file."""
         column = quoted(self.column)
         check = (
-            f"DO $check$ BEGIN IF coalesce((SELECT max({column}::numeric) FROM {self.table}), 0) <> {from_revision}"
+            f"DO $check$ BEGIN IF coalesce((SELECT max({column}::numeric) FROM {rows}), 0) <> {from_revision}"
             f" THEN RAISE EXCEPTION 'the revision is no longer {from_revision}'; END IF; END $check$"
         )
         lock = f"LOCK TABLE {self.table} IN SHARE ROW EXCLUSIVE MODE"

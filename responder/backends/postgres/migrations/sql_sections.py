@@ -54,26 +54,50 @@ def _directions(name: str, text: str) -> dict[str, str]:
     return sections
 
 
-def without_transaction(name: str, text: str) -> str:
-    """The script without a BEGIN at its start and a COMMIT at its end: the responder runs it in one transaction.
+def without_transactions(name: str, text: str) -> str:
+    """The script without its transactions, as one: the responder runs it in one transaction.
 
-    Raises StepFailed for other statements that control transactions, and for unreadable SQL.
+    Raises StepFailed for other statements that control transactions, for a new value of an enum type before a COMMIT,
+    and for unreadable SQL.
     """
     try:
         statements = split_statements(text)
     except ValueError as e:
         raise StepFailed(f"cannot read {name}: {e}") from None
-    plain = r"(WORK|TRANSACTION)?"
-    if (
-        len(statements) > 1
-        and re.fullmatch(rf"(BEGIN\s*{plain}|START\s+TRANSACTION)", statements[0], re.I)
-        and re.fullmatch(rf"(COMMIT|END)\s*{plain}", statements[-1], re.I)
-    ):
-        statements = statements[1:-1]
-        text = ";\n".join(statements)
-    for sql in statements:
-        if any(effect.does == "begins or commits" for effect in parse_statement(sql).effects):
-            raise StepFailed(
-                f"{name} contains {sql.split()[0].upper()}: remove it, the responder runs the file in one transaction"
-            )
-    return text
+    if not any(_controls_transactions(sql) for sql in statements):
+        return text
+    found: list[str] = []
+    inside = False
+    for n, sql in enumerate(statements):
+        if not _controls_transactions(sql):
+            found.append(sql)
+        elif not inside and _BEGIN.fullmatch(sql):
+            inside = True
+        elif (
+            inside and _COMMIT.fullmatch(sql) and not any(parse_statement(earlier).adds_enum_value for earlier in found)
+        ):
+            inside = False
+            found += _COMMITTED if n + 1 < len(statements) else ()
+        else:
+            raise _not_one_transaction(name, sql)
+    if inside:
+        raise _not_one_transaction(name, "BEGIN")
+    return ";\n".join(found)
+
+
+_PLAIN = r"(\s+(WORK|TRANSACTION))?"
+_BEGIN = re.compile(rf"(BEGIN{_PLAIN}|START\s+TRANSACTION)", re.I)
+_COMMIT = re.compile(rf"(COMMIT|END){_PLAIN}", re.I)
+
+_COMMITTED = ("SET CONSTRAINTS ALL IMMEDIATE", "SET CONSTRAINTS ALL DEFERRED")
+"""Instead of a COMMIT in the middle: checks what it would check."""
+
+
+def _controls_transactions(sql: str) -> bool:
+    return any(effect.does == "begins or commits" for effect in parse_statement(sql).effects)
+
+
+def _not_one_transaction(name: str, sql: str) -> StepFailed:
+    return StepFailed(
+        f"{name} contains {sql.split()[0].upper()}: remove it, the responder runs the file in one transaction"
+    )

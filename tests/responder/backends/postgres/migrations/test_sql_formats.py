@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from responder.backends.postgres.sql import split_statements
 from responder.errors import StepFailed
 from tests.responder.backends.postgres.conftest import AppDatabase
 from tests.responder.backends.postgres.differential import DatabaseCopy
@@ -105,11 +106,14 @@ async def test_a_transaction_around_a_file_is_run_as_one(shop: AppDatabase, begi
 @pytest.mark.parametrize(
     ("down", "word"),
     [
-        (f"BEGIN; {DOWN}; COMMIT; SELECT 1", "BEGIN"),
         (f"{DOWN}; COMMIT", "COMMIT"),
-        (f"BEGIN; {DOWN}; COMMIT; BEGIN; SELECT 1; COMMIT", "COMMIT"),
+        (f"BEGIN; {DOWN}", "BEGIN"),
+        (f"BEGIN; {DOWN}; COMMIT; COMMIT", "COMMIT"),
+        (f"BEGIN; BEGIN; {DOWN}; COMMIT", "BEGIN"),
         (f"BEGIN ISOLATION LEVEL SERIALIZABLE; {DOWN}; COMMIT", "BEGIN"),
-        (f"BEGIN; {DOWN}; ROLLBACK", "BEGIN"),
+        (f"BEGIN; {DOWN}; ROLLBACK", "ROLLBACK"),
+        (f"BEGIN; {DOWN}; COMMIT AND CHAIN; SELECT 1; COMMIT", "COMMIT"),
+        (f"BEGIN; ALTER TYPE mood ADD VALUE 'ok'; COMMIT; {DOWN}", "COMMIT"),
     ],
 )
 async def test_other_transactions_in_a_file_are_refused(shop: AppDatabase, down: str, word: str) -> None:
@@ -145,6 +149,71 @@ async def test_revisions_with_leading_zeros(shop: AppDatabase) -> None:
     assert await shop.rows("SELECT version FROM schema_migrations") == [("001",)]
 
 
+async def same_as_tool(shop: AppDatabase, down: str, up: str, **tool: str) -> None:
+    """Equal to what psql makes of the statements, and reverted in full."""
+    settings = {"sql": {"directory": str(shop.files), **tool}}
+    before, twin = DatabaseCopy(shop), DatabaseCopy(shop)
+    await before.split()
+    rollback = shop.rollback(tool=settings, **REVERTS)
+    ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
+    assert ended.outcome == "reverted", ended.reason
+    assert await before.differences() == []
+    await twin.split()
+    for sql in split_statements(down):
+        await twin.copy.run(sql)
+    rollback = shop.rollback(tool=settings)
+    rollback.version = rollback.version.model_copy(update={"execution": "drill-2"})
+    await goes_back(rollback)
+    table, column = tool.get("table", "schema_migrations"), tool.get("column", "version")
+    await twin.copy.run(f"DELETE FROM {table} WHERE {column}::text = '2'")
+    assert await twin.differences() == []
+
+
+DEFERRED = (
+    "CREATE TABLE a (id int PRIMARY KEY, b int); CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a DEFERRABLE"
+    " INITIALLY DEFERRED); INSERT INTO a VALUES (1, 1), (2, 2); INSERT INTO b VALUES (1, 1)"
+)
+
+
+@pytest.mark.parametrize(
+    "down",
+    [
+        f"BEGIN; {DOWN}; COMMIT; BEGIN; DROP TABLE b; COMMIT; DROP TABLE a",
+        f"DROP TABLE b; BEGIN WORK; DROP TABLE a; END; START TRANSACTION; {DOWN}; COMMIT TRANSACTION",
+        f"BEGIN; UPDATE b SET a = 2; COMMIT; BEGIN; ALTER TABLE b ADD c int; {DOWN}; COMMIT; DROP TABLE b, a",
+    ],
+)
+async def test_several_transactions_are_run_as_one(shop: AppDatabase, down: str) -> None:
+    """Also if the second one alters a table for which the first one has deferred checks."""
+    up = f"BEGIN; {UP}; COMMIT; BEGIN; {DEFERRED}; COMMIT;"
+    await shop.apply(USERS, f"{UP}; {DEFERRED}")
+    shop.file(2, down, up)
+    await same_as_tool(shop, down.replace("BEGIN WORK;", "").replace("END;", ""), up)
+
+
+@pytest.mark.parametrize(
+    ("down", "up", "table", "column"),
+    [
+        (
+            "-- +goose NO TRANSACTION\n-- +goose Up\n{up}\n-- +goose Down\n{down}\n",
+            GOOSE,
+            "goose_db_version",
+            "version_id",
+        ),
+        ("-- migrate:up transaction:false\n{up}\n-- migrate:down transaction:false\n{down}\n", "", "", ""),
+    ],
+)
+async def test_files_without_a_transaction(shop: AppDatabase, down: str, up: str, table: str, column: str) -> None:
+    """As they need for an index that is built or dropped concurrently."""
+    going_up = f"{UP};\nCREATE INDEX CONCURRENTLY i ON users (a);"
+    going_down = f"DROP INDEX CONCURRENTLY i;\n{DOWN};"
+    await shop.apply(USERS, f"{UP}; CREATE INDEX i ON users (a)")
+    if up:
+        await shop.run(f"DROP TABLE schema_migrations; {up}")
+    files(shop, **{"2_a": down.format(up=going_up, down=going_down)})
+    await same_as_tool(shop, going_down, going_up, **({"table": table, "column": column} if table else {}))
+
+
 async def test_golang_migrate_has_no_row_before_its_first_file(shop: AppDatabase) -> None:
     """With a revision that has no file, `migrate up` fails."""
     await shop.run(f"{USERS}; CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL)")
@@ -166,3 +235,41 @@ async def test_golang_migrate_starts_at_a_file_with_the_number_zero(shop: AppDat
     shop.file(1, DOWN, UP)
     await goes_back(shop.rollback("1", "0"))
     assert await shop.rows("SELECT * FROM schema_migrations") == [(0, False)]
+
+
+async def test_goose_rows_of_downgrades_count(shop: AppDatabase) -> None:
+    """Older versions of goose add a row for each downgrade."""
+    await shop.run(f"{USERS}; {UP}; {GOOSE}")
+    await shop.run("INSERT INTO goose_db_version (version_id, is_applied) VALUES (3, true), (3, false)")
+    files(shop, **{f"{n}_a": f"-- +goose Up\n{UP};\n-- +goose Down\n{DOWN};\n" for n in (2, 3)})
+    tool = {"sql": {"directory": str(shop.files), "table": "goose_db_version", "column": "version_id"}}
+    await goes_back(shop.rollback(tool=tool))
+
+
+async def test_a_new_enum_value_is_committed_before_it_is_used_again(shop: AppDatabase) -> None:
+    """Reverting runs upgrades that used it in later migrations, and a value may be left from the downgrade."""
+    await shop.apply(
+        f"{USERS}; CREATE TYPE mood AS ENUM ('sad'); ALTER TABLE users ADD m mood",
+        "ALTER TYPE mood ADD VALUE 'ok' BEFORE 'sad'",
+        "UPDATE users SET m = 'ok'",
+    )
+    shop.file(2, "SELECT 1", "ALTER TYPE mood ADD VALUE 'ok' BEFORE 'sad'")
+    shop.file(3, "UPDATE users SET m = NULL", "UPDATE users SET m = 'ok'")
+    twin = DatabaseCopy(shop)
+    await twin.split()
+    ended = await shop.rollback("3", "1", **REVERTS).run(through=lambda plan: in_a_hurry(approved(plan)))
+    assert ended.outcome == "reverted", ended.reason
+    assert await twin.differences() == []
+
+
+async def test_the_history_of_flyway_is_refused(shop: AppDatabase) -> None:
+    await shop.run(
+        f"{USERS}; {UP}; CREATE TABLE flyway_schema_history (installed_rank int PRIMARY KEY, version varchar(50),"
+        " description varchar(200) NOT NULL, type varchar(20) NOT NULL, script varchar(1000) NOT NULL, checksum int,"
+        " installed_by varchar(100) NOT NULL, installed_on timestamp NOT NULL DEFAULT now(), execution_time int"
+        " NOT NULL, success boolean NOT NULL)"
+    )
+    files(shop, U2__a=DOWN, V2__a=UP)
+    tool = {"sql": {"directory": str(shop.files), "table": "flyway_schema_history"}}
+    with pytest.raises(StepFailed, match=r"flyway undo -target=\{to\}\. The Community Edition has no undo"):
+        await shop.rollback(tool=tool).plan()
