@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from responder.backends.postgres.migrations.alembic_sources import Revision, heads_without, parse_history, text_in_sql
+from responder.backends.postgres.migrations.alembic_output import refusal, sections
+from responder.backends.postgres.migrations.alembic_sources import (
+    Revision,
+    heads_without,
+    parse_history,
+    text_in_sql,
+    undone_revisions,
+)
 from responder.backends.postgres.migrations.tool import (
     CommandLine,
     MigrationContext,
@@ -21,6 +27,8 @@ from responder.backends.postgres.migrations.tool import (
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.postgres.sql import literal, split_statements
 from responder.errors import StepFailed
+
+_MOVES = "env.py uses search_path or schema_translate_map, which the SQL that Alembic renders lacks"
 
 
 class Alembic(ProgramTool):
@@ -82,7 +90,7 @@ class Alembic(ProgramTool):
             except StepFailed as e:
                 failures.append(e)
                 continue
-            for revision, _, sql in _sections(output, "downgrade"):
+            for revision, _, sql in sections(output, "downgrade"):
                 found.pop(revision, None)
                 found[revision] = sql
         return found
@@ -98,18 +106,31 @@ class Alembic(ProgramTool):
         steps, from_revision, removed = [], ",".join(sorted(heads)), set[str]()
         for revision, sql in downgrades.items():
             removed.add(revision)
-            to_revision = heads_without(history, heads, removed)
-            step = MigrationStep(
-                from_revision=from_revision,
-                to_revision=to_revision,
-                downgrade=self._without_records(sql),
-                downgrade_records=self._records(from_revision, to_revision),
-                upgrade=self._without_records(upgrades[revision]) if upgrades.get(revision) else None,
-                upgrade_records=self._records(to_revision, from_revision),
-            )
-            steps.append(self._checked(context, step, revision, history.get(revision)))
-            from_revision = to_revision
+            ends = (from_revision, heads_without(history, heads, removed))
+            rendered = (sql, upgrades.get(revision, ""))
+            steps.append(self._rendered_step(context, ends, rendered, revision, history.get(revision)))
+            from_revision = ends[1]
         return steps
+
+    def _rendered_step(
+        self,
+        context: MigrationContext,
+        ends: tuple[str, str],
+        rendered: tuple[str, str],
+        revision: str,
+        source: Revision | None,
+    ) -> MigrationStep:
+        """The step with its SQL for the downgrade and, unless empty, for the upgrade."""
+        from_revision, to_revision = ends
+        step = MigrationStep(
+            from_revision=from_revision,
+            to_revision=to_revision,
+            downgrade=self._without_records(rendered[0]),
+            downgrade_records=self._records(from_revision, to_revision),
+            upgrade=self._without_records(rendered[1]) if rendered[1] else None,
+            upgrade_records=self._records(to_revision, from_revision),
+        )
+        return self._checked(context, step, revision, source)
 
     def _checked(
         self, context: MigrationContext, step: MigrationStep, revision: str, source: Revision | None
@@ -121,20 +142,17 @@ class Alembic(ProgramTool):
         directory = context.directory(self.directory)
         down, up = (source.unrendered(name, directory) if source else None for name in ("downgrade", "upgrade"))
         text = text_in_sql(step.downgrade or "")
-        reason = down or (f"the rendered SQL contains text that is no SQL: {text}" if text else "")
-        if reason and "," in step.from_revision + step.to_revision:
-            raise StepFailed(
-                f"revision {revision} cannot be downgraded alone: {reason}, and there are several heads; "
-                "run alembic downgrade by hand"
-            )
+        moves = source is not None and source.changes_schemas(directory)
+        reason = (_MOVES if moves else down) or (text and f"the rendered SQL contains text that is no SQL: {text}")
         if reason:
+            _require_single_heads((step.from_revision, step.to_revision), revision, reason)
             return step.model_copy(
                 update={
                     "downgrade": None,
                     "upgrade": None,
                     "downgrade_command": context.filled(self._command("downgrade", step.to_revision)),
                     "upgrade_command": context.filled(self._command("upgrade", step.from_revision)),
-                    "preview": None if text else step.downgrade,
+                    "preview": None if text or moves else step.downgrade,
                     "preview_complete": False,
                     "reason": reason,
                 }
@@ -152,7 +170,13 @@ class Alembic(ProgramTool):
 
     async def _history(self, schemas: Schemas, context: MigrationContext) -> dict[str, Revision]:
         """All revisions of the migration files."""
-        return parse_history(await self._output(schemas, context, *self._command("history", "--verbose")))
+        history = parse_history(await self._output(schemas, context, *self._command("history", "--verbose")))
+        labels = {name for revision in history.values() for name in revision.dependencies if name not in history}
+        found: dict[str, str] = {}
+        for label in sorted(labels):  # of a branch, which stands for the revision that carries it
+            output = await self._output(schemas, context, *self._command("show", label))
+            found[label] = next(iter(parse_history(output)), label)
+        return {name: revision.depends_on_revisions(found) for name, revision in history.items()}
 
     def _records(self, from_revision: str, to_revision: str) -> tuple[str, ...]:
         """Statements that replace the heads in the version table. They fail if another migration changed them."""
@@ -187,7 +211,7 @@ class Alembic(ProgramTool):
                 output = await self._output(schemas, context, *self._command("upgrade", f"{target}:{head}", "--sql"))
             except StepFailed:
                 continue
-            for _, (revision,), sql in _sections(output, "upgrade"):
+            for _, (revision,), sql in sections(output, "upgrade"):
                 found.setdefault(revision, sql)
         return found
 
@@ -199,76 +223,51 @@ class Alembic(ProgramTool):
         Raises StepFailed if a migration refuses its downgrade: Alembic would commit the ones before it and then fail.
         """
         history = await self._history(schemas, context)
-        cause = f": {str(failures[0]).splitlines()[-1]}" if failures else ""
-        steps, revision = [], current
-        while revision != target:
-            if revision not in history or len(history[revision].parents) > 1 or history[revision].dependencies:
-                raise StepFailed(f"Alembic has no linear history from {current} to {target}{cause}")
-            before = next(iter(history[revision].parents), "base")
-            steps.append(await self._single_step(schemas, context, revision, before, history))
-            revision = before
+        heads = current.split(",")
+        try:
+            undone = undone_revisions(history, heads, [] if target == "base" else target.split(","))
+        except StepFailed as e:
+            raise StepFailed(f"{e}{f': {str(failures[0]).splitlines()[-1]}' if failures else ''}") from None
+        steps, from_revision, removed = [], ",".join(sorted(heads)), set[str]()
+        for revision in undone:
+            removed.add(revision)
+            ends = (from_revision, heads_without(history, heads, removed))
+            steps.append(await self._single_step(schemas, context, revision, ends, history[revision]))
+            from_revision = ends[1]
+        if not self.same(from_revision, target):
+            raise StepFailed(
+                f"the downgrade from {current} to {target} ends at {from_revision}: use that as the target"
+            )
         return steps
 
     async def _single_step(
-        self,
-        schemas: Schemas,
-        context: MigrationContext,
-        revision: str,
-        before: str,
-        history: dict[str, Revision],
+        self, schemas: Schemas, context: MigrationContext, revision: str, ends: tuple[str, str], source: Revision
     ) -> MigrationStep:
+        before = next(iter(source.parents), "base")
         failures: list[StepFailed] = []
         downgrades = await self._downgrades(schemas, context, [revision], before, failures)
-        if not failures and downgrades:
+        if not failures and revision in downgrades:
             upgrades = await self._upgrades(schemas, context, before, [revision])
-            (step,) = self._rendered_steps(context, [revision], downgrades, upgrades, history)
-            return step
+            rendered = (downgrades[revision], upgrades.get(revision, ""))
+            return self._rendered_step(context, ends, rendered, revision, source)
         error = str(failures[0]) if failures else ""
-        if refusal := await asyncio.to_thread(_refusal, error):
-            raise StepFailed(f"revision {revision} cannot be downgraded: {refusal}; nothing was changed")
+        if refused := await asyncio.to_thread(refusal, error):
+            raise StepFailed(f"revision {revision} cannot be downgraded: {refused}; nothing was changed")
+        reason = f"it cannot be rendered as SQL: {error.splitlines()[-1] if error else 'Alembic rendered nothing'}"
+        _require_single_heads(ends, revision, reason)
         return MigrationStep(
-            from_revision=revision,
-            to_revision=before,
-            downgrade_command=context.filled(self._command("downgrade", before)),
-            upgrade_command=context.filled(self._command("upgrade", revision)),
-            reason=f"it cannot be rendered as SQL: {error.splitlines()[-1] if error else 'Alembic rendered nothing'}",
+            from_revision=ends[0],
+            to_revision=ends[1],
+            downgrade_command=context.filled(self._command("downgrade", ends[1])),
+            upgrade_command=context.filled(self._command("upgrade", ends[0])),
+            reason=reason,
         )
 
 
-_FRAME = re.compile(r'^ *File "([^"]+)", line \d+, in \S+\n +(\S.*)$', re.M)
-
-
-def _refusal(output: str) -> str:
-    """The exception of a migration that refuses its downgrade. Empty if it only lacks a connection."""
-    error = output.splitlines()[-1] if output else ""
-    frames = _FRAME.findall(output)
-    if not frames:
-        return error if "NotImplemented" in error else ""
-    file, source = frames[-1]
-    raises = re.match(r"(raise|assert)\b", source) and "site-packages" not in file
-    if not raises and not error.startswith("NotImplemented"):
-        return ""
-    try:
-        text = Path(file).read_text()
-    except (OSError, UnicodeDecodeError):  # the tool ran in a container
-        text = ""
-    return "" if re.search(r"offline|as_sql", text) else error
-
-
-def _sections(output: str, direction: str) -> list[tuple[str, list[str], str]]:
-    """The rendered script, split at Alembic's comments: revision on the left, revisions on the right, SQL.
-
-    A downgrade has the downgraded revision on the left; an upgrade has the new revision on the right.
-    """
-    logged = rf"(?:^(?!--).*\bRunning {direction} .* -> .*\n)?"  # by an env.py that logs to stdout
-    found = list(re.finditer(rf"{logged}^-- Running {direction} (.*?) -> (.*?)\s*$", output, re.M))
-    ends = [marker.start() for marker in found[1:]] + [len(output)]
-    sections = []
-    for marker, end in zip(found, ends, strict=True):
-        left, right = marker[1].strip(), [part.strip() for part in marker[2].split(",") if part.strip()]
-        sections.append((left, right, output[marker.end() : end]))
-    if sections:  # env.py may print text after the last statement
-        left, right, sql = sections[-1]
-        before, committed, _ = sql.rpartition("\nCOMMIT;")
-        sections[-1] = (left, right, before if committed else sql)
-    return sections
+def _require_single_heads(ends: tuple[str, str], revision: str, reason: str) -> None:
+    """Raises StepFailed if there are several heads: no command of Alembic downgrades one revision of them alone."""
+    if "," in "".join(ends):
+        raise StepFailed(
+            f"revision {revision} cannot be downgraded alone: {reason}, and there are several heads; "
+            "run alembic downgrade by hand"
+        )

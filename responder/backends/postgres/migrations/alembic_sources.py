@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,17 @@ class Revision(NamedTuple):
     dependencies: tuple[str, ...]
     path: str
 
+    def depends_on_revisions(self, labels: dict[str, str]) -> Revision:
+        """The same with revisions instead of labels of branches."""
+        return self._replace(dependencies=tuple(labels.get(name, name) for name in self.dependencies))
+
+    def changes_schemas(self, directory: Path | None) -> bool:
+        """Whether env.py decides in which schema the names without one are. The rendered SQL lacks that."""
+        for folder in ((directory or Path()) / self.path).parents[:3]:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                return bool(re.search("search_path|schema_translate_map", (folder / "env.py").read_text()))
+        return False
+
     def unrendered(self, function: str, directory: Path | None) -> str | None:
         """Why `--sql` does not show all that `upgrade` or `downgrade` does. Empty if it does; None: file not readable.
 
@@ -54,7 +66,7 @@ def parse_history(output: str) -> dict[str, Revision]:
         fields: dict[str, str] = dict(re.findall(r"^(Rev|Parent|Merges|Also depends on|Path): (.*?)\s*$", entry, re.M))
         if "Rev" in fields:
             before = _listed(fields.get("Parent", fields.get("Merges", "")))
-            name = fields["Rev"].split(" ")[0]
+            name = re.sub(r"( \((head|branchpoint|mergepoint|current)\))+$", "", fields["Rev"])
             found[name] = Revision(before, _listed(fields.get("Also depends on", "")), fields.get("Path", ""))
     return found
 
@@ -64,23 +76,40 @@ def _listed(names: str) -> tuple[str, ...]:
 
 
 def heads_without(history: dict[str, Revision], heads: list[str], removed: set[str]) -> str:
-    """The heads that Alembic records when these revisions are no longer applied, joined; `base` if none is left.
+    """The heads that Alembic records when these revisions are no longer applied, joined; `base` if none is left."""
+    left = _with_ancestors(history, heads) - removed
+    return ",".join(sorted(left - _before(history, left))) or "base"
 
-    Raises StepFailed if a revision depends on a branch by its label.
+
+def undone_revisions(history: dict[str, Revision], heads: list[str], goals: list[str]) -> list[str]:
+    """The revisions to downgrade from the heads to the goals, each before those that it needs.
+
+    Raises StepFailed if a goal is not applied.
     """
-    applied, todo = set[str](), list(heads)
+    applied = _with_ancestors(history, heads)
+    if missing := [goal for goal in goals if goal not in applied]:
+        raise StepFailed(f"cannot downgrade from {','.join(heads)} to {missing[0]}, which is not before it")
+    left, undone = applied - _with_ancestors(history, goals), list[str]()
+    while left:
+        undone.append(max(left - _before(history, left)))
+        left.remove(undone[-1])
+    return undone
+
+
+def _with_ancestors(history: dict[str, Revision], heads: list[str]) -> set[str]:
+    found, todo = set[str](), list(heads)
     while todo:
         name = todo.pop()
         if name not in history:
-            raise StepFailed(
-                f"Alembic does not list revision {name}: expected revision IDs in down_revision and depends_on"
-            )
-        if name not in applied:
-            applied.add(name)
-            todo += [*history[name].parents, *history[name].dependencies]
-    left = applied - removed
-    inner = {before for name in left for before in (*history[name].parents, *history[name].dependencies)}
-    return ",".join(sorted(left - inner)) or "base"
+            raise StepFailed(f"Alembic does not list revision {name}: keep the migration files of the running release")
+        if name not in found:
+            found.add(name)
+            todo += _before(history, {name})
+    return found
+
+
+def _before(history: dict[str, Revision], names: set[str]) -> set[str]:
+    return {before for name in names for before in (*history[name].parents, *history[name].dependencies)}
 
 
 def text_in_sql(sql: str) -> str:
