@@ -151,8 +151,26 @@ SELECT a.pid, a.usename::text AS role, a.application_name AS application, c.oid:
  WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND c.oid = ANY (SELECT to_regclass(t) FROM unnest($1::text[]) AS t) AND a.pid <> pg_backend_pid()
    AND (a.xact_start < clock_timestamp() - make_interval(secs => $2) OR NOT l.granted)
- ORDER BY age DESC NULLS LAST, a.pid
+UNION ALL
+SELECT NULL, p.owner::text, p.gid, c.oid::regclass::text, extract(epoch FROM clock_timestamp() - p.prepared)::float8,
+       'prepared', '', '{}'
+  FROM pg_prepared_xacts p JOIN pg_locks l ON l.virtualtransaction = '-1/' || p.transaction::text
+  JOIN pg_class c ON c.oid = l.relation
+ WHERE p.database = current_database() AND c.oid = ANY (SELECT to_regclass(t) FROM unnest($1::text[]) AS t)
+   AND p.prepared < clock_timestamp() - make_interval(secs => $2)
+ ORDER BY age DESC NULLS LAST, pid
 """
+"""Sessions and prepared transactions that hold or wait for locks of the tables; prepared ones without a process."""
+
+EVENT_TRIGGERS = """
+SELECT format('%I on %s', evtname, evtevent) AS trigger FROM pg_event_trigger WHERE evtenabled IN ('O', 'A') ORDER BY 1
+"""
+
+PUBLISHED_COPIES = """
+SELECT quote_ident(pubname) AS publication FROM pg_publication WHERE puballtables AND EXISTS (
+  SELECT FROM pg_replication_slots WHERE plugin = 'pgoutput' AND database = current_database()) ORDER BY 1
+"""
+"""Publications that also publish new tables, while a subscriber may exist."""
 
 FOLLOWERS = """
 SELECT format('replica %s (%s)', application_name, state) AS follower FROM pg_stat_replication

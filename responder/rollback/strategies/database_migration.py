@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from foundation.durations import Duration, format_duration
-from responder.backends.postgres.catalog import BLOCKERS, FOLLOWERS, KEEP
+from responder.backends.postgres.catalog import BLOCKERS, EVENT_TRIGGERS, FOLLOWERS, KEEP
 from responder.backends.postgres.checks import Intact, IntactCheck, fingerprint, invalid_objects
 from responder.backends.postgres.migration_path import MigrationPath
 from responder.backends.postgres.migrations.pgroll import Pgroll, active_pgroll_migration
@@ -175,6 +175,10 @@ class DatabaseMigration(Strategy):
             f"{row['follower']} receives the change too and is not reverted by the responder"
             for row in await schemas.rows(database, FOLLOWERS)
         ]
+        notes += [
+            f"event trigger {row['trigger']} fires for the statements of the responder, which are not those of the tool"
+            for row in await schemas.rows(database, EVENT_TRIGGERS)
+        ]
         if self.schema_first:
             notes.append(f"the schema changes before the application: {self.schema_first}")
         elif not self.application:
@@ -214,6 +218,8 @@ class DatabaseMigration(Strategy):
         for row in await schemas.rows(database, BLOCKERS, list(tables), float(self.long_transaction)):
             age = f" for {format_duration(round(row['age']))}" if row["age"] else ""
             session = f"process {row['pid']} (role {row['role']}, application {row['application'] or 'unnamed'})"
+            if row["pid"] is None:
+                session = f"prepared transaction {row['application']} (role {row['role']})"
             query = shortened(without_literals(row["query"]))
             blocker = f"{session} holds or waits for {row['relation']}{age}, {row['state']}: {query}"
             if row["age"] and row["age"] >= self.long_transaction:

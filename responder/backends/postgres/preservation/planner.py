@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from responder.backends.postgres.catalog import KEEP, TABLE, Table
+from responder.backends.postgres.catalog import KEEP, PUBLISHED_COPIES, TABLE, Table
 from responder.backends.postgres.checks import fingerprint
 from responder.backends.postgres.ddl.effects import Statement
 from responder.backends.postgres.ddl.parser import parse_script
@@ -87,6 +87,12 @@ class MigrationPlanner:
         self._plan.up = [p.up for p in planned if p.up]
         if len(self._plan.up) < len(planned):
             self._plan.notes.append("parts of the migration have no upgrade: a human must run it if it is needed")
+        if any(command.preserves for path in self._plan.down for command in path.commands):
+            self._plan.script.unknown += [
+                f"publication {row['publication']} publishes all tables: subscribers that cannot receive the copies in "
+                f"{KEEP} stop replicating"
+                for row in await self._rows(PUBLISHED_COPIES)
+            ]
         script, unpreserved = self._plan.script, self._unpreserved.script
         script.losses += unpreserved.losses
         script.unknown += unpreserved.unknown
