@@ -17,7 +17,10 @@ class Command(StrictModel):
 
 
 class MigrationPath(StrictModel):
-    """The migration from one revision to another, by statements or by a command of the migration tool."""
+    """The migration from one revision to another, by statements or by a command of the migration tool.
+
+    With both, the statements run after the command: they restore data.
+    """
 
     from_revision: str
     to_revision: str
@@ -34,7 +37,7 @@ class MigrationPath(StrictModel):
     @property
     def one_transaction(self) -> bool:
         """Whether all its statements run in one transaction."""
-        return bool(self.commands) and not any(command.standalone for command in self.commands)
+        return bool(self.commands) and not self.argv and not any(command.standalone for command in self.commands)
 
     @property
     def parts(self) -> tuple[ScriptPart, ...]:

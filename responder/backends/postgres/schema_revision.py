@@ -164,20 +164,21 @@ class SchemaRevision(Resource[Schemas, JsonValue]):
         return next(matching, None)
 
     async def _run(self, schemas: Schemas, path: MigrationPath) -> None:
-        if path.commands:
-            await schemas.run_script(
-                self.database, self.execution, path.name, path.parts, self.limits, self.application
+        by_tool = bool(path.argv)
+        if by_tool and path.commands:  # recorded first, so that a later attempt runs the statements as well
+            await schemas.begin_script(self.database, self.execution, path.name, len(path.parts))
+        if by_tool and not self.same(await self.read(schemas), path.to_revision):
+            await schemas.run_tool(
+                self.database,
+                path.argv,
+                application=self.application,
+                limits=self.limits,
+                within=self.within,
+                cwd=self.context({}).directory(path.directory),
+                changes=True,
             )
-            return
-        await schemas.run_tool(
-            self.database,
-            path.argv,
-            application=self.application,
-            limits=self.limits,
-            within=self.within,
-            cwd=self.context({}).directory(path.directory),
-            changes=True,
-        )
+        if path.commands:
+            await schemas.run_script(self.database, self.execution, path, self.limits, self.application)
 
     async def _failure(self, schemas: Schemas, path: MigrationPath, before: str, error: StepFailed) -> StepFailed:
         """The error with the state of the schema: StepFailed if it is unchanged, Drift if it is partly migrated."""

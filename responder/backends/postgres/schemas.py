@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 from responder.backends.postgres.client import Postgres, error_text, without_values
 from responder.backends.postgres.foreign_keys import CHECK_FOREIGN_KEYS, defer_foreign_keys
+from responder.backends.postgres.migration_path import MigrationPath
 from responder.backends.postgres.script_runner import (
     RETRIED,
     ScriptLimits,
-    ScriptPart,
     acquire_migration_lock,
     back_off,
     progress_update,
@@ -113,14 +113,13 @@ class Schemas(Postgres):
         async with self._session(database, "rollback-responder") as session:
             await session.execute("DELETE FROM rollback_keep.progress WHERE execution = $1 AND done = 0", execution)
 
+    async def begin_script(self, database: str, execution: str, script: str, parts: int) -> None:
+        """Records a script of which no part has run, so that a later attempt finds it unfinished."""
+        async with self._session(database, "rollback-responder") as session:
+            await start_script(session, execution, script, parts)
+
     async def run_script(
-        self,
-        database: str,
-        execution: str,
-        script: str,
-        parts: tuple[ScriptPart, ...],
-        limits: ScriptLimits,
-        application: str,
+        self, database: str, execution: str, path: MigrationPath, limits: ScriptLimits, application: str
     ) -> None:
         """Runs a script under the advisory lock of the database. Resumes it at the first part that has not run.
 
@@ -131,10 +130,11 @@ class Schemas(Postgres):
             database, application, **limits.settings, client_connection_check_interval="1000"
         ) as session:
             await acquire_migration_lock(session, database)
-            several = len(parts) > 1
-            done = await start_script(session, execution, script, len(parts)) if several else 0
+            parts, script = path.parts, path.name
+            recorded = len(parts) > 1 or bool(path.argv)
+            done = await start_script(session, execution, script, len(parts)) if recorded else 0
             for number, part in list(enumerate(parts))[done:]:
-                progress = progress_update(execution, script, number + 1) if several else ()
+                progress = progress_update(execution, script, number + 1) if recorded else ()
                 await run_part(session, part, progress, limits)
 
     async def run_tool(

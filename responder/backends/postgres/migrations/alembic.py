@@ -164,8 +164,11 @@ class Alembic(ProgramTool):
                 "is_offline_mode() or on a connection, whose statements the rendered SQL lacks"
             )
         if step.upgrade is not None and (up or text_in_sql(step.upgrade)):
-            notes.append(f"{revision} cannot be upgraded again by the responder: {up or 'its upgrade prints text'}")
+            notes.append(f"only Alembic can upgrade to {revision} again: {up or 'its upgrade prints text'}")
             step = step.model_copy(update={"upgrade": None})
+        if step.upgrade is None and "," not in step.from_revision + step.to_revision:
+            command = context.filled(self._command("upgrade", step.from_revision))
+            step = step.model_copy(update={"upgrade_command": command})
         return step.model_copy(update={"notes": tuple(notes)})
 
     async def _history(self, schemas: Schemas, context: MigrationContext) -> dict[str, Revision]:

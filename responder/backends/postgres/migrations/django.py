@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from responder.backends.postgres.migrations.django_graph import PRINT_GRAPH, MigrationGraph, RecordChange
+from responder.backends.postgres.migrations.django_graph import PRINT_GRAPH, Facts, MigrationGraph, RecordChange
 from responder.backends.postgres.migrations.tool import (
     CommandLine,
     MigrationContext,
@@ -103,10 +103,8 @@ class Django(ProgramTool):
             before = next((older for other, older in undone[n + 1 :] if other == app), goals[app])
             change = graph.unapply((app, name), applied)
             ends = (self._revision_of(applied), self._revision_of(change.left))
-            step = await self._step(schemas, context, (app, name), before, ends)
-            if (app, name) in graph.renames:
-                reason = "Django renames a content type as well, outside of the SQL"
-                step = step.model_copy(update={"downgrade": None, "preview_complete": False, "reason": reason})
+            facts = [graph.facts.get(migration, Facts()) for migration in undone[: n + 1]]
+            step = await self._step(schemas, context, (app, name), (before, *ends), facts)
             steps.append(step.model_copy(update=self._recorded((app, name), change, records)))
             applied = change.left
         if not self.same(reached := self._revision_of(applied), target):
@@ -133,21 +131,43 @@ class Django(ProgramTool):
             raise StepFailed(f"Django would upgrade, not downgrade: migration {forward[0]} is not applied")
 
     async def _step(
-        self, schemas: Schemas, context: MigrationContext, migration: _Migration, before: str, ends: tuple[str, str]
+        self,
+        schemas: Schemas,
+        context: MigrationContext,
+        migration: _Migration,
+        ends: tuple[str, str, str],
+        facts: list[Facts],
     ) -> MigrationStep:
+        """One step. `ends`: the name of the migration before, and the revisions; `facts`: of the steps up to this one.
+
+        Django writes the SQL for the database as it is now.
+        """
         app, name = migration
-        down = await self._output(schemas, context, *self.command, "sqlmigrate", app, name, "--backwards")
-        up = await self._output(schemas, context, *self.command, "sqlmigrate", app, name)
+        before, from_revision, to_revision = ends
+        *earlier, own = facts
+        sqlmigrate = (*self.command, "sqlmigrate", app, name)
+        reason = "Django changes content types as well, outside of the SQL" if own.signals else ""
+        if own.depends_on(earlier):
+            reason = "its SQL depends on constraints or indexes that an earlier step changes"
+        down: str | None = None
+        try:
+            down = await self._output(schemas, context, *sqlmigrate, "--backwards")
+        except StepFailed:
+            if not reason:
+                raise
+        if down and _NOT_SQL in down and not own.complete:
+            reason = "it contains Python, which cannot be rendered as SQL"
+        up = "" if own.read else await self._output(schemas, context, *sqlmigrate)
         return MigrationStep(
-            from_revision=ends[0],
-            to_revision=ends[1],
-            downgrade=None if _NOT_SQL in down else down,
-            upgrade=None if _NOT_SQL in up else up,
+            from_revision=from_revision,
+            to_revision=to_revision,
+            downgrade=None if reason else down,
+            upgrade=None if own.read or _NOT_SQL in up else up,
             downgrade_command=context.filled((*self.command, "migrate", app, before)),
             upgrade_command=context.filled((*self.command, "migrate", app, name)),
             preview=down,
-            preview_complete=_NOT_SQL not in down,
-            reason="it contains Python, which cannot be rendered as SQL" if _NOT_SQL in down else "",
+            preview_complete=not own.signals and own.complete,
+            reason=reason,
         )
 
     def _recorded(

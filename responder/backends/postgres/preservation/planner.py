@@ -23,6 +23,9 @@ from responder.backends.postgres.sql import one_line
 from responder.errors import StepFailed
 
 
+_UNVERIFIED = "not verified: the command must pass PGOPTIONS and PGAPPNAME to its driver, else it has no lock_timeout"
+
+
 @dataclass
 class MigrationPlan:
     """The paths of a migration, and what it loses."""
@@ -47,6 +50,8 @@ class _Planned:
         """Both as one transaction; None if one of them is not a single transaction."""
         if not (self.down.one_transaction and following.down.one_transaction):
             return None
+        if any(planned.up and planned.up.argv for planned in (self, following)):
+            return None
         up = following.up.before(self.up) if following.up and self.up else None
         return _Planned(self.down.before(following.down), up, {**following.touched, **self.touched})
 
@@ -62,7 +67,7 @@ class MigrationPlanner:
         # A tool that runs its own command: nothing can be preserved in its transaction.
         self._unpreserved = Preserver(self._table, self._rows, resource.execution, preserve=False)
         self._plan = MigrationPlan(self._preserver.script)
-        self._limits_checked = False
+        self._limits: str | None = None  # why the tool's commands cannot run; None: not checked yet
 
     async def plan(self, steps: list[MigrationStep]) -> MigrationPlan:
         """The plan for these steps. Raises StepFailed if there are none or a script cannot be read."""
@@ -138,11 +143,33 @@ class MigrationPlanner:
         records = (*_reset(statements), *_plain(step.downgrade_records))
         down = MigrationPath(from_revision=old, to_revision=new, commands=(*commands, *records))
         if step.upgrade is None:
-            return down, None
+            return down, await self._upgrade_by_tool(step, restore)
         statements = _parsed(step.upgrade, step)
         upgrade = (*self._preserver.upgrade_commands(statements), *_reset(statements))
         commands_up = (*upgrade, *_plain((*restore, *step.upgrade_records)))
         return down, MigrationPath(from_revision=new, to_revision=old, commands=commands_up)
+
+    async def _upgrade_by_tool(self, step: MigrationStep, restore: list[str]) -> MigrationPath | None:
+        """The tool upgrades again, and the responder restores the data. None if the tool cannot."""
+        if not step.upgrade_command:
+            return None
+        try:
+            await self._require_limits()
+        except StepFailed as e:
+            self._plan.notes.append(f"{' '.join(step.upgrade_command)} cannot revert the downgrade: {e}")
+            return None
+        return MigrationPath(
+            from_revision=step.to_revision,
+            to_revision=step.from_revision,
+            argv=step.upgrade_command,
+            directory=self._directory,
+            commands=_plain(restore),
+        )
+
+    @property
+    def _directory(self) -> str:
+        resource = self._resource
+        return str(resource.context(self._variables).directory(resource.tool.directory) or "")
 
     async def _by_tool(self, step: MigrationStep) -> tuple[MigrationPath, MigrationPath | None]:
         """The tool runs its command in its own session."""
@@ -162,8 +189,7 @@ class MigrationPlanner:
         if not step.preview_complete:
             script.unknown.append(f"{old} runs Python, whose effect on rows is unknown")
         await self._require_limits()
-        template = self._resource.tool.directory
-        directory = str(self._resource.context(self._variables).directory(template) or "")
+        directory = self._directory
         losses = [loss.description for loss in script.losses[known:]]
         if step.preview is None or not step.preview_complete:
             losses.append("an unknown amount of data")
@@ -180,14 +206,16 @@ class MigrationPlanner:
 
     async def _require_limits(self) -> None:
         """Raises StepFailed if the tool's driver ignores `lock_timeout` and the name of the session."""
-        if self._limits_checked:
-            return
-        self._limits_checked = True
-        context = self._resource.context(self._variables)
-        if not await self._resource.tool.obeys_limits(self._schemas, context):
-            self._plan.notes.append(
-                "not verified: the command must pass PGOPTIONS and PGAPPNAME to its driver, else it has no lock_timeout"
-            )
+        if self._limits is None:
+            context, self._limits = self._resource.context(self._variables), ""
+            try:
+                verified = await self._resource.tool.obeys_limits(self._schemas, context)
+            except StepFailed as e:
+                verified, self._limits = True, str(e)
+            if not verified:
+                self._plan.notes.append(_UNVERIFIED)
+        if self._limits:
+            raise StepFailed(self._limits)
 
     async def _rows(self, sql: str) -> list[dict[str, Any]]:
         return await self._schemas.rows(self._resource.database, sql)

@@ -130,7 +130,7 @@ async def test_a_renamed_model_takes_its_content_type_back(
     await twin.split()
     await django.migrate(twin.copy, "store", "0002_color")
     ended = await goes_back(shop.rollback("0003_item", "0002_color", tool=django.tool("store")))
-    assert any("Django renames a content type as well" in note for note in ended.plan.notes)
+    assert any("Django changes content types as well" in note for note in ended.plan.notes)
     assert await twin.differences() == []
     assert await shop.rows(models) == [(number, "product")]
 

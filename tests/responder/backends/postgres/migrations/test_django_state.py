@@ -76,3 +76,18 @@ async def test_a_downgrade_equals_that_of_django(
     rollback.version = rollback.version.model_copy(update={"execution": "drill-2"})
     await goes_back(rollback)
     assert await twin.differences() == []
+
+
+async def test_content_types_of_a_model_that_comes_back(shop: AppDatabase, django: DjangoProject) -> None:  # noqa: F811
+    """A new database, which never had the model: Django creates its content type in a signal."""
+    settings = django.directory / "settings.py"
+    settings.write_text(settings.read_text().replace('["store"', '["django.contrib.contenttypes", "store"'))
+    (django.directory / "store" / "models.py").touch()
+    django.migration("store", "0003_gone", ("store", "0002_color"), operations="migrations.DeleteModel('Product')")
+    await django.migrate(shop)
+    twin = DatabaseCopy(shop)
+    await twin.split()
+    await django.migrate(twin.copy, "store", "0002_color")
+    await goes_back(shop.rollback("0003_gone", "0002_color", tool=django.tool("store")))
+    assert await twin.differences() == []
+    assert await shop.rows("SELECT model FROM django_content_type WHERE app_label = 'store'") == [("product",)]
