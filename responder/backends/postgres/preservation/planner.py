@@ -22,7 +22,6 @@ from responder.backends.postgres.schemas import Schemas
 from responder.backends.postgres.sql import one_line
 from responder.errors import StepFailed
 
-
 _UNVERIFIED = "not verified: the command must pass PGOPTIONS and PGAPPNAME to its driver, else it has no lock_timeout"
 
 
@@ -189,7 +188,6 @@ class MigrationPlanner:
         if not step.preview_complete:
             script.unknown.append(f"{old} runs Python, whose effect on rows is unknown")
         await self._require_limits()
-        directory = self._directory
         losses = [loss.description for loss in script.losses[known:]]
         if step.preview is None or not step.preview_complete:
             losses.append("an unknown amount of data")
@@ -197,12 +195,14 @@ class MigrationPlanner:
             from_revision=old,
             to_revision=new,
             argv=step.downgrade_command,
-            directory=directory,
+            directory=self._directory,
             destroys="; ".join(losses),
         )
         if not step.upgrade_command:
             return down, None
-        return down, MigrationPath(from_revision=new, to_revision=old, argv=step.upgrade_command, directory=directory)
+        return down, MigrationPath(
+            from_revision=new, to_revision=old, argv=step.upgrade_command, directory=self._directory
+        )
 
     async def _require_limits(self) -> None:
         """Raises StepFailed if the tool's driver ignores `lock_timeout` and the name of the session."""
