@@ -244,19 +244,13 @@ class MigrationPlanner:
 
     async def _prepare_side_schema(self) -> tuple[Command, ...]:
         """Commands that create the side schema. A role without the privilege can use an existing one."""
-        database = self._resource.database
-        ((present, allowed),) = [
-            tuple(row.values())
-            for row in await self._schemas.rows(
-                database,
-                "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS present,"
-                " has_database_privilege(current_database(), 'CREATE') AS allowed",
-                KEEP,
-            )
-        ]
+        privilege = "has_database_privilege(current_database(), 'CREATE') AS allowed"
+        (row,) = await self._rows(f"SELECT to_regnamespace('{KEEP}') IS NOT NULL AS present, {privilege}")
+        present, allowed = row["present"], row["allowed"]
         if not present and not allowed and any(c.preserves for c in self._plan.script.commands):
             raise StepFailed(
-                f"the role of database {database} cannot create the schema {KEEP}: grant CREATE, or create the schema"
+                f"the role of database {self._resource.database} cannot create the schema {KEEP}: grant CREATE, or "
+                "create the schema"
             )
         create = () if present else (f"CREATE SCHEMA IF NOT EXISTS {KEEP}",)
         return tuple(Command(sql=sql, preserves=True) for sql in (*create, PREPARE))
