@@ -211,11 +211,17 @@ class SchemaRevision(Resource[Schemas, JsonValue]):
 
     def _manual_fix(self, target: str, path: MigrationPath | None = None, unfinished: list[str] | None = None) -> str:
         """What a human can do."""
-        if path and path.commands and unfinished:
+        if path and path.commands and unfinished and not path.argv:
             done = int(unfinished[0].rsplit(": ", 1)[1].split(" ", 1)[0])
             left = [sql for part in path.parts[done:] for sql in part.statements]
             return f"Left to run: {'; '.join(left)}; then run: responder close"
-        return f"Migrate to {target} by hand with the migration files of the running release, then run: responder close"
+        restore = ""
+        if path and path.argv and path.commands:
+            restore = f"responder preserved restore {self.database} {self.execution}; "
+        return (
+            f"Migrate to {target} by hand with the migration files of the running release, then run: {restore}"
+            "responder close"
+        )
 
     def __str__(self) -> str:
         return f"schema revision of {self.database}"
