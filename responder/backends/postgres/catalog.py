@@ -154,7 +154,8 @@ SELECT a.pid, a.usename::text AS role, a.application_name AS application, c.oid:
 UNION ALL
 SELECT NULL, p.owner::text, p.gid, c.oid::regclass::text, extract(epoch FROM clock_timestamp() - p.prepared)::float8,
        'prepared', '', '{}'
-  FROM pg_prepared_xacts p JOIN pg_locks l ON l.virtualtransaction = '-1/' || p.transaction::text
+  FROM pg_prepared_xacts p JOIN pg_locks own ON own.transactionid = p.transaction AND own.pid IS NULL
+  JOIN pg_locks l ON l.virtualtransaction = own.virtualtransaction AND l.pid IS NULL
   JOIN pg_class c ON c.oid = l.relation
  WHERE p.database = current_database() AND c.oid = ANY (SELECT to_regclass(t) FROM unnest($1::text[]) AS t)
    AND p.prepared < clock_timestamp() - make_interval(secs => $2)
