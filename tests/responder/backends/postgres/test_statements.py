@@ -45,7 +45,9 @@ from responder.backends.postgres.sql import split_statements
         ("DROP TABLE Ärger", "drops a table Ärger"),
         ("INSERT INTO a VALUES (gen_random_uuid(), now(), lower('X'))", "nothing lossy"),
         # unknown
-        ("SET search_path TO other", "unknown"),
+        ("SET search_path TO other", "sets the search path"),
+        ("select set_config('search_path', '', true)", "sets the search path"),
+        ("ALTER TABLE a.b SET SCHEMA c", "renames a.b"),
         ("SET ROLE other", "unknown"),
         ("SET row_security = on", "unknown"),
         ("SET standard_conforming_strings = off", "unknown"),
