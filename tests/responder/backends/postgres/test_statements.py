@@ -47,7 +47,6 @@ from responder.backends.postgres.sql import split_statements
         # unknown
         ("SET search_path TO other", "sets the search path"),
         ("select set_config('search_path', '', true)", "sets the search path"),
-        ("ALTER TABLE a.b SET SCHEMA c", "renames a.b"),
         ("SET ROLE other", "unknown"),
         ("SET row_security = on", "unknown"),
         ("SET standard_conforming_strings = off", "unknown"),
@@ -68,7 +67,7 @@ from responder.backends.postgres.sql import split_statements
         ("DROP EXTENSION x CASCADE", "unknown"),
         ("DROP FUNCTION f() CASCADE", "unknown"),
         ("ALTER TABLE a DROP CONSTRAINT b CASCADE", "unknown"),
-        ("ALTER TABLE a SET SCHEMA b", "unknown"),
+        ("ALTER TABLE a SET SCHEMA b", "renames a"),
         ("ALTER TABLE a DETACH PARTITION b", "unknown"),
         ("WITH x AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM x", "unknown"),
         ("INSERT INTO a VALUES (1) ON CONFLICT (id) DO UPDATE SET b = 2", "unknown"),
