@@ -87,6 +87,14 @@ MIGRATIONS = {
         "UPDATE users SET c = 'X'",
         "DROP EXTENSION citext CASCADE",
     ),
+    "an identity column": Migration(
+        "ALTER TABLE users ADD n int GENERATED ALWAYS AS IDENTITY (START 100)", "SELECT 1", "ALTER TABLE users DROP n"
+    ),
+    "a column of a table whose rules swallow changes": Migration(
+        "ALTER TABLE users ADD n int DEFAULT 7; CREATE RULE quiet AS ON UPDATE TO users DO INSTEAD NOTHING",
+        "ALTER TABLE users DISABLE RULE quiet; UPDATE users SET n = id; ALTER TABLE users ENABLE RULE quiet",
+        "DROP RULE quiet ON users; ALTER TABLE users DROP n",
+    ),
     "a schema with all in it": Migration(
         IN_SCHEMA,
         "INSERT INTO x.a (e) VALUES ('a'), ('b'); INSERT INTO x.b VALUES (5, 2); UPDATE users SET e = '{a,b}';"
