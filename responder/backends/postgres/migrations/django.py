@@ -8,7 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from responder.backends.postgres.migrations.django_graph import PRINT_GRAPH, Facts, MigrationGraph, RecordChange
+from responder.backends.postgres.migrations.django_graph import (
+    PRINT_GRAPH,
+    MigrationFacts,
+    MigrationGraph,
+    RecordChange,
+)
 from responder.backends.postgres.migrations.tool import (
     CommandLine,
     MigrationContext,
@@ -103,7 +108,7 @@ class Django(ProgramTool):
             before = next((older for other, older in undone[n + 1 :] if other == app), goals[app])
             change = graph.unapply((app, name), applied)
             ends = (self._revision_of(applied), self._revision_of(change.left))
-            facts = [graph.facts.get(migration, Facts()) for migration in undone[: n + 1]]
+            facts = [graph.facts.get(migration, MigrationFacts()) for migration in undone[: n + 1]]
             step = await self._step(schemas, context, (app, name), (before, *ends), facts)
             steps.append(step.model_copy(update=self._recorded((app, name), change, records)))
             applied = change.left
@@ -136,7 +141,7 @@ class Django(ProgramTool):
         context: MigrationContext,
         migration: _Migration,
         ends: tuple[str, str, str],
-        facts: list[Facts],
+        facts: list[MigrationFacts],
     ) -> MigrationStep:
         """One step. `ends`: the name of the migration before, and the revisions; `facts`: of the steps up to this one.
 

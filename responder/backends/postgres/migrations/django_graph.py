@@ -52,11 +52,11 @@ print("\\n{_MARKER}" + json.dumps([
 """
 """Prints each squash with the migrations that it replaces, and whether Django uses it instead of them.
 
-Then what only Django knows of each migration, as in `Facts`.
+Then what only Django knows of each migration, as in `MigrationFacts`.
 """
 
 
-class Facts(NamedTuple):
+class MigrationFacts(NamedTuple):
     """What the SQL of a migration does not show."""
 
     signals: bool = False  # Django changes content types as well, in a signal
@@ -65,7 +65,7 @@ class Facts(NamedTuple):
     changed: frozenset[str] = frozenset()  # models whose constraints, indexes or columns it changes
     renames: bool = False  # it renames a model, and with it columns of others
 
-    def depends_on(self, others: list[Facts]) -> bool:
+    def depends_on(self, others: list[MigrationFacts]) -> bool:
         """Whether its SQL depends on what those migrations change in the database."""
         return any(self.read & other.changed or (self.read and other.renames) for other in others)
 
@@ -83,7 +83,7 @@ class MigrationGraph(NamedTuple):
 
     replaced: dict[_Migration, tuple[_Migration, ...]]
     used: frozenset[_Migration]  # Django uses them instead of those that they replace
-    facts: dict[_Migration, Facts]
+    facts: dict[_Migration, MigrationFacts]
 
     @classmethod
     def parse(cls, output: str) -> MigrationGraph:
@@ -95,7 +95,7 @@ class MigrationGraph(NamedTuple):
         replaced = {(app, name): tuple((a, n) for a, n in old) for (app, name), old, _ in squashes}
         used = frozenset((app, name) for (app, name), _, used in squashes if used)
         facts = {
-            (app, name): Facts(signals, complete, frozenset(read), frozenset(changed), renames)
+            (app, name): MigrationFacts(signals, complete, frozenset(read), frozenset(changed), renames)
             for (app, name), signals, complete, read, changed, renames in listed
         }
         return cls(replaced, used, facts)
