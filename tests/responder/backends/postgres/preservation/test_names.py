@@ -148,7 +148,7 @@ async def test_names_keep_their_meaning_across_steps(shop: AppDatabase) -> None:
         "ALTER TABLE users RENAME nick TO number; ALTER TABLE users ALTER number TYPE int USING number::int",
         "ALTER TABLE users RENAME TO people",
     )
-    await shop.run("UPDATE people SET nr = id + 40")
+    await shop.run("UPDATE people SET number = id + 40")
     shop.file(4, "ALTER TABLE people RENAME TO users", "ALTER TABLE users RENAME TO people")
     shop.file(
         3,
