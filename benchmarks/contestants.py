@@ -19,20 +19,22 @@ _TELL = "from responder.cli import main; raise SystemExit(main())"
 
 @dataclass(frozen=True)
 class Site:
-    """One round of one contestant: a directory, the services in it, and where Alertmanager and Prometheus are."""
+    """One round of one contestant: a directory, the services in it, and the servers around them."""
 
     directory: Path
     services: Sequence[str]
     alertmanager: str = "http://127.0.0.1:9"  # where nobody listens: for bodies that are refused before it is asked
     prometheus: str = "http://127.0.0.1:9"
+    services_url: str = "http://127.0.0.1:9"  # serves the files of the services
     acts: bool = False  # whether the links of the services are switched, or nothing is done
     deployed_ago: timedelta = timedelta(minutes=2)
 
     def lay_out(self) -> None:
-        """Two releases a service, the second one live."""
+        """Two releases a service: the second one is live, and not healthy."""
         for service in self.services:
             for release in ("1", "2"):
                 (self.root / service / "releases" / release).mkdir(parents=True)
+            (self.root / service / "releases" / "1" / "healthy").write_text("yes")
             (self.root / service / "current").symlink_to("releases/2")
 
     @property
@@ -120,7 +122,6 @@ def contestants(beside: Path | None) -> list[Contestant]:
 
 
 def _config(site: Site, port: int, journal: Path) -> dict[str, object]:
-    health = f"{site.alertmanager}/-/healthy"  # answers at once and is not ours: a gate that costs nearly nothing
     return {
         "state": f"sqlite:///{journal}",
         "prometheus": {"url": site.prometheus},
@@ -132,7 +133,7 @@ def _config(site: Site, port: int, journal: Path) -> dict[str, object]:
                 "name": service,
                 "environment": "production",
                 "rollback": {"strategy": "immediate", "release": {"root": str(site.root / service)}},
-                "health_checks": [{"http": health}],
+                "health_checks": [{"http": f"{site.services_url}/{service}/current/healthy"}],
             }
             for service in site.services
         ],

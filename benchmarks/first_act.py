@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from benchmarks.bodies import body
 from benchmarks.contestants import Contestant, Site, contestants
 from benchmarks.links import Watcher
-from benchmarks.monitoring import alertmanager, fire, prometheus
+from benchmarks.monitoring import alertmanager, fire, prometheus, web_server
 from benchmarks.report import Aim, Table, main, ms
 
 _WARM = 5
@@ -41,8 +41,16 @@ def _one_round(contestant: Contestant, counts: tuple[int, ...]) -> dict[str, lis
         tempfile.TemporaryDirectory(prefix="bench-act-") as directory,
         alertmanager(Path(directory)) as alert_server,
         prometheus(Path(directory)) as metric_server,
+        web_server(Path(directory) / "services", Path(directory)) as services,
     ):
-        site = Site(Path(directory), names, alertmanager=alert_server.url, prometheus=metric_server.url, acts=True)
+        site = Site(
+            Path(directory),
+            names,
+            alertmanager=alert_server.url,
+            prometheus=metric_server.url,
+            services_url=services.url,
+            acts=True,
+        )
         site.lay_out()
         server = contestant.start(site)
         try:

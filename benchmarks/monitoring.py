@@ -1,8 +1,12 @@
-"""A real Alertmanager, in which alerts fire that it tells nobody of: the webhook is ours to send, and to time.
-Beside it a real Prometheus that has no rules: it is asked since when they fire, and how it was before."""
+"""The surroundings of the services, all real: Alertmanager, Prometheus, and nginx, which answers their health checks.
+
+Alertmanager has firing alerts but no receiver: the benchmark sends the webhooks. Prometheus has no rules: it answers
+when alerts began.
+"""
 
 from __future__ import annotations
 
+import getpass
 import json
 import time
 import urllib.request
@@ -50,6 +54,23 @@ def prometheus(directory: Path) -> Iterator[Server]:
         log=directory / "prometheus.log",
         cwd=directory,
     )
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def web_server(root: Path, directory: Path) -> Iterator[Server]:
+    """Serves the files below `root`."""
+    config, port = directory / "nginx.conf", free_port()
+    config.write_text(
+        f"user {getpass.getuser()}; daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/nginx.log;\n"
+        f"events {{}}\nhttp {{ access_log off; server {{ listen 127.0.0.1:{port}; root {root};\n"
+        "location = /-/ready { return 200; } } }\n"
+    )
+    argv = [program("nginx"), "-p", str(directory), "-c", str(config), "-e", str(directory / "nginx.log")]
+    server = Server.start(argv, port=port, ready="/-/ready", log=directory / "nginx.out", cwd=directory)
     try:
         yield server
     finally:

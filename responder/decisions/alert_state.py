@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from responder.backends.alertmanager.client import Alertmanager, LiveAlert
+from responder.backends.alertmanager.client import Alertmanager
+from responder.backends.alertmanager.live_alerts import LiveAlert, LiveAlerts
 from responder.backends.alertmanager.matchers import all_match
 from responder.backends.connections import Connections
 from responder.backends.prometheus.client import Prometheus, Sample
@@ -69,7 +71,7 @@ async def query_alerts(
         alertmanager = await connections.to(Alertmanager)
         everyone = await alertmanager.alerts({k: v for k, v in labels.items() if k == "environment"})
         others = _others_in_trouble(everyone, incident, policy_set, returned_at)
-        present = [alert for alert in everyone if alert.fingerprint in fingerprints]
+        present = everyone.with_fingerprints(fingerprints)
         if present and all(alert.state == "suppressed" for alert in present):
             return LiveState(state="suppressed", reason=await who_muted(present, alertmanager, everyone))
         if present:
@@ -103,22 +105,49 @@ async def _prometheus_says(labels: dict[str, str], connections: Connections) -> 
 
 
 def _others_in_trouble(
-    alerts: Iterable[LiveAlert], incident: Incident, policy_set: PolicySet, returned_at: datetime | None
+    alerts: LiveAlerts, incident: Incident, policy_set: PolicySet, returned_at: datetime | None
 ) -> tuple[str, ...]:
     """Other services that policies would roll back for alerts that began close to these, silenced or not."""
+    starts = alerts.derived(policy_set, lambda alerts: _Starts(alerts, policy_set))
     began = min(alert.starts_at for alert in incident.alerts)
-    moments = [began, *([returned_at] if returned_at else [])]
-    found: set[str] = set()
-    for live in alerts:
-        alert = live.as_alert(began)
-        policy = next((p for p in policy_set.policies if all_match(p.match, alert.labels)), None)
-        near = any(
-            abs((alert.starts_at - at).total_seconds()) <= policy_set.limits.circuit_breaker.within for at in moments
-        )
-        if policy and near and not policy.force and not policy_set.is_watchdog(alert):
-            named = [policy_set.service(n, alert.labels.get("environment", ""))[0] for n in policy.services_of(alert)]
-            found |= {service.name for service in named if service}
+    within = policy_set.limits.circuit_breaker.within
+    found = starts.around([began, *([returned_at] if returned_at else [])], within)
     return tuple(sorted(found - policy_set.connected_services(incident)))
+
+
+class _Starts:
+    """When the alerts began for which policies would roll back services, in order."""
+
+    def __init__(self, alerts: LiveAlerts, policy_set: PolicySet) -> None:
+        self._undated: set[str] = set()
+        dated: set[tuple[float, str]] = set()
+        for alert in alerts:
+            for name in _rolled_back_for(alert.labels, policy_set):
+                if alert.starts_at is None:
+                    self._undated.add(name)
+                else:
+                    dated.add((alert.starts_at.timestamp(), name))
+        self._dated = sorted(dated)
+
+    def around(self, moments: Iterable[datetime], within: float) -> set[str]:
+        """The services of alerts that began at most `within` seconds before or after any of the moments."""
+        found = set(self._undated)
+        for moment in moments:
+            at = moment.timestamp()
+            first = bisect_left(self._dated, (at - within, ""))
+            last = bisect_right(self._dated, at + within, key=lambda start: start[0])
+            found.update(name for _, name in self._dated[first:last])
+        return found
+
+
+def _rolled_back_for(labels: Mapping[str, str], policy_set: PolicySet) -> list[str]:
+    """The configured services that the policy for an alert rolls back, unless the policy has `force`."""
+    policy = policy_set.index.first(labels)
+    if policy is None or policy.force or policy_set.is_watchdog(labels):
+        return []
+    environment = labels.get("environment", "")
+    named = (policy_set.service(name, environment)[0] for name in policy.services_of(labels))
+    return [service.name for service in named if service]
 
 
 async def query_watchdog(watchdog: Watchdog, connections: Connections) -> LiveState:
@@ -142,7 +171,7 @@ async def _disarmed(incident: Incident, policy_set: PolicySet, connections: Conn
     return "" if watchdog.state == "firing" else watchdog.reason
 
 
-async def who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: list[LiveAlert]) -> str:
+async def who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: Iterable[LiveAlert]) -> str:
     """Why these alerts are muted: author, comment and end of each silence, and the names of inhibiting alerts."""
     why = [str(await alertmanager.silence(i)) for alert in alerts[:3] for i in alert.silenced_by[:2]]
     inhibiting = {i for alert in alerts[:3] for i in alert.inhibited_by[:2]}

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Alert
-from responder.backends.alertmanager.matchers import all_match
-from responder.decisions.policies import Action, Policy
+from responder.decisions.policies import Action, Policy, PolicyIndex
 
 
 class Incident(FrozenModel):
@@ -78,11 +77,11 @@ def _reason(alerts: Iterable[Alert]) -> str:
     return next((reason[:1000] for reason in reasons if reason), "")
 
 
-def notify_only(alerts: Sequence[Alert], policies: Sequence[Policy]) -> list[tuple[Policy, list[Alert]]]:
+def notify_only(alerts: Sequence[Alert], policies: PolicyIndex) -> list[tuple[Policy, list[Alert]]]:
     """The firing alerts whose policy only notifies, grouped by policy, name, service and environment."""
     found: dict[tuple[str, ...], tuple[Policy, list[Alert]]] = {}
     for alert in alerts:
-        policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
+        policy = policies.first(alert.labels)
         if alert.status == "firing" and policy is not None and not policy.actions:
             where = (alert.labels.get("service", ""), alert.labels.get("environment", ""))
             found.setdefault((policy.name, alert.name, *where), (policy, []))[1].append(alert)
@@ -90,24 +89,25 @@ def notify_only(alerts: Sequence[Alert], policies: Sequence[Policy]) -> list[tup
 
 
 def match_alerts(
-    alerts: Sequence[Alert], policies: Sequence[Policy], received_at: datetime, *, sender: str, truncated: int = 0
+    alerts: Sequence[Alert], policies: PolicyIndex, received_at: datetime, *, sender: str, truncated: int = 0
 ) -> tuple[list[Incident], list[Alert]]:
     """Incidents of the firing alerts, and the firing alerts that match no policy. Each alert is matched by itself."""
     found: dict[_Key, dict[tuple[str, datetime], Alert]] = {}
-    by_name = {policy.name: policy for policy in policies}
+    by_name: dict[str, Policy] = {}
     unmatched = []
     for alert in alerts:
         if alert.status != "firing":
             continue
-        policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
+        policy = policies.first(alert.labels)
         if policy is None:
             unmatched.append(alert)
             continue
+        by_name[policy.name] = policy
         environment = alert.labels.get("environment", "")
-        for action, service in ((a, s) for a in policy.actions for s in policy.services_of(alert, a)):
+        for action, service in ((a, s) for a in policy.actions for s in policy.services_of(alert.labels, a)):
             forced = policy.force and action == "roll_back"
             requested = (alert.labels.get("version"), alert.labels.get("strategy")) if forced else (None, None)
-            together = policy.services_of(alert) if policy.together and action == "roll_back" else ()
+            together = policy.services_of(alert.labels) if policy.together and action == "roll_back" else ()
             if together and service != together[0]:
                 continue  # it joins the incident of the first one
             key = _Key(policy.name, action, service, environment, forced, *requested, together)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from foundation.durations import Duration
 from foundation.models import StrictModel
-from responder.backends.alertmanager.alerts import Alert
-from responder.backends.alertmanager.matchers import MatcherText
+from responder.backends.alertmanager.matchers import MatcherText, all_match
 from responder.services.service import Name
 
 Mode = Literal["observe", "approve", "auto"]
@@ -168,11 +169,11 @@ class Policy(StrictModel):
             return ", ".join((*self.actions, *(["notify"] if self.notify else [])))
         return "force" if self.force else self.mode
 
-    def services_of(self, alert: Alert, action: Action = "roll_back") -> tuple[str, ...]:
-        """The services to act on for this alert. A label that the alert lacks names the service `""`."""
+    def services_of(self, labels: Mapping[str, str], action: Action = "roll_back") -> tuple[str, ...]:
+        """The services to act on for an alert. A label that the alert lacks names the service `""`."""
         services: ServiceOfLabel | tuple[str, ...] | None = getattr(self, action)
         if isinstance(services, ServiceOfLabel):
-            return (alert.labels.get(services.label, ""),)
+            return (labels.get(services.label, ""),)
         return tuple(dict.fromkeys(services or ()))
 
 
@@ -180,3 +181,31 @@ BY_HAND = Policy.model_validate(
     {"name": "by-hand", "match": ['service=~".+"'], "roll_back": {"label": "service"}, "mode": "auto"}
 )
 """The policy of a manual rollback of a service without its own policy."""
+
+
+class PolicyIndex:
+    """Finds the first policy that matches an alert, without trying those whose labels differ.
+
+    Each policy is listed once, by the most selective of its matchers with `=`.
+    """
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self._policies = tuple(policies)
+        equal = [{(m.name, m.value) for m in policy.match if m.op == "="} for policy in policies]
+        uses = Counter(pair for pairs in equal for pair in pairs)
+        self._listed: dict[str, dict[str, list[int]]] = {}
+        self._rest: list[int] = []
+        for number, pairs in enumerate(equal):
+            if pairs:
+                name, value = min(pairs, key=lambda pair: (uses[pair], pair))
+                self._listed.setdefault(name, {}).setdefault(value, []).append(number)
+            else:
+                self._rest.append(number)
+
+    def first(self, labels: Mapping[str, str]) -> Policy | None:
+        """The first policy that matches; None if none does."""
+        numbers = list(self._rest)
+        for name, by_value in self._listed.items():
+            numbers += by_value.get(labels.get(name, ""), ())
+        candidates = (self._policies[number] for number in sorted(numbers))
+        return next((policy for policy in candidates if all_match(policy.match, labels)), None)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 from foundation.models import FrozenModel
 from foundation.yaml_document import Mistake
-from responder.backends.alertmanager.alerts import Alert
 from responder.backends.alertmanager.matchers import all_match
 from responder.config.text import meant
 from responder.decisions.freeze_windows import Freeze
 from responder.decisions.incidents import Incident
 from responder.decisions.limits import Limits, Watchdog
-from responder.decisions.policies import BY_HAND, Policy
+from responder.decisions.policies import BY_HAND, Policy, PolicyIndex
 from responder.services.service import Service
 
 
@@ -27,23 +28,52 @@ class PolicySet(FrozenModel):
     freezes: tuple[Freeze, ...] = ()
     watchdog: Watchdog | None = None
 
-    def is_watchdog(self, alert: Alert) -> bool:
-        return self.watchdog is not None and all_match(self.watchdog.match, alert.labels)
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy without the indexes of the original, which may differ from the updated fields."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
+
+    def is_watchdog(self, labels: Mapping[str, str]) -> bool:
+        return self.watchdog is not None and all_match(self.watchdog.match, labels)
+
+    @cached_property
+    def index(self) -> PolicyIndex:
+        """Finds policies by the labels of alerts."""
+        return PolicyIndex(self.policies)
+
+    @cached_property
+    def _named(self) -> dict[str, dict[str, Service]]:
+        """The services by name and environment; of duplicates the first."""
+        found: dict[str, dict[str, Service]] = {}
+        for service in self.services:
+            found.setdefault(service.name, {}).setdefault(service.environment, service)
+        return found
+
+    @cached_property
+    def _dependents(self) -> dict[tuple[str, str], set[str]]:
+        """The names of the services that depend on a service, directly or indirectly."""
+        found: dict[tuple[str, str], set[str]] = {}
+        for service in self.services:
+            for needed in self.needs(service):
+                found.setdefault((needed.name, needed.environment), set()).add(service.name)
+        return found
 
     def needs(self, service: Service) -> list[Service]:
         """All direct and indirect dependencies of a service. The configuration has no cycles."""
-        found: list[Service] = []
+        found: dict[str, Service] = {}
         for name in service.depends_on:
             needed, _ = self.service(name, service.environment)
             if needed is not None:
-                found += [dependency for dependency in (needed, *self.needs(needed)) if dependency not in found]
-        return found
+                found |= {dependency.name: dependency for dependency in (needed, *self.needs(needed))}
+        return list(found.values())
 
     def connected_services(self, incident: Incident) -> set[str]:
         """Services that can share a cause: this one, those that its policy names, and its dependents."""
         named = incident.policy.roll_back if isinstance(incident.policy.roll_back, tuple) else ()
         service, _ = self.service(incident.service, incident.environment)
-        symptoms = {s.name for s in self.services if service is not None and service in self.needs(s)}
+        symptoms = self._dependents.get((service.name, service.environment), set()) if service else set()
         return {incident.service, *incident.together, *named, *symptoms}
 
     def policy(self, name: str) -> Policy:
@@ -52,18 +82,17 @@ class PolicySet(FrozenModel):
 
     def service(self, name: str, environment: str) -> tuple[Service | None, str]:
         """The configured service, or why there is none. Without an environment, the name must be unique."""
-        named = [s for s in self.services if s.name == name]
+        named = self._named.get(name, {})
         if not name:
             return None, "the alert does not name a service"
         if not named:
             return None, f"no service {name!r} is configured"
         if environment:
-            exact = [s for s in named if s.environment == environment]
-            return (exact[0], "") if exact else (None, f"{name} is not configured in the environment {environment!r}")
+            exact = named.get(environment)
+            return (exact, "") if exact else (None, f"{name} is not configured in the environment {environment!r}")
         if len(named) > 1:
-            environments = ", ".join(s.environment for s in named)
-            return None, f"no environment is named, and {name} is configured in {environments}"
-        return named[0], ""
+            return None, f"no environment is named, and {name} is configured in {', '.join(named)}"
+        return next(iter(named.values())), ""
 
     def stop_file_says(self) -> str:
         """Why the stop file stops automation; empty if it does not exist."""

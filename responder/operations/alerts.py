@@ -44,14 +44,12 @@ async def receive_alerts(
     Raises JournalUnavailable, and Conflict if another request changed the same rows at the same time.
     """
     now = journal.now()
-    alerts = [alert for alert in group.alerts if not policy_set.is_watchdog(alert)]
+    alerts = [alert for alert in group.alerts if not policy_set.is_watchdog(alert.labels)]
     if any(isinstance(alert, UndatedAlert) for alert in alerts):
         alerts = await journal.transaction(alert_times.remember, alerts, now)
-    if any(alert.status == "firing" and policy_set.is_watchdog(alert) for alert in group.alerts):
+    if any(alert.status == "firing" and policy_set.is_watchdog(alert.labels) for alert in group.alerts):
         await _receive_watchdog(journal, sender, permitted, now)
-    incidents, unmatched = match_alerts(
-        alerts, policy_set.policies, now, sender=sender, truncated=group.truncated_alerts
-    )
+    incidents, unmatched = match_alerts(alerts, policy_set.index, now, sender=sender, truncated=group.truncated_alerts)
     incidents, foreign = split_by_permission(permitted, incidents, policy_set)
     # If no watchdog is configured, its alert is not an unmatched alert: it only proves that alerts arrive.
     unmatched = [alert for alert in unmatched if not all_match(Watchdog().match, alert.labels)]
@@ -59,7 +57,7 @@ async def receive_alerts(
     answers += [await record_unmatched(journal, unmatched, now)] if unmatched else []
     answers += [await record_not_permitted(journal, incident, sender, now) for incident in foreign]
     visible = [alert for alert in alerts if permits(permitted, alert)]
-    for policy, found in notify_only(visible, policy_set.policies):
+    for policy, found in notify_only(visible, policy_set.index):
         answers.append(await record_notification(journal, policy, found, now))
     if not incidents:
         return [], answers

@@ -94,10 +94,10 @@ async def explain_alerts(
 ) -> ExplainedAlerts:
     """What a webhook body would lead to, for the permitted services."""
     alerts = await journal.read(alert_times.known, group.alerts, now)
-    incidents, unmatched = match_alerts(alerts, policy_set.policies, now, sender="explain")
+    incidents, unmatched = match_alerts(alerts, policy_set.index, now, sender="explain")
     incidents, _ = split_by_permission(permitted, incidents, policy_set)
     explained = await explain_with_plan(incidents, policy_set=policy_set, journal=journal, connections=connections)
-    return ExplainedAlerts(explained, unmatched, notify_only(alerts, policy_set.policies), alerts)
+    return ExplainedAlerts(explained, unmatched, notify_only(alerts, policy_set.index), alerts)
 
 
 async def _plan(decided: Decided, *, policy_set: PolicySet, journal: Database, connections: Connections) -> Explained:

@@ -132,5 +132,5 @@ def _is_late(incident: Incident, ended_at: datetime, decided_at: datetime, now: 
 def _incidents(row: Row, policy_set: PolicySet, now: datetime) -> Iterable[Incident]:
     """The incident of a decision, matched by the current configuration."""
     alerts = [Alert(status="firing", **fields) for fields in json.loads(row["body"]).get("alerts", ())]
-    found, _ = match_alerts(alerts, policy_set.policies, now, sender="alertmanager")
+    found, _ = match_alerts(alerts, policy_set.index, now, sender="alertmanager")
     return [incident for incident in found if incident.id == row["incident"] and not incident.forced]

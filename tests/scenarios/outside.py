@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from responder.backends.alertmanager.alerts import fingerprint
-from responder.backends.alertmanager.client import LiveAlert, NewSilence, Silence
+from responder.backends.alertmanager.client import NewSilence, Silence
+from responder.backends.alertmanager.live_alerts import LiveAlert, LiveAlerts
 from responder.backends.alertmanager.matchers import Matcher, all_match
 from responder.backends.host.client import Local
 from responder.backends.prometheus.client import Sample
@@ -93,9 +94,9 @@ class FakeAlertmanager:
     def __init__(self, outside: Surroundings) -> None:
         self._outside = outside
 
-    async def alerts(self, labels: dict[str, str]) -> list[LiveAlert]:
+    async def alerts(self, labels: dict[str, str]) -> LiveAlerts:
         self._up()
-        return [
+        return LiveAlerts(
             LiveAlert(
                 fingerprint=alert.fingerprint,
                 state="suppressed" if self._outside.muted(alert.labels) else "active",
@@ -106,7 +107,7 @@ class FakeAlertmanager:
             )
             for alert in self._outside.firing()
             if labels.items() <= alert.labels.items()
-        ]
+        )
 
     async def silence(self, silence_id: str) -> Silence:
         self._up()

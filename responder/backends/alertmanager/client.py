@@ -6,18 +6,20 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, TypeAdapter
 
 from foundation.durations import Duration
 from foundation.models import StrictModel
-from responder.backends.alertmanager.alerts import Alert, Timestamp
+from responder.backends.alertmanager.alerts import Timestamp
+from responder.backends.alertmanager.live_alerts import LiveAlerts, read_alerts
 from responder.backends.alertmanager.matchers import Matcher, MatcherText, all_match
 from responder.config.text import one_line
 from responder.errors import Unavailable
 from responder.transport.http_client import HttpClient
+from responder.transport.shared_answers import SharedAnswers
 
 
 class AlertmanagerSettings(StrictModel):
@@ -87,40 +89,6 @@ class NewSilence(BaseModel):
         return {"matchers": matchers, **times, "createdBy": author, "comment": self.comment}
 
 
-class LiveAlert(BaseModel):
-    """The live state of one alert."""
-
-    fingerprint: str
-    state: Literal["active", "suppressed", "unprocessed"]
-    labels: dict[str, str] = Field(default_factory=dict)
-    starts_at: Timestamp | None = None
-    silenced_by: tuple[str, ...] = ()
-    inhibited_by: tuple[str, ...] = ()
-
-    def as_alert(self, now: datetime) -> Alert:
-        """The alert in the form of a webhook body."""
-        return Alert(status="firing", labels=self.labels, starts_at=self.starts_at or now, fingerprint=self.fingerprint)
-
-
-class _Status(BaseModel):
-    state: Literal["active", "suppressed", "unprocessed"]
-    silenced_by: tuple[str, ...] = Field(alias="silencedBy")
-    inhibited_by: tuple[str, ...] = Field(alias="inhibitedBy")
-
-
-class _Raw(BaseModel):
-    """An alert in the format of API v2."""
-
-    fingerprint: str
-    labels: dict[str, str] = Field(default_factory=dict)
-    starts_at: Timestamp | None = Field(default=None, alias="startsAt")
-    status: _Status
-
-    def live(self) -> LiveAlert:
-        fields = {"fingerprint": self.fingerprint, "labels": self.labels, "starts_at": self.starts_at}
-        return LiveAlert(**fields, **dict(self.status))
-
-
 class _Original(BaseModel):
     original: str
 
@@ -129,11 +97,13 @@ class _Loaded(BaseModel):
     config: _Original
 
 
-_LOADED = TypeAdapter(_Loaded)
-_ALERTS = TypeAdapter(list[_Raw])
-_SILENCE = TypeAdapter(Silence)
-_SILENCES = TypeAdapter(list[_Listed])
+_LOADED = TypeAdapter(_Loaded).validate_json
+_SILENCE = TypeAdapter(Silence).validate_json
+_SILENCES = TypeAdapter(list[_Listed]).validate_json
 T = TypeVar("T")
+
+_OFF_THE_LOOP = 1 << 16
+"""Bytes; a larger answer is parsed in a thread."""
 
 
 class Alertmanager:
@@ -145,27 +115,28 @@ class Alertmanager:
         self._settings = settings
         headers = {"Authorization": f"Bearer {settings.token.get_secret_value()}"} if settings.token else {}
         self._http = HttpClient(settings.timeout, headers=headers, follow_redirects=True)
+        self._shared: SharedAnswers[LiveAlerts] = SharedAnswers()
 
     @classmethod
     async def connect(cls, settings: AlertmanagerSettings) -> Self:
         return cls(settings)
 
     async def close(self) -> None:
+        await self._shared.close()
         await self._http.close()
 
-    async def alerts(self, labels: dict[str, str]) -> list[LiveAlert]:
+    async def alerts(self, labels: Mapping[str, str]) -> LiveAlerts:
         """Alerts with these labels in any state, each in the strictest state of all peers.
 
         Peers receive a silence one after the other, so an alert that one of them suppresses counts as suppressed.
+        Calls at the same time share an answer that was asked for after they began.
         """
+        return await self._shared.get(frozenset(labels.items()), lambda: self._alerts(labels))
+
+    async def _alerts(self, labels: Mapping[str, str]) -> LiveAlerts:
         filters = [("filter", f"{name}={json.dumps(value, ensure_ascii=False)}") for name, value in labels.items()]
-        found: dict[str, LiveAlert] = {}
-        for peer in await self._all("/api/v2/alerts", filters, _ALERTS):
-            for raw in peer:
-                alert = raw.live()
-                if alert.fingerprint not in found or alert.state == "suppressed":
-                    found[alert.fingerprint] = alert
-        return list(found.values())
+        peers = await self._all("/api/v2/alerts", filters, read_alerts)
+        return LiveAlerts(alert for peer in peers for alert in peer)
 
     async def configurations(self) -> dict[str, str | Unavailable]:
         """The loaded configuration of each peer as YAML without secrets, or its error."""
@@ -219,8 +190,8 @@ class Alertmanager:
                     done.append(f"expired: {old.comment}")
         return done
 
-    async def _all(self, path: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> list[T]:
-        requests = [self._get(str(url).rstrip("/") + path, query, shape) for url in self._settings.urls]
+    async def _all(self, path: str, query: list[tuple[str, str]], read: Callable[[bytes], T]) -> list[T]:
+        requests = [self._get(str(url).rstrip("/") + path, query, read) for url in self._settings.urls]
         answers = await asyncio.gather(*requests, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, Unavailable):
@@ -230,10 +201,10 @@ class Alertmanager:
             raise Unavailable("no Alertmanager answered: " + "; ".join(str(a) for a in answers))
         return good
 
-    async def _get(self, url: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> T:
+    async def _get(self, url: str, query: list[tuple[str, str]], read: Callable[[bytes], T]) -> T:
         body = await self._request("GET", url, params=query)
         try:
-            return shape.validate_json(body)
+            return read(body) if len(body) < _OFF_THE_LOOP else await asyncio.to_thread(read, body)
         except ValueError:
             raise Unavailable(f"{url} answered 200 with an unexpected body: {_shown(body)}") from None
 

@@ -1,13 +1,13 @@
-"""A client of the Prometheus query API, off the event loop and with a deadline."""
+"""A client of the Prometheus query API. Each query has a deadline and a size limit."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import BaseModel, Field, HttpUrl, SecretStr
 
@@ -15,12 +15,15 @@ from foundation.durations import Duration
 from foundation.models import StrictModel
 from responder.config.sizes import format_size
 from responder.errors import StepFailed, Unavailable
+from responder.transport.http_client import Answer, HttpClient, NoAnswer
 
 if TYPE_CHECKING:
     from requests import Response
 
 _MOST = 4 << 20
 """Maximum bytes of an answer. Parsing them blocks all threads for about a tenth of a second."""
+_OFF_THE_LOOP = 1 << 16
+"""Bytes; a larger answer is parsed in a thread."""
 _MAX_ERROR = 500
 """Maximum characters of an error text; a proxy may answer with a page."""
 
@@ -37,7 +40,7 @@ class TooMuch(Unavailable):
     """The answer is larger than the limit."""
 
 
-class Sample(BaseModel):
+class Sample(NamedTuple):
     """One series of an instant vector."""
 
     labels: dict[str, str]
@@ -59,6 +62,8 @@ class Prometheus:
 
     def __init__(self, settings: PrometheusSettings) -> None:
         self._settings = settings
+        headers = {"Authorization": f"Bearer {settings.token.get_secret_value()}"} if settings.token else {}
+        self._http = HttpClient(settings.timeout, headers=headers, follow_redirects=True)
         self._connect: Any = None
         # prometheus-api-client is synchronous, and a hanging thread cannot be stopped. It must not block the default
         # executor, which serves files and name resolution.
@@ -70,22 +75,26 @@ class Prometheus:
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._http.close()
 
     async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
         """The instant vector now or at a time; empty without data. A scalar is one sample without labels."""
-        params = {"time": at.timestamp()} if at else None
-        found: list[Sample] = await self._in_time(
-            promql, lambda connect: _samples(promql, connect.custom_query(promql, params=params))
-        )
-        return found
+        time = {"time": f"{at.timestamp():.6f}"} if at else {}
+        found = await self._get("query", promql, query=promql, **time)
+        if len(found.body) < _OFF_THE_LOOP:
+            return self._samples(promql, found)
+        return await asyncio.to_thread(self._samples, promql, found)
 
     async def range(self, promql: str, start: datetime, end: datetime, step: float) -> list[Series]:
         """All series of a range query. `step`: seconds."""
-        # A plain number, because a Prometheus duration has no fractions.
-        found: list[Series] = await self._in_time(
-            promql, lambda connect: _series(promql, connect.custom_query_range(promql, start, end, f"{step:g}"))
-        )
-        return found
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                return await loop.run_in_executor(self._threads, self._range, promql, start, end, step)
+        except TimeoutError:
+            raise Unavailable(
+                f"Prometheus at {self._settings.url} did not answer in {self._settings.timeout:g} s"
+            ) from None
 
     async def rules(self) -> list[dict[str, Any]]:
         """The loaded groups of alerting and recording rules."""
@@ -99,29 +108,48 @@ class Prometheus:
             for alertmanager in (await self._api("alertmanagers")).get("activeAlertmanagers") or ()
         ]
 
-    async def _api(self, path: str, **params: str) -> dict[str, Any]:
-        def ask(connect: Any) -> dict[str, Any]:
-            answer = connect._session.get(
-                f"{connect.url}/api/v1/{path}", params=params, headers=connect.headers, timeout=self._settings.timeout
-            )
-            answer.raise_for_status()
-            data: dict[str, Any] = answer.json()["data"]
-            return data
+    async def _api(self, path: str) -> dict[str, Any]:
+        answer = await self._get(path, f"/api/v1/{path}")
+        data: dict[str, Any] = self._data(answer)
+        return data
 
-        found: dict[str, Any] = await self._in_time(f"/api/v1/{path}", ask)
-        return found
-
-    async def _in_time(self, promql: str, ask: Callable[[Any], Any]) -> Any:
-        loop = asyncio.get_running_loop()
+    async def _get(self, path: str, what: str, **params: str) -> Answer:
+        """The answer with a status of 2xx. `what`: the query, for errors."""
+        server = f"Prometheus at {self._settings.url}"
         try:
-            async with asyncio.timeout(self._settings.timeout):
-                return await loop.run_in_executor(self._threads, self._ask, promql, ask)
-        except TimeoutError:
-            raise Unavailable(
-                f"Prometheus at {self._settings.url} did not answer in {self._settings.timeout:g} s"
-            ) from None
+            url = f"{str(self._settings.url).rstrip('/')}/api/v1/{path}"
+            answer = await self._http.send("GET", url, shown=server, longest=_MOST + 1, cut=True, params=params)
+        except NoAnswer as e:
+            raise Unavailable(f"{server} did not answer: {e.reason}") from e
+        if len(answer.body) > _MOST:
+            raise _too_much(what)
+        if answer.succeeded:
+            return answer
+        error = f"{answer.status} {answer.text[:_MAX_ERROR]}"
+        if 400 <= answer.status < 500 and answer.status != 429:
+            raise StepFailed(f"Prometheus refuses {what!r}: {error}")
+        raise Unavailable(f"{server} answered with an error: {error}")
 
-    def _ask(self, promql: str, ask: Callable[[Any], Any]) -> Any:
+    def _data(self, answer: Answer) -> Any:
+        try:
+            return json.loads(answer.body)["data"]
+        except (ValueError, LookupError, TypeError, RecursionError) as e:
+            raise Unavailable(f"Prometheus at {self._settings.url} answered with an unexpected body") from e
+
+    def _samples(self, promql: str, answer: Answer) -> list[Sample]:
+        data = self._data(answer)
+        try:
+            result = data["result"]
+        except (LookupError, TypeError) as e:
+            raise Unavailable(f"Prometheus at {self._settings.url} answered with an unexpected body") from e
+        try:
+            if result and not isinstance(result[0], dict):  # a scalar: [time, "value"]
+                result = [{"metric": {}, "value": result}]
+            return [Sample(item["metric"], float(item["value"][1])) for item in result]
+        except (LookupError, TypeError, ValueError) as e:
+            raise StepFailed(f"{promql!r} does not return an instant vector") from e
+
+    def _range(self, promql: str, start: datetime, end: datetime, step: float) -> list[Series]:
         from prometheus_api_client import PrometheusConnect  # imports requests and dateparser, so not at startup
         from prometheus_api_client.exceptions import PrometheusApiClientException
         from requests import RequestException, Session
@@ -140,11 +168,10 @@ class Prometheus:
                 method="GET",
             )
         try:
-            return ask(self._connect)
+            # A plain number, because a Prometheus duration has no fractions.
+            return _series(promql, self._connect.custom_query_range(promql, start, end, f"{step:g}"))
         except _Longer:
-            raise TooMuch(
-                f"the answer to {promql!r} exceeds {format_size(_MOST)}: aggregate it, for example with sum by (...)"
-            ) from None
+            raise _too_much(promql) from None
         except (RequestException, HTTPError) as e:
             raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
         except PrometheusApiClientException as e:
@@ -155,6 +182,11 @@ class Prometheus:
             ) from e
         except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise Unavailable(f"Prometheus at {self._settings.url} answered with an unexpected body") from e
+
+
+def _too_much(promql: str) -> TooMuch:
+    size = format_size(_MOST)
+    return TooMuch(f"the answer to {promql!r} exceeds {size}: aggregate it, for example with sum by (...)")
 
 
 class _Longer(Exception):
@@ -188,12 +220,3 @@ def _series(promql: str, result: Any) -> list[Series]:
         ]
     except (LookupError, TypeError, ValueError) as e:
         raise StepFailed(f"{promql!r} does not return a range vector") from e
-
-
-def _samples(promql: str, result: Any) -> list[Sample]:
-    try:
-        if result and not isinstance(result[0], dict):  # a scalar: [time, "value"]
-            result = [{"metric": {}, "value": result}]
-        return [Sample(labels=item["metric"], value=float(item["value"][1])) for item in result]
-    except (LookupError, TypeError, ValueError) as e:
-        raise StepFailed(f"{promql!r} does not return an instant vector") from e

@@ -8,7 +8,7 @@ import pytest
 
 from responder.backends.alertmanager.alerts import Alert
 from responder.decisions.incidents import Incident, match_alerts, notify_only
-from responder.decisions.policies import Policy
+from responder.decisions.policies import Policy, PolicyIndex
 from tests.responder.examples import LABELS, NOW, ago, alert, incident, policy
 
 NAMES = ("frontend", "backend", "zone")
@@ -16,7 +16,7 @@ TOGETHER = policy(roll_back=NAMES, together=True, preserve_logs=("backend", "fro
 
 
 def matched(alerts: list[Alert], *policies: Policy) -> list[Incident]:
-    return match_alerts(alerts, policies, NOW, sender="am")[0]
+    return match_alerts(alerts, PolicyIndex(policies), NOW, sender="am")[0]
 
 
 # --- several services ---
@@ -71,7 +71,7 @@ def test_a_request_names_version_and_strategy() -> None:
 # --- each alert by itself ---
 def test_alerts_that_are_not_matched_hide_no_other() -> None:
     resolved, other = alert(status="resolved"), alert({"alertname": "Other"})
-    incidents, unmatched = match_alerts([resolved, other, alert()], [policy()], NOW, sender="am")
+    incidents, unmatched = match_alerts([resolved, other, alert()], PolicyIndex([policy()]), NOW, sender="am")
     assert [case.service for case in incidents] == ["backend"]
     assert unmatched == [other]
 
@@ -103,7 +103,7 @@ def test_alerts_that_only_notify_are_grouped_by_name_service_and_environment(onl
         disk(service="backend"),
         disk(environment="production"),
     ]
-    found = notify_only([*pods, *others], [only])
+    found = notify_only([*pods, *others], PolicyIndex([only]))
     assert [alerts for _, alerts in found] == [pods, *([other] for other in others)]
     assert {each.name for each, _ in found} == {"only"}
 
@@ -111,7 +111,7 @@ def test_alerts_that_only_notify_are_grouped_by_name_service_and_environment(onl
 def test_a_group_belongs_to_one_policy(only: Policy) -> None:
     first = Policy(name="first", match=['pod=~".+"'], notify=("mail",))
     with_pod, without = disk(pod="a"), disk()
-    assert notify_only([with_pod, without], [first, only]) == [(first, [with_pod]), (only, [without])]
+    assert notify_only([with_pod, without], PolicyIndex([first, only])) == [(first, [with_pod]), (only, [without])]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_group_belongs_to_one_policy(only: Policy) -> None:
 )
 def test_other_alerts_do_not_notify(other: Alert, only: Policy) -> None:
     firing = disk()
-    assert notify_only([other, firing], [policy(), only]) == [(only, [firing])]
+    assert notify_only([other, firing], PolicyIndex([policy(), only])) == [(only, [firing])]
 
 
 # --- the ID ---

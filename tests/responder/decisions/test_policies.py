@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.alertmanager.webhook import read_body
 from responder.decisions.incidents import Incident, match_alerts
-from responder.decisions.policies import BY_HAND, Policy
+from responder.decisions.policies import BY_HAND, Policy, PolicyIndex
 from tests.responder.examples import (
     LABELS,
     NOW,
@@ -31,7 +31,7 @@ BY_LABEL = policy(name="by-label", match=['alertname=~".+Down"'], roll_back={"la
 
 
 def found(alerts: list[Alert], *policies: Policy) -> list[tuple[str, str, str, int]]:
-    incidents, _ = match_alerts(alerts, policies, NOW, sender="am")
+    incidents, _ = match_alerts(alerts, PolicyIndex(policies), NOW, sender="am")
     return [(i.policy.name, i.service, i.environment, len(i.alerts)) for i in incidents]
 
 
@@ -55,14 +55,14 @@ def test_common_labels_and_the_group_status_are_ignored() -> None:
         groupLabels=LABELS,
         commonAnnotations={"alertname": "BackendDown"},
     )
-    incidents, unwanted = match_alerts(read_body(as_bytes(body), NOW).alerts, [policy()], NOW, sender="am")
+    incidents, unwanted = match_alerts(read_body(as_bytes(body), NOW).alerts, PolicyIndex([policy()]), NOW, sender="am")
     assert incidents == []
     assert [a.name for a in unwanted] == ["Other"]
 
 
 def test_resolved_alerts_open_nothing() -> None:
     firing, resolved = alert(), alert(OTHER, status="resolved")
-    incidents, unwanted = match_alerts([firing, resolved], [BY_LABEL], NOW, sender="am")
+    incidents, unwanted = match_alerts([firing, resolved], PolicyIndex([BY_LABEL]), NOW, sender="am")
     assert [i.service for i in incidents] == ["backend"]
     assert unwanted == []
 
@@ -82,18 +82,18 @@ def test_a_policy_with_several_services_opens_one_incident_each() -> None:
 
 
 def test_a_service_named_twice_is_rolled_back_once() -> None:
-    (only,), _ = match_alerts([alert()], [policy(roll_back=("backend", "backend"))], NOW, sender="am")
+    (only,), _ = match_alerts([alert()], PolicyIndex([policy(roll_back=("backend", "backend"))]), NOW, sender="am")
     assert len(only.alerts) == 1
 
 
 def test_the_same_alert_twice_in_a_body_is_one_alert() -> None:
-    (only,), _ = match_alerts([alert(), alert()], [policy()], NOW, sender="am")
+    (only,), _ = match_alerts([alert(), alert()], PolicyIndex([policy()]), NOW, sender="am")
     assert len(only.alerts) == 1
 
 
 def test_a_label_that_names_no_service_is_reported() -> None:
     nameless = alert({"alertname": "BackendDown"})
-    (opened,), _ = match_alerts([nameless], [BY_LABEL], NOW, sender="am")
+    (opened,), _ = match_alerts([nameless], PolicyIndex([BY_LABEL]), NOW, sender="am")
     assert (opened.service, opened.environment) == ("", "")
     assert policy_set(BY_LABEL).service(opened.service, opened.environment) == (
         None,
@@ -102,12 +102,12 @@ def test_a_label_that_names_no_service_is_reported() -> None:
 
 
 def test_the_incident_keeps_its_sender_and_the_number_of_truncated_alerts() -> None:
-    (opened,), _ = match_alerts([alert()], [policy()], NOW, sender="am-1", truncated=4)
+    (opened,), _ = match_alerts([alert()], PolicyIndex([policy()]), NOW, sender="am-1", truncated=4)
     assert (opened.requested_by, opened.truncated_alerts, opened.received_at, opened.forced) == ("am-1", 4, NOW, False)
 
 
 def test_without_policies_there_are_no_incidents() -> None:
-    assert match_alerts([alert()], [], NOW, sender="am") == ([], [alert()])
+    assert match_alerts([alert()], PolicyIndex([]), NOW, sender="am") == ([], [alert()])
 
 
 # --- configured services ---

@@ -48,9 +48,9 @@ def test_services_with_the_same_cause_are_connected(fields: dict[str, Any], conn
 def test_the_watchdog_is_recognized_by_its_matchers() -> None:
     armed = alert({"alertname": "RollbackAutomationArmed", "cluster": "a"})
     watching = PolicySet(watchdog=Watchdog())
-    assert watching.is_watchdog(armed)
-    assert not watching.is_watchdog(alert())
-    assert not PolicySet().is_watchdog(armed)
+    assert watching.is_watchdog(armed.labels)
+    assert not watching.is_watchdog(alert().labels)
+    assert not PolicySet().is_watchdog(armed.labels)
 
 
 # --- contradictions ---

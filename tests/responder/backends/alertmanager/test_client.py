@@ -164,7 +164,7 @@ async def test_the_token_is_sent_and_the_path_is_joined() -> None:
         answers.get("http://am.test/prefix/api/v2/alerts", payload=[])
         settings = AlertmanagerSettings(urls=("http://am.test/prefix/",), token=SecretStr("sesame"))
         client = await Alertmanager.connect(settings)
-        assert await client.alerts({}) == []
+        assert list(await client.alerts({})) == []
         await client.close()
     assert "sesame" not in repr(settings)
     assert "sesame" not in json.dumps(settings.model_dump(mode="json"))

@@ -12,7 +12,7 @@ from responder.backends.connections import Connections
 from responder.decisions.facts import Facts, KeptLast
 from responder.decisions.guards import LOG_GUARDS, decide, needs_live_data
 from responder.decisions.incidents import match_alerts
-from responder.decisions.policies import Policy
+from responder.decisions.policies import Policy, PolicyIndex
 from responder.errors import Conflict
 from responder.journal import Database, decisions, evidence, executions
 from responder.operations.decided import Decided
@@ -34,7 +34,7 @@ def both() -> Policy:
 
 
 def test_each_action_of_a_policy_is_its_own_incident() -> None:
-    incidents, _ = match_alerts([alert()], [both()], NOW, sender="am")
+    incidents, _ = match_alerts([alert()], PolicyIndex([both()]), NOW, sender="am")
     assert [(i.action, i.service) for i in incidents] == [
         ("roll_back", "backend"),
         ("preserve_logs", "backend"),
@@ -46,7 +46,7 @@ def test_each_action_of_a_policy_is_its_own_incident() -> None:
 def test_a_request_by_an_engineer_forces_only_the_rollback() -> None:
     forced = policy(force=True, preserve_logs=("backend",))
     request = alert({**LABELS, "version": "1.9"}, annotations={"reason": "errors"})
-    back, keep = match_alerts([request], [forced], NOW, sender="am")[0]
+    back, keep = match_alerts([request], PolicyIndex([forced]), NOW, sender="am")[0]
     assert (back.forced, back.version, back.reason) == (True, "1.9", "errors")
     assert (keep.forced, keep.version, keep.reason) == (False, None, "")
 
@@ -84,7 +84,7 @@ def test_the_deciding_guard_for_log_preservation(facts: dict[str, Any], guard: s
 async def decided(journal: Database, connections: Connections, policy: Policy, *, at: datetime) -> list[Decided]:
     services = (service(), service("frontend"))
     alerts = [alert(OVERLOAD if policy.name == "keep-logs" else LABELS, starts_at=at)]
-    incidents, _ = match_alerts(alerts, [policy], datetime.now(UTC), sender="am")
+    incidents, _ = match_alerts(alerts, PolicyIndex([policy]), datetime.now(UTC), sender="am")
     by = policy_set(policy, services=services)
     return await respond(incidents, policy_set=by, journal=journal, connections=connections)
 
