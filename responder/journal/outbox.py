@@ -10,6 +10,10 @@ from responder.journal.database import Row, Transaction
 from responder.rollback.stages import CALLS, Stage
 
 
+_MOST = 100
+"""Notifications that one transaction routes."""
+
+
 class News(NamedTuple):
     """A notification to route. Its subject is an execution, or a decision that opened none."""
 
@@ -39,14 +43,14 @@ ChannelsFor = Callable[[Transaction, News], Awaitable[Collection[str]]]
 
 
 async def distribute(tx: Transaction, channels_for: ChannelsFor) -> bool:
-    """Routes new notifications to their channels. Returns whether there were any."""
+    """Routes new notifications to their channels. Returns whether there may be more."""
     await tx.lock("outbox")
-    rows = [News(**row) for row in await tx.all("outbox", most=100)]
+    rows = [News(**row) for row in await tx.all("outbox", most=_MOST)]
     for news in rows:
         for channel in await channels_for(tx, news):
             await address(tx, news, channel, str(news.seq))
         await tx.all("delete_from_outbox", subject=news.subject, seq=news.seq)
-    return bool(rows)
+    return len(rows) == _MOST
 
 
 async def address(tx: Transaction, news: News, channel: str, occasion: str) -> bool:

@@ -104,7 +104,7 @@ class Local:
 
     async def same_directory(self, path: Path, other: Path) -> bool:
         """Whether both paths lead to the same directory, also through symbolic links."""
-        return await asyncio.to_thread(lambda: path == other or path.resolve() == other.resolve())
+        return path == other or await asyncio.to_thread(lambda: path.resolve() == other.resolve())
 
     async def broken_links(self, directory: Path) -> dict[str, Path]:
         """Links in the first levels of a directory to something missing outside of it: their targets by path."""

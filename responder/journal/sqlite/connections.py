@@ -52,14 +52,12 @@ class _Transaction:
 
     async def all(self, query: str, **params: Any) -> list[Row]:
         bound = {name: _bound(value) for name, value in params.items()}
-        statement = self._statements[query]
         try:
-            cursor = self._connection.execute(statement, bound)
+            cursor = self._connection.execute(self._statements[query], bound)
             rows = cursor.fetchall()
         except Exception as e:
             raise _translated(e) from e
-        names = [column[0] for column in cursor.description or ()]
-        return [{n: _read(n, v) for n, v in zip(names, row, strict=True)} for row in rows]
+        return [*_as_dicts(cursor, rows)] if rows else []
 
     async def first(self, query: str, **params: Any) -> Row | None:
         rows = await self.all(query, **params)
@@ -72,10 +70,25 @@ class _Transaction:
         self.notified = True
 
 
-def _read(name: str, value: Any) -> Any:
-    if isinstance(value, str) and (name == "at" or name.endswith("_at")):
-        return datetime.fromisoformat(value)
-    return bool(value) if name in ("changed", "forced") else value
+def _as_dicts(cursor: sqlite3.Cursor, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    names = [column[0] for column in cursor.description]
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    for name in names:
+        if convert := _converter(name):
+            for row in found:
+                row[name] = convert(row[name])
+    return found
+
+
+def _converter(name: str) -> Callable[[Any], Any] | None:
+    """What makes a Python value of the stored one, by the name of the column."""
+    if name == "at" or name.endswith("_at"):
+        return _time
+    return bool if name in ("changed", "forced") else None
+
+
+def _time(value: Any) -> Any:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 def _run_through(act: Any) -> Any:
