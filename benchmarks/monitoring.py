@@ -65,7 +65,7 @@ def web_server(root: Path, directory: Path) -> Iterator[Server]:
     """Serves the files below `root`."""
     config, port = directory / "nginx.conf", free_port()
     config.write_text(
-        f"user {getpass.getuser()}; daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/nginx.log;\n"
+        f"user {getpass.getuser()}; daemon off; worker_processes 1; pid {directory}/nginx.pid;\n"
         f"events {{}}\nhttp {{ access_log off; server {{ listen 127.0.0.1:{port}; root {root};\n"
         "location = /-/ready { return 200; } } }\n"
     )

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from responder.journal.database import Row, Transaction
 from responder.rollback.stages import CALLS, Stage
 
-
 _MOST = 100
 """Notifications that one transaction routes."""
 

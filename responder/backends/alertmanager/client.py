@@ -129,7 +129,7 @@ class Alertmanager:
         """Alerts with these labels in any state, each in the strictest state of all peers.
 
         Peers receive a silence one after the other, so an alert that one of them suppresses counts as suppressed.
-        Calls at the same time share an answer that was asked for after they began.
+        Calls at the same time share an answer that was requested after they began.
         """
         return await self._shared.get(frozenset(labels.items()), lambda: self._alerts(labels))
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from responder.backends.alertmanager.alerts import Alert
+from responder.backends.alertmanager.matchers import all_match
 from responder.backends.alertmanager.webhook import read_body
 from responder.decisions.incidents import Incident, match_alerts
 from responder.decisions.policies import BY_HAND, Policy, PolicyIndex
@@ -223,3 +226,16 @@ def test_a_policy_only_observes_by_default() -> None:
 def test_an_invalid_policy_is_rejected(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         policy(**wrong)
+
+
+@given(
+    matchers=st.lists(
+        st.lists(st.sampled_from(['a="1"', 'a="2"', 'b="1"', 'b=""', 'a!="1"', 'b=~"1|2"', 'c="3"']), min_size=1),
+        max_size=8,
+    ),
+    labels=st.dictionaries(st.sampled_from("abcd"), st.sampled_from("123")),
+)
+def test_the_index_finds_what_trying_each_policy_finds(matchers: list[list[str]], labels: dict[str, str]) -> None:
+    policies = [policy(name=f"p{number}", match=match) for number, match in enumerate(matchers)]
+    tried = next((p for p in policies if all_match(p.match, labels)), None)
+    assert PolicyIndex(policies).first(labels) is tried
