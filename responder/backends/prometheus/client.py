@@ -159,6 +159,7 @@ class Prometheus:
         if self._connect is None:
             token, session = self._settings.token, Session()
             session.hooks["response"] = [_bounded]  # runs before the body is read
+            session.trust_env = False  # no proxy of the environment, as for all other clients
             self._connect = PrometheusConnect(
                 str(self._settings.url).rstrip("/"),
                 headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
