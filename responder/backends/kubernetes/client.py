@@ -173,12 +173,8 @@ class Kubernetes:
     async def may(self, verb: str, kind: str, namespace: str, name: str = "", subresource: str = "") -> bool:
         """Whether this account has the permission for this object, or for all in the namespace."""
         home = HOMES[kind].split("/")
-        attributes = {
-            "verb": verb,
-            "group": home[1] if home[0] == "apis" else "",
-            "resource": plural(kind),
-            "namespace": namespace,
-        }
+        group = home[1] if home[0] == "apis" else ""
+        attributes = {"verb": verb, "group": group, "resource": plural(kind), "namespace": namespace}
         attributes |= {key: given for key, given in (("name", name), ("subresource", subresource)) if given}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
