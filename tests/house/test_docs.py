@@ -58,6 +58,7 @@ YAML = [(page, text) for page in DOCUMENTS for language, text in _blocks(page) i
 CONFIGURATIONS = [(page, text) for page, text in YAML if text.startswith("state:")]
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 RUN_BY = {
+    "docker-compose": "tests/stack/test_how_to.py",
     "grafana": "tests/grafana/test_dashboards.py",
     "stack": "tests/stack/test_stack.py",
     "mark-versions": "tests/acceptance/test_how_to.py",

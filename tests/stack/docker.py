@@ -32,7 +32,8 @@ def config(**environment: str) -> dict[str, Any]:
 class Docker:
     """`docker` and `docker compose` for one engine. A failure is an AssertionError with the output."""
 
-    def __init__(self, host: str, home: Path, *files: Path, **environment: str) -> None:
+    def __init__(self, host: str, home: Path, *files: Path, directory: Path = ROOT, **environment: str) -> None:
+        """`directory`: where commands run. Another one than this repository has its own files of Compose."""
         plugins = home / "cli-plugins"
         plugins.mkdir(exist_ok=True)
         (plugins / "docker-compose").symlink_to(compose_program())
@@ -41,9 +42,12 @@ class Docker:
             "DOCKER_HOST": host,
             "DOCKER_CONFIG": str(home),
             "DOCKER_BUILDKIT": "0",  # the classic builder: this engine has no other
-            "COMPOSE_FILE": os.pathsep.join(str(file) for file in (ROOT / "docker-compose.yml", *files)),
             **environment,
         }
+        self._directory = directory
+        if directory == ROOT:
+            here = (ROOT / "docker-compose.yml", *files)
+            self._environment["COMPOSE_FILE"] = os.pathsep.join(str(file) for file in here)
 
     def __call__(self, *words: str, text: str = "", stdin: IO[bytes] | None = None) -> str:
         return self.run("docker", *words, text=text, stdin=stdin)
@@ -51,7 +55,9 @@ class Docker:
     def run(self, *argv: str, text: str = "", stdin: IO[bytes] | None = None) -> str:
         """A command that uses this engine, such as a script of the repository."""
         given: dict[str, Any] = {"stdin": stdin} if stdin else {"input": text.encode()}
-        done = subprocess.run(argv, cwd=ROOT, env=self._environment, capture_output=True, check=False, **given)
+        done = subprocess.run(
+            argv, cwd=self._directory, env=self._environment, capture_output=True, check=False, **given
+        )
         output, errors = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
         assert done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{output}\n{errors}"
         return output

@@ -54,7 +54,7 @@ _OWNED = {  # a volume takes its owner from this directory
     "var/lib/postgresql/data": (999, 0o700),
     "run": (0, 0o755),
 }
-_RUN = {
+RUN = {
     "rollback-responder": [
         'CMD ["responder", "serve", "--config", "/etc/responder/responder.yml"]',
         "USER 65532:65532",
@@ -68,18 +68,18 @@ _RUN = {
 
 def build(docker: Docker, images: set[str]) -> None:
     """Images with all of these names, from one layer."""
-    with _imported(docker, "stand-in:all") as layer:
+    with imported(docker, "stand-in:all") as layer:
         _everything(layer)
     for image in sorted(images):
         path = "ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/sbin:/bin"
-        lines = ["FROM stand-in:all", path, *_RUN[image.partition(":")[0]]]
+        lines = ["FROM stand-in:all", path, *RUN[image.partition(":")[0]]]
         docker("build", "--quiet", "--tag", image, "-", text="\n".join(lines))
 
 
 def build_python(docker: Docker, image: str, wheels: Path) -> None:
     """A Python whose pip installs from these wheels."""
-    with _imported(docker, image) as layer:
-        _system(layer)
+    with imported(docker, image) as layer:
+        system(layer)
         python, there = _python(layer)
         for name in ("pip", "setuptools"):
             for file in importlib.metadata.files(name) or ():
@@ -92,7 +92,7 @@ def build_python(docker: Docker, image: str, wheels: Path) -> None:
 
 
 @contextlib.contextmanager
-def _imported(docker: Docker, image: str) -> Iterator[Layer]:
+def imported(docker: Docker, image: str) -> Iterator[Layer]:
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w") as archive:
             yield Layer(archive)
@@ -100,7 +100,7 @@ def _imported(docker: Docker, image: str) -> Iterator[Layer]:
         docker("import", "--change", "ENV PATH=/usr/local/bin:/bin", "-", image, stdin=file)
 
 
-def _system(layer: Layer) -> None:
+def system(layer: Layer) -> None:
     layer.directory("tmp", 0, 0o1777)
     layer.text("etc/passwd", "".join(f"{name}:x:{uid}:{uid}::/:/bin/sh\n" for name, uid in _USERS.items()))
     layer.text("etc/group", "".join(f"{name}:x:{uid}:\n" for name, uid in _USERS.items()))
@@ -112,7 +112,7 @@ def _system(layer: Layer) -> None:
 def _everything(layer: Layer) -> None:
     for name, (owner, mode) in _OWNED.items():
         layer.directory(name, owner, mode)
-    _system(layer)
+    system(layer)
     layer.link("var/run", "../run")
     programs = {
         "bin/prometheus": _found("prometheus"),
@@ -135,6 +135,16 @@ def _everything(layer: Layer) -> None:
     _packages(layer, python, there)
     extensions = (Path(there) / "lib-dynload").glob("*.so")
     layer.libraries([*programs.values(), *servers, Path(python), *extensions, *_compiled()])
+
+
+def responder(layer: Layer) -> None:
+    """Python with the responder, and busybox; no other program."""
+    for name in ("srv", "var/lib/responder"):
+        layer.directory(name, *_OWNED[name])
+    system(layer)
+    python, there = _python(layer)
+    _packages(layer, python, there)
+    layer.libraries([Path(python), *(Path(there) / "lib-dynload").glob("*.so"), *_compiled()])
 
 
 def _python(layer: Layer) -> tuple[str, str]:
