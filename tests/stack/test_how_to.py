@@ -104,6 +104,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
         docker.run("sh", "-euc", here.pop("sh 1"))
         for name, text in here.items():
             if not name.startswith("sh "):
+                text = text.replace("mode: approve", "mode: approve\n    verify: {for: 5s, within: 1m}")  # not minutes
                 (directory / name).write_text(text.replace("/var/run/docker.sock:/var", f"{engine.path}:/var"))
         docker("compose", "up", "--detach", "--wait", "--wait-timeout", "120")
         try:
