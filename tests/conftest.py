@@ -12,6 +12,7 @@ import aioresponses.core
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from tests import few_cases
 from tests.journals import postgres_server  # noqa: F401
 
 
@@ -46,3 +47,8 @@ class _Sharing(LoadScopeScheduling):  # type: ignore[misc]
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Sharing:
     return _Sharing(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    few_cases.mark_the_rest(items)
