@@ -126,7 +126,8 @@ def answer(docker: Docker) -> str:
 def test_the_example_rolls_back(project: Docker) -> None:
     assert answer(project) == "1.1"
     with pytest.raises(AssertionError) as checked:  # only the monitoring is missing here
-        responder(project, "check", "--live")
+        responder(project, "check", "--live", "--config", "/etc/responder/responder.yml")
+    assert "Prometheus" in str(checked.value)
     problems = [line for line in str(checked.value).splitlines() if "services[0]" in line]
     assert problems == [], checked.value
     commands = [line for line in blocks()["sh 2"].splitlines() if " deployed " in line or "--dry-run" in line]
