@@ -17,6 +17,17 @@ _EVERYWHERE = ("crash_at_every_call[", "crash_at_some_calls", "second_worker", "
 _SHOWN = ("test_a_crash_at_every_call[sqlite-kubernetes_paused]", "_way_back[sqlite-kubernetes_paused]")
 """The drills of these clusters in every suite: the most complex ones."""
 
+_LONG = tuple(
+    f"test_a_crash_at_every_call[{stage}]"
+    for stage in (
+        "sqlite-kubernetes_rolling",
+        "sqlite-kubernetes_blue_green",
+        "postgres-together",
+        "postgres-blue_green",
+    )
+)
+"""They take minutes together. A crash at some calls of the same stages is in every suite."""
+
 _STOPPED = ("[sqlite-immediate]", "[sqlite-kubernetes_paused]")
 """Late stops with a crash during the revert, in every suite."""
 
@@ -35,7 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         long = any(f"-{app}" in item.nodeid for app in _APPS) and not quick
         cluster = any(f"-{name}]" in item.nodeid for name in _CLUSTERS)
         if (
-            (cluster and any(word in item.nodeid for word in _EVERYWHERE) and not item.nodeid.endswith(_SHOWN))
+            item.nodeid.endswith(_LONG)
+            or (cluster and any(word in item.nodeid for word in _EVERYWHERE) and not item.nodeid.endswith(_SHOWN))
             or ("late_stop" in item.name and not item.nodeid.endswith(_STOPPED))
             or (long and not any(name in item.nodeid for name in _TELLING))
             or (far and "undisturbed" not in item.nodeid)
