@@ -234,6 +234,7 @@ def _cell(text: str) -> str:
 
 
 def _type(kind: Any, field: FieldInfo | None = None) -> str:
+    kind = _required(kind)
     bounds = (
         _bounds(field, format_duration if kind == Duration else exactly if kind == Size else _number) if field else ""
     )
@@ -300,15 +301,21 @@ def _default(kind: Any, field: FieldInfo, key: str) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
+def _required(kind: Any) -> Any:
+    """Without `| None`."""
+    if get_origin(kind) in (Union, types.UnionType):
+        arguments = [argument for argument in get_args(kind) if argument is not type(None)]
+        if len(arguments) == 1:
+            return arguments[0]
+    return kind
+
+
 def _bare(kind: Any) -> Any:
     """Without `Annotated`, and without `| None`."""
     while get_origin(kind) is Annotated:
         kind = next((part.load() for part in kind.__metadata__ if isinstance(part, Only)), get_args(kind)[0])
-    if get_origin(kind) in (Union, types.UnionType):
-        arguments = [argument for argument in get_args(kind) if argument is not type(None)]
-        if len(arguments) == 1:
-            return _bare(arguments[0])
-    return kind
+    required = _required(kind)
+    return kind if required is kind else _bare(required)
 
 
 def _model_of(kind: Any) -> type[BaseModel] | None:
