@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import statistics
-import tempfile
-import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import Aim, Table, main, share
+from benchmarks import journals
+from benchmarks.journals import States, aim, compare, on_both
+from benchmarks.report import Table, main
 from responder.decisions.fleet import collect_fleet_state
 from responder.decisions.journal_facts import gather
 from responder.journal import Database, Transaction, decisions, executions, open_journal, outbox
 from responder.runtime.journal_metrics import take_snapshot
 from responder.web.status import read_status
 from tests.histories import fill
-from tests.parts import postgres
 from tests.registries import seed
 from tests.responder import examples
 
@@ -84,15 +82,8 @@ READS: dict[str, Read] = {
 }
 
 
-async def _p50(few: Database, many: Database, read: Read, times: int) -> tuple[float, float]:
-    """In turns: what else the machine does is then in both."""
-    took: tuple[list[float], list[float]] = ([], [])
-    for _ in range(times):
-        for journal, its in zip((few, many), took, strict=True):
-            began = time.perf_counter()
-            await journal.read(read, journal.now())
-            its.append(time.perf_counter() - began)
-    return statistics.median(took[0]) * 1e3, statistics.median(took[1]) * 1e3
+def _at_its_time(read: Read) -> journals.Read:
+    return lambda journal: journal.read(read, journal.now())
 
 
 async def _grown(state: str, rollbacks: int) -> Database:
@@ -102,39 +93,23 @@ async def _grown(state: str, rollbacks: int) -> Database:
     return journal
 
 
-async def _database(name: str, states: Callable[[str], Awaitable[str]], quick: bool) -> Table:
+async def _database(name: str, states: States, quick: bool) -> Table:
     rollbacks, times = (100_000, 20) if quick else (1_000_000, 60)
     table = Table(
         f"The journal, {name}: p50 with {rollbacks:,} rollbacks of {_SERVICES} services",
         ("", "1,000 rollbacks (ms)", f"{rollbacks:,} (ms)", "ratio"),
     )
     few, many = await _grown(await states("few"), 1000), await _grown(await states("many"), rollbacks)
-    for label, read in READS.items():
-        before, after = await _p50(few, many, read, times)
-        table.add(label, f"{before:.2f}", f"{after:.2f}", share(after / before))
-        table.figures[label] = {"few_ms": before, "many_ms": after, "ratio": after / before}
+    reads = {label: _at_its_time(read) for label, read in READS.items()}
+    await compare(table, reads, few, many, times)
     for journal in (few, many):
         await journal.close()
-    worst = max(f["ratio"] for f in table.figures.values())
-    table.aims.append(Aim(f"no read more than {_WANTED:g} times", f"{worst:.2f}", worst <= _WANTED))
+    aim(table, _WANTED)
     return table
 
 
-async def _run(quick: bool) -> list[Table]:
-    with tempfile.TemporaryDirectory() as directory:
-
-        async def file(name: str) -> str:
-            return f"sqlite://{directory}/{name}.db"
-
-        tables = [await _database("SQLite", file, quick)]
-        if shutil.which("pg_ctl") or Path("/usr/lib/postgresql").exists():
-            async with postgres(directory, durable=False) as server:
-                tables.append(await _database("PostgreSQL", server.database, quick))
-        return tables
-
-
 def run(quick: bool, beside: Path | None) -> list[Table]:
-    return asyncio.run(_run(quick))
+    return asyncio.run(on_both(partial(_database, quick=quick), durable=False))
 
 
 if __name__ == "__main__":

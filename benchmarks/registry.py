@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import statistics
-import tempfile
-import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import Aim, Table, main, share
+from benchmarks import journals
+from benchmarks.journals import States, aim, compare, on_both
+from benchmarks.report import Table, main
 from responder.journal import Database, Transaction, deployments, open_journal
-from tests.parts import postgres
 from tests.registries import seed
 
 _ONE = {"service": "s7", "environment": "production"}
@@ -58,15 +56,8 @@ OF_ALL: dict[str, Read] = {
 }
 
 
-async def _p50(few: Database, many: Database, read: Read, times: int) -> tuple[float, float]:
-    """In turns: what else the machine does is then in both."""
-    took: tuple[list[float], list[float]] = ([], [])
-    for _ in range(times):
-        for journal, its in zip((few, many), took, strict=True):
-            began = time.perf_counter()
-            await journal.read(read)
-            its.append(time.perf_counter() - began)
-    return statistics.median(took[0]) * 1e3, statistics.median(took[1]) * 1e3
+def _reading(read: Read) -> journals.Read:
+    return lambda journal: journal.read(read)
 
 
 async def _grown(state: str, services: int, each: int) -> Database:
@@ -75,7 +66,7 @@ async def _grown(state: str, services: int, each: int) -> Database:
     return journal
 
 
-async def _database(name: str, states: Callable[[str], Awaitable[str]], quick: bool) -> Table:
+async def _database(name: str, states: States, quick: bool) -> Table:
     services, times = (1000, 100) if quick else (10_000, 500)
     table = Table(
         f"Reads of the registry, {name}: p50 beside {services * 100:,} deployments of {services:,} services",
@@ -85,32 +76,15 @@ async def _database(name: str, states: Callable[[str], Awaitable[str]], quick: b
     once = await _grown(await states("once"), services, 1)
     many = await _grown(await states("many"), services, 100)
     for reads, beside, rounds in ((OF_ONE, few, times), (OF_ALL, once, 40)):
-        for label, read in reads.items():
-            before, after = await _p50(beside, many, read, rounds)
-            table.add(label, f"{before:.2f}", f"{after:.2f}", share(after / before))
-            table.figures[label] = {"few_ms": before, "many_ms": after, "ratio": after / before}
+        await compare(table, {label: _reading(read) for label, read in reads.items()}, beside, many, rounds)
     for journal in (few, once, many):
         await journal.close()
-    worst = max(f["ratio"] for f in table.figures.values())
-    table.aims.append(Aim(f"no read more than {_WANTED:g} times", f"{worst:.2f}", worst <= _WANTED))
+    aim(table, _WANTED)
     return table
 
 
-async def _run(quick: bool) -> list[Table]:
-    with tempfile.TemporaryDirectory() as directory:
-
-        async def file(name: str) -> str:
-            return f"sqlite://{directory}/{name}.db"
-
-        tables = [await _database("SQLite", file, quick)]
-        if shutil.which("pg_ctl") or Path("/usr/lib/postgresql").exists():
-            async with postgres(directory) as server:
-                tables.append(await _database("PostgreSQL", server.database, quick))
-        return tables
-
-
 def run(quick: bool, beside: Path | None) -> list[Table]:
-    return asyncio.run(_run(quick))
+    return asyncio.run(on_both(partial(_database, quick=quick)))
 
 
 if __name__ == "__main__":
