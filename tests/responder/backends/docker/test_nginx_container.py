@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from responder.backends.host.proxy import NginxInclude
 from responder.backends.host.release import PointerFile
 from tests.compose import Compose
 from tests.engine import Engine
-from tests.parts import free_port, need, program
+from tests.parts import READY_WITHIN, free_port, need, program
 from tests.responder.harness import Rollback
 from tests.stack.layers import Layer
 
@@ -72,6 +73,12 @@ class Proxied:
         self.compose = Compose(engine, directory, services)
         self.compose("up", "-d")
         self.docker = ("docker", "-H", engine.url)
+        pid = engine.call("GET", "/containers/shop-proxy-1/json")["State"]["Pid"]
+        self.master = Path(f"/proc/{pid}")
+        end = time.monotonic() + READY_WITHIN
+        while not nginx_access._title(self.master):  # the Engine answers before nginx has read its configuration
+            assert time.monotonic() < end, "nginx did not start"
+            time.sleep(0.05)
 
     def inside(self, *words: str, container: str = "shop-proxy-1") -> tuple[str, ...]:
         return (*self.docker, "exec", container, *words)
@@ -145,8 +152,7 @@ async def test_the_nginx_of_a_container_is_not_that_of_the_host(
     """Its processes are visible on the host, and may have the same title as the tested one."""
     proxied = Proxied(engine, tmp_path, nginx_image)
     command = nginx_access._Command((), ("-t",))
-    titles = [nginx_access._title(process) for process in Path("/proc").glob("[0-9]*")]
-    assert "/usr/sbin/nginx -e /dev/stderr" in titles
+    assert nginx_access._title(proxied.master) == "/usr/sbin/nginx -e /dev/stderr"
     assert "/usr/sbin/nginx -e /dev/stderr" not in [master.title for master in nginx_access._masters()]
     monkeypatch.setattr(nginx_access, "_masters", list)
     (problem,) = nginx_access._other_nginx(("nginx", "-t"), command, None)
