@@ -33,14 +33,24 @@ class StoredStream(NamedTuple):
     at: datetime
 
 
+class Stored(NamedTuple):
+    """The objects of a stream, in order.
+
+    `confirmed`: the store returned its own checksum of what it holds, and it is the checksum of the stream.
+    """
+
+    names: tuple[str, ...]
+    confirmed: bool = False
+
+
 class ObjectStore(Protocol):
     """Objects by name; names are paths with `/`. Raises Unavailable if a retry may help, else StepFailed."""
 
     def url(self, name: str) -> str:
         """Returns the location of an object, for people."""
 
-    async def put(self, name: str, blocks: AsyncIterator[bytes]) -> tuple[str, ...]:
-        """Stores a stream. Returns the names of its parts in order. Stores nothing if the stream raises."""
+    async def put(self, name: str, blocks: AsyncIterator[bytes]) -> Stored:
+        """Stores a stream, in several objects if it is very large. Stores nothing if the stream raises."""
 
     def get(self, name: str) -> AsyncGenerator[bytes]:
         """Yields an object in blocks. Raises MissingObject if it does not exist."""
@@ -88,7 +98,7 @@ class DirectoryStore:
     def url(self, name: str) -> str:
         return (self._root / name).as_uri()
 
-    async def put(self, name: str, blocks: AsyncIterator[bytes]) -> tuple[str, ...]:
+    async def put(self, name: str, blocks: AsyncIterator[bytes]) -> Stored:
         partial = _PartialFile(self._root, name)
         try:
             await _change(partial.path, partial.create)
@@ -100,7 +110,7 @@ class DirectoryStore:
                 async with asyncio.timeout(_DISCARD_WITHIN):
                     await in_daemon(partial.discard)
             raise
-        return (name,)
+        return Stored((name,))
 
     async def get(self, name: str) -> AsyncGenerator[bytes]:
         path = self._root / name

@@ -8,11 +8,11 @@ import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.transport.aws import Aws, AwsRefused
-from responder.transport.object_store import MissingObject, StoredStream
+from responder.transport.object_store import MissingObject, Stored, StoredStream
 
 T = TypeVar("T")
 
@@ -24,6 +24,13 @@ PARTS_AT_ONCE = 2
 _DELETES_AT_ONCE = 8
 _TRIES = 4
 _ABORT_WITHIN = 15.0
+
+
+class _Sent(NamedTuple):
+    """A part, or a whole object: its ETag from the store, and its MD5 from here."""
+
+    etag: str
+    md5: bytes
 
 
 class S3Store:
@@ -41,28 +48,36 @@ class S3Store:
     def url(self, name: str) -> str:
         return f"{self}{name}"
 
-    async def put(self, name: str, blocks: AsyncIterator[bytes]) -> tuple[str, ...]:
+    async def put(self, name: str, blocks: AsyncIterator[bytes]) -> Stored:
         names: list[str] = []
+        confirmed = True
         parts = self._parts(blocks)
         ahead = await anext(parts, b"")
         try:
             while ahead or not names:
                 names.append(name if not names else f"{name}.{len(names):03}")
-                ahead = await self._object(self._prefix + names[-1], ahead, parts)
+                ahead, same = await self._object(self._prefix + names[-1], ahead, parts)
+                confirmed &= same
         except BaseException:
             with contextlib.suppress(TimeoutError, ResponderError):
                 async with asyncio.timeout(_ABORT_WITHIN):
                     await self.delete(tuple(names[:-1]))
             raise
-        return tuple(names)
+        return Stored(tuple(names), confirmed)
 
-    async def _object(self, key: str, first: bytes | bytearray, parts: AsyncIterator[bytearray]) -> bytes | bytearray:
-        """Stores one object from its first part on. Returns the first part that belongs to the next object."""
+    async def _object(
+        self, key: str, first: bytes | bytearray, parts: AsyncIterator[bytearray]
+    ) -> tuple[bytes | bytearray, bool]:
+        """Stores one object from its first part on.
+
+        Returns the first part that belongs to the next object, and whether the ETag is the MD5 of the content. A store
+        computes such an ETag from what it received. With other ETags (SSE-KMS) only reading shows what it holds.
+        """
         if not (second := await anext(parts, b"")):
-            await self._send("put_object", first, Key=key)
-            return b""
+            sent = await self._send("put_object", first, Key=key)
+            return b"", sent.etag == sent.md5.hex()
         upload = (await self._retry("create_multipart_upload", Key=key))["UploadId"]
-        sending: list[asyncio.Task[str]] = []
+        sending: list[asyncio.Task[_Sent]] = []
         try:
             number, part, left = 1, first, second
             while True:
@@ -73,8 +88,11 @@ class S3Store:
                 if not left or number == self._most:
                     break
                 number, part, left = number + 1, left, await anext(parts, b"")
-            sent = [{"PartNumber": n, "ETag": await task} for n, task in enumerate(sending, start=1)]
-            await self._retry("complete_multipart_upload", Key=key, UploadId=upload, MultipartUpload={"Parts": sent})
+            every = [await task for task in sending]
+            listed = [{"PartNumber": n, "ETag": sent.etag} for n, sent in enumerate(every, start=1)]
+            completed = await self._retry(
+                "complete_multipart_upload", Key=key, UploadId=upload, MultipartUpload={"Parts": listed}
+            )
         except BaseException:
             with contextlib.suppress(TimeoutError, ResponderError):
                 async with asyncio.timeout(_ABORT_WITHIN):
@@ -84,13 +102,14 @@ class S3Store:
             for task in sending:
                 task.cancel()
             raise
-        return left
+        whole = hashlib.md5(b"".join(sent.md5 for sent in every), usedforsecurity=False)
+        return left, _etag(completed) == f"{whole.hexdigest()}-{len(every)}"
 
-    async def _send(self, operation: str, part: bytes | bytearray, **params: Any) -> str:
-        """Uploads one part. Returns its ETag. S3 rejects it if its MD5 differs."""
-        hashed = await asyncio.to_thread(hashlib.md5, part, usedforsecurity=False)
-        content_md5 = base64.b64encode(hashed.digest()).decode()
-        return str((await self._retry(operation, Body=part, ContentMD5=content_md5, **params))["ETag"])
+    async def _send(self, operation: str, part: bytes | bytearray, **params: Any) -> _Sent:
+        """Uploads one part. S3 rejects it if its MD5 differs."""
+        md5 = (await asyncio.to_thread(hashlib.md5, part, usedforsecurity=False)).digest()
+        content_md5 = base64.b64encode(md5).decode()
+        return _Sent(_etag(await self._retry(operation, Body=part, ContentMD5=content_md5, **params)), md5)
 
     async def _parts(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         part = bytearray()
@@ -202,3 +221,7 @@ class S3Store:
             raise AwsRefused(f"{self}: {e}", e.code, e.status) from e
         except (StepFailed, Unavailable) as e:
             raise type(e)(f"{self}: {e}") from e
+
+
+def _etag(answer: Any) -> str:
+    return str(answer.get("ETag", "")).strip('"')

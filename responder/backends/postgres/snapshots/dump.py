@@ -16,10 +16,11 @@ from responder.backends.postgres.client import Postgres
 from responder.backends.postgres.snapshots import checksums
 from responder.backends.postgres.snapshots.checksums import CountedTable
 from responder.backends.postgres.snapshots.concurrency import gather_or_cancel
-from responder.backends.postgres.snapshots.manifest import Archive, SnapshotManifest, TableChecksum
-from responder.backends.postgres.snapshots.store import SnapshotStore
-from responder.backends.postgres.snapshots.streams import output_of
-from responder.backends.postgres.snapshots.verify import compare_restored, read_archives
+from responder.backends.postgres.snapshots.manifest import SnapshotManifest, TableChecksum
+from responder.backends.postgres.snapshots.restore import OFFLINE
+from responder.backends.postgres.snapshots.store import Added, SnapshotStore
+from responder.backends.postgres.snapshots.streams import output_of, read_along
+from responder.backends.postgres.snapshots.verify import READ, compare_restored, read_back
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.programs import version_output
@@ -71,7 +72,7 @@ async def create_snapshot(postgres: Postgres, store: SnapshotStore, request: Sna
             *archives, found = await gather_or_cancel(*dumps, _checksums(connection, request, source))
         # The locks were held until here, so no definition changed during the dumps.
         await connection.fetchval("SELECT 1")
-    written = [archive for archive in archives if isinstance(archive, Archive)]
+    written = [added for added in archives if isinstance(added, Added)]
     manifest = SnapshotManifest(
         key=request.key,
         database=request.database,
@@ -84,13 +85,13 @@ async def create_snapshot(postgres: Postgres, store: SnapshotStore, request: Sna
         ctype=source.ctype,
         tables=tuple(table.name for table in source.tables) if request.tables else None,
         materialized_views=source.views,
-        archives=tuple(written),
+        archives=tuple(added.archive for added in written),
         checksums=tuple(found) if isinstance(found, list) else (),
         encrypted_with=store.key.id if store.key else None,
         verified="read",
         verified_at=began,
     )
-    await read_archives(store, manifest, jobs=request.jobs)
+    await read_back(store, manifest, [added.archive for added in written if not added.confirmed])
     if request.scratch:
         await compare_restored(postgres, store, manifest, request.scratch, jobs=request.jobs)
     now = datetime.now(UTC)
@@ -194,8 +195,12 @@ def _in_groups(tables: tuple[CountedTable, ...], jobs: int) -> list[list[Counted
     return [groups[0], *(group for group in groups[1:] if group)]
 
 
-async def _archive(store: SnapshotStore, name: str, section: str, argv: list[str], env: Mapping[str, str]) -> Archive:
-    async with contextlib.aclosing(output_of(argv, env)) as blocks:
+async def _archive(store: SnapshotStore, name: str, section: str, argv: list[str], env: Mapping[str, str]) -> Added:
+    """Stores one archive. pg_restore reads it meanwhile: an archive that it cannot read is not stored."""
+    async with (
+        contextlib.aclosing(output_of(argv, env)) as dumped,
+        contextlib.aclosing(read_along(READ, OFFLINE, dumped)) as blocks,
+    ):
         return await store.add(name, section, blocks)
 
 

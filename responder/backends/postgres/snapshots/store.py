@@ -95,6 +95,13 @@ class StoredSnapshot(NamedTuple):
     newest: float  # seconds since the epoch
 
 
+class Added(NamedTuple):
+    """A new archive. `confirmed`: the checksum that the store computed is that of the archive."""
+
+    archive: Archive
+    confirmed: bool
+
+
 class SnapshotStore:
     """Stores complete snapshots only. Several streams may run concurrently."""
 
@@ -126,32 +133,38 @@ class SnapshotStore:
             return None
         return read_manifest(raw, name, self._keys)
 
-    async def add(self, name: str, section: str, blocks: AsyncIterator[bytes]) -> Archive:
-        """Stores a stream as an archive. If the stream raises, the error reaches the caller and nothing is stored."""
+    async def add(self, name: str, section: str, blocks: AsyncIterator[bytes]) -> Added:
+        """Stores a stream as an archive. If the stream raises, the error reaches the caller and nothing is stored.
+
+        What it encrypts it decrypts again, so an archive is readable if the store holds what it was given.
+        """
         hashed, size = hashlib.sha256(), 0
         encryptor = Encryptor(self.key, name) if self.key else None
+        decryptor = Decryptor(self.key, name) if self.key else None
+
+        def kept(block: bytes) -> bytes:
+            nonlocal size
+            hashed.update(block)
+            size += len(block)
+            if decryptor:
+                decryptor.add(block)
+            return block
 
         def encrypt(block: bytes) -> bytes:
-            stored = encryptor.add(block) if encryptor else block
-            hashed.update(stored)
-            return stored
+            return kept(encryptor.add(block) if encryptor else block)
 
         async def encrypted() -> AsyncIterator[bytes]:
-            nonlocal size
             async for block in blocks:
-                stored = await asyncio.to_thread(encrypt, block)
-                size += len(stored)
-                yield stored
-            if encryptor:
-                end = encryptor.end()
-                hashed.update(end)
-                size += len(end)
-                yield end
+                yield await asyncio.to_thread(encrypt, block)
+            if encryptor and decryptor:
+                yield kept(encryptor.end())
+                decryptor.end()
 
-        objects = await self.objects.put(name, encrypted())
-        return Archive.model_validate(
+        objects, confirmed = await self.objects.put(name, encrypted())
+        archive = Archive.model_validate(
             {"name": name, "section": section, "objects": objects, "size": size, "sha256": hashed.hexdigest()}
         )
+        return Added(archive, confirmed)
 
     async def read(self, manifest: SnapshotManifest, archive: Archive) -> AsyncGenerator[bytes]:
         """The content of an archive. Raises StepFailed before its end if the archive was modified."""

@@ -61,22 +61,41 @@ async def pipe(argv: Sequence[str], env: Mapping[str, str], blocks: AsyncIterato
                 await feeding
 
 
+async def read_along(
+    argv: Sequence[str], env: Mapping[str, str], blocks: AsyncIterator[bytes]
+) -> AsyncGenerator[bytes]:
+    """Yields the blocks, each after it was written to a program, whose output is ignored.
+
+    Raises the errors of `output_of`, after the last block at the latest.
+    """
+    async with _running(argv, env, stdin=True, stdout=False) as program:
+        async for block in _written(program, blocks):
+            yield block
+
+
 async def _feed(program: asyncio.subprocess.Process, blocks: AsyncIterator[bytes]) -> None:
-    stdin, reads = cast(asyncio.StreamWriter, program.stdin), True
     try:
-        async for block in blocks:
-            if reads:
-                try:
-                    stdin.write(block)
-                    await stdin.drain()
-                except (BrokenPipeError, ConnectionResetError):
-                    if await program.wait():
-                        return  # `_running` raises its error
-                    reads = False
+        async for _ in _written(program, blocks):
+            pass
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)  # else it would take the truncated input as complete
         raise
+
+
+async def _written(program: asyncio.subprocess.Process, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yields the blocks, each after it was written to the program. It ends early if the program has failed."""
+    stdin, reads = cast(asyncio.StreamWriter, program.stdin), True
+    async for block in blocks:
+        if reads:
+            try:
+                stdin.write(block)
+                await stdin.drain()
+            except (BrokenPipeError, ConnectionResetError):
+                if await program.wait():
+                    return  # `_running` raises its error
+                reads = False
+        yield block
     stdin.close()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         await stdin.wait_closed()
@@ -96,7 +115,7 @@ async def _blocks(program: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
 
 @contextlib.asynccontextmanager
 async def _running(
-    argv: Sequence[str], env: Mapping[str, str], *, stdin: bool
+    argv: Sequence[str], env: Mapping[str, str], *, stdin: bool, stdout: bool = True
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Runs a program in its own process group. Kills it if the block ends early; raises if its exit code is not 0."""
     try:
@@ -104,7 +123,7 @@ async def _running(
             argv,
             env,
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE if stdout else asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             limit=BLOCK,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from collections.abc import Sequence
 
 from responder.backends.postgres.client import Postgres, error_text
 from responder.backends.postgres.snapshots import checksums
@@ -17,6 +18,9 @@ from responder.errors import ResponderError, StepFailed
 
 NOT_RESTORED = "every archive is read, but not restored"
 """What the verification `read` proves, and what it does not."""
+
+READ = ("pg_restore", "--file=/dev/null")
+"""Reads an archive to its end. `pg_restore --list` would accept a truncated one."""
 
 _EXPRESSIONS = """
 WITH called AS (
@@ -70,17 +74,25 @@ async def restore_obstacles(postgres: Postgres, database: str) -> tuple[str, ...
 
 
 async def read_archives(store: SnapshotStore, manifest: SnapshotManifest, *, jobs: int) -> None:
-    """Reads every archive with pg_restore. `pg_restore --list` would accept a truncated file.
-
-    Raises StepFailed if an archive is damaged, and Unavailable.
-    """
+    """Reads every archive with pg_restore. Raises StepFailed if one is damaged, and Unavailable."""
     slots = asyncio.Semaphore(jobs)
 
     async def read_archive(archive: Archive) -> None:
         async with slots, contextlib.aclosing(store.read(manifest, archive)) as blocks:
-            await feed(["pg_restore", "--file=/dev/null"], OFFLINE, blocks)
+            await feed(READ, OFFLINE, blocks)
 
     await gather_or_cancel(*(read_archive(archive) for archive in manifest.archives))
+
+
+async def read_back(store: SnapshotStore, manifest: SnapshotManifest, archives: Sequence[Archive]) -> None:
+    """Reads archives that pg_restore read while they were written: each has the same SHA-256 still.
+
+    One after the other, because memory and disk limit it. Raises StepFailed if one is damaged, and Unavailable.
+    """
+    for archive in archives:
+        async with contextlib.aclosing(store.read(manifest, archive)) as blocks:
+            async for _ in blocks:
+                pass
 
 
 async def compare_restored(

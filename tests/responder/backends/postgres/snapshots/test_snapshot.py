@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from responder.backends.registries import AnyResource
 from responder.errors import LeaseLost, StepFailed, Unavailable
 from responder.rollback.gateway import Gateway
 from responder.transport.acting import acting
+from responder.transport.object_store import DirectoryStore, Stored
 from responder.transport.s3_store import S3Store
 from tests import parts
 from tests.contents.database import contents
@@ -119,6 +121,69 @@ async def test_damage_is_detected(source: SourceDatabase, harm: str) -> None:
             file.write_bytes(raw + b"\0")
     with pytest.raises(StepFailed):
         await read_archives(source.snapshots.store("kept"), manifest, jobs=2)
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+async def test_a_store_that_changes_an_archive_is_detected(
+    encrypt: bool, cluster: parts.Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = DirectoryStore.put
+
+    async def changing(store: DirectoryStore, name: str, blocks: AsyncIterator[bytes]) -> Stored:
+        stored = await put(store, name, blocks)
+        if "/data-" in name:
+            file = source.directory / name
+            raw = file.read_bytes()
+            file.write_bytes(raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:])
+        return stored
+
+    monkeypatch.setattr(DirectoryStore, "put", changing)
+    async with source_database(cluster, tmp_path, encrypt=encrypt) as source:
+        await source.script(ROWS)
+        with pytest.raises(StepFailed, match=r"SHA-256 does not match|is damaged"):
+            await source.snapshots.create("kept", source.request())
+        assert await source.snapshots.find("kept", "shop/x-1") is None
+
+
+@pytest.mark.parametrize("confirms", [True, False])
+async def test_an_object_is_read_back_unless_its_store_confirms_it(
+    confirms: bool, cluster: parts.Postgres, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With SSE-KMS an ETag is not the MD5 of the content."""
+    fetched: list[str] = []
+    put, get = S3Store.put, S3Store.get
+
+    async def unconfirmed(store: S3Store, name: str, blocks: AsyncIterator[bytes]) -> Stored:
+        return (await put(store, name, blocks))._replace(confirmed=False)
+
+    def counted(store: S3Store, name: str) -> AsyncGenerator[bytes]:
+        fetched.append(name)
+        return get(store, name)
+
+    monkeypatch.setattr(S3Store, "get", counted)
+    if not confirms:
+        monkeypatch.setattr(S3Store, "put", unconfirmed)
+    async with source_database(cluster, tmp_path, s3=s3) as source:
+        await source.script(ROWS)
+        manifest = await source.snapshots.create("kept", source.request())
+        archives = [name for archive in manifest.archives for name in archive.objects]
+        assert [name for name in fetched if name in archives] == ([] if confirms else archives)
+        await read_archives(source.snapshots.store("kept"), manifest, jobs=2)
+
+
+async def test_an_archive_that_pg_restore_cannot_read_is_not_stored(
+    source: SourceDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program in front of pg_dump writes something else."""
+    await source.script(ROWS)
+    (broken := source.directory.parent / "pg_dump").write_text(
+        '#!/bin/sh\ncase "$1" in --version) exec /usr/bin/pg_dump "$1";; esac\necho PGDMP and nothing else\n'
+    )
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
+    with pytest.raises(StepFailed, match="pg_restore exited with 1"):
+        await source.snapshots.create("kept", source.request())
+    assert source.files() == []
 
 
 async def test_a_differing_restored_copy_is_detected(source: SourceDatabase) -> None:
@@ -283,7 +348,8 @@ async def test_streams_of_any_length_fit_into_s3(
     async with source_database(cluster, tmp_path, s3=s3) as source:
         aws = source.snapshots._aws
         store = S3Store(aws, "snapshots", tmp_path.name, part=5 << 20, parts_of_an_object=2)
-        names = await store.put("x", aiter(_Blocks(sizes)))
+        names, confirmed = await store.put("x", aiter(_Blocks(sizes)))
+        assert confirmed, "the store computed the same MD5"
         whole = b"".join([block async for block in _Blocks(sizes)])
         assert len(names) == max(1, -(-len(whole) // (10 << 20)))
         assert b"".join([block for name in names async for block in store.get(name)]) == whole
