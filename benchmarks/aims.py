@@ -20,6 +20,14 @@ AIMS = {
     "start to ready, CPU": Wanted(500, "ms", met=False),
     "memory after 5 s idle": Wanted(60, "MiB", met=False),
     "`responder --help`, CPU": Wanted(200, "ms", met=True),
+    "snapshot to a directory, time": Wanted(1.3, "times `pg_dump -Fd -j 2`", met=False),
+    "snapshot to a directory, memory": Wanted(3, "times `pg_dump -Fd -j 2`", met=False),
+    "snapshot to S3, time": Wanted(1.1, "times `pg_dump -Fc` and upload", met=False),
+    "snapshot to S3, memory": Wanted(3, "times `pg_dump -Fc` and upload", met=False),
+    "slowest read of a long history, SQLite": Wanted(1.2, "times", met=False),
+    "slowest read of a long history, PostgreSQL": Wanted(1.2, "times", met=False),
+    "slowest read of a large registry, SQLite": Wanted(2, "times", met=True),
+    "slowest read of a large registry, PostgreSQL": Wanted(2, "times", met=True),
 }
 
 

@@ -1,4 +1,4 @@
-"""Snapshots of a pgbench database of over 2 GiB, beside plain `pg_dump -j` and an upload as `aws s3 cp -` makes it.
+"""`responder snapshots take` on a pgbench database of 1 GiB, beside `pg_dump -j` and an upload as by `aws s3 cp -`.
 
 All use the same level of compression and the same number of jobs. Takes minutes, so it is not part of `make bench`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -17,31 +18,50 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 import psutil
-from pydantic import TypeAdapter
 
-from benchmarks.processes import Unready, program
+from benchmarks.aims import aim
+from benchmarks.processes import INSTALLED, Unready, program
 from benchmarks.report import Table, main
-from responder.backends.postgres.snapshots import dump
-from responder.backends.postgres.snapshots.client import Snapshots, SnapshotSettings
 from tests import parts
 
-_SCALE, _QUICK_SCALE = 150, 8
-_JOBS = 2
-_COMPRESS = 1
+_SCALE, _QUICK_SCALE = 68, 8
+_ROUNDS, _QUICK_ROUNDS = 5, 1
+_JOBS, _COMPRESS = 2, 1  # the defaults of `responder snapshots take`
 _BUCKET = "bench"
-_DIRECTORY, _UPLOAD = "pg_dump -Fd -j 2 to a directory", "pg_dump -Fc | upload_fileobj, as aws s3 cp -"
+_DIRECTORY, _UPLOAD = "`pg_dump -Fd -j 2` to a directory", "`pg_dump -Fc`, uploaded to S3 by `upload_fileobj`"
+
+
+class Cost(NamedTuple):
+    """What a command took."""
+
+    seconds: float
+    cpu: float  # seconds, of it and its children; without the servers
+    peak: float  # MiB resident, of it and its children together
+
+
+class Contest(NamedTuple):
+    """What the commands work with. `checkouts`: the installed responders, by their name in the table."""
+
+    directory: Path
+    dsn: str
+    s3: str
+    checkouts: dict[str, Path]
 
 
 def run(quick: bool, beside: Path | None) -> list[Table]:
     program("pg_dump")
-    return [asyncio.run(_run(_QUICK_SCALE, 1) if quick else _run(_SCALE, 3))]
+    return [asyncio.run(_run(quick, beside))]
 
 
-async def _run(scale: int, rounds: int) -> Table:
+async def _run(quick: bool, beside: Path | None) -> Table:
+    scale, rounds = (_QUICK_SCALE, _QUICK_ROUNDS) if quick else (_SCALE, _ROUNDS)
+    checkouts = {"responder": Path(sys.executable).parent}
+    if beside:
+        checkouts["responder before"] = beside.absolute() / ".venv" / "bin"
     with tempfile.TemporaryDirectory(prefix="bench-snapshot-") as name:
         directory = Path(name)
         async with parts.postgres(directory) as server, _s3(directory) as url:
@@ -50,67 +70,85 @@ async def _run(scale: int, rounds: int) -> Table:
             await _call("pgbench" if Path("/usr/bin/pgbench").exists() else pgbench, "-iq", "-s", str(scale), dsn)
             command = ["psql", "-XAtc", "SELECT pg_database_size('shop')", dsn]
             size = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            return await asyncio.to_thread(_table, directory, dsn, url, size, rounds)
+            table = await asyncio.to_thread(_table, Contest(directory, dsn, url, checkouts), size, rounds)
+    if not quick:  # the start takes most of the time of a small snapshot
+        for where in ("a directory", "S3"):
+            figures = table.figures[f"responder to {where}"]
+            table.aims.append(aim(f"snapshot to {where}, time", figures["ratio"]))
+            table.aims.append(aim(f"snapshot to {where}, memory", figures["memory_ratio"]))
+    return table
 
 
-def _table(directory: Path, dsn: str, url: str, size: int, rounds: int) -> Table:
+def _table(contest: Contest, size: int, rounds: int) -> Table:
     mib = size / 2**20
-    title = (
-        f"snapshot: a pgbench database of {mib / 1024:.1f} GiB, {_JOBS} jobs, compression {_COMPRESS}, {rounds} rounds"
+    title = f"snapshot: a pgbench database of {mib / 1024:.2f} GiB, {_JOBS} jobs, compression {_COMPRESS}"
+    table = Table(
+        f"{title}, medians of {rounds} rounds",
+        ["", "seconds", "MiB/s", "CPU seconds", "peak MiB", "time, ratio", "memory, ratio"],
     )
-    table = Table(title, ["", "median s", "MiB/s", "peak MiB", "time, ratio", "memory, ratio"])
-    seen: dict[str, list[tuple[float, float]]] = {}
-    _watched(
-        ["pg_dump", "-Fc", "-Z0", "--no-sync", "-f", "/dev/null", dsn]
-    )  # otherwise the first measurement includes the cold cache
+    # The first measurement would include the cold cache, and the first start the compilation of the modules.
+    _watched(["pg_dump", "-Fc", "-Z0", "--no-sync", "-f", "/dev/null", contest.dsn])
+    costs: dict[str, list[Cost]] = {}
     for _ in range(rounds):
-        for name, seconds, peak in _round(directory, dsn, url):
-            seen.setdefault(name, []).append((seconds, peak))
-    base = base_peak = 1.0
-    for name, figures in seen.items():
-        took, peak = statistics.median(f[0] for f in figures), max(f[1] for f in figures)
+        for name, cost in _round(contest):
+            costs.setdefault(name, []).append(cost)
+    base = Cost(1.0, 1.0, 1.0)
+    for name, each in costs.items():
+        cost = Cost(*(statistics.median(values) for values in zip(*each, strict=True)))
         if name in (_DIRECTORY, _UPLOAD):
-            base, base_peak = took, peak
-        ratio, memory = took / base, peak / base_peak
-        table.add(name, f"{took:.1f}", f"{mib / took:.0f}", f"{peak:.0f}", f"{ratio:.2f}", f"{memory:.2f}")
-        table.figures[name] = {"seconds": [f[0] for f in figures], "ratio": ratio, "peak_mib": peak}
+            base = cost
+        ratio, memory = cost.seconds / base.seconds, cost.peak / base.peak
+        figures = (f"{cost.seconds:.1f}", f"{mib / cost.seconds:.0f}", f"{cost.cpu:.1f}", f"{cost.peak:.0f}")
+        table.add(name, *figures, f"{ratio:.2f}", f"{memory:.2f}")
+        table.figures[name] = {"rounds": [c._asdict() for c in each], "ratio": ratio, "memory_ratio": memory}
     table.notes.append(
-        "Each block's ratios are to its first line. pgbench has one large table, so one stream has it all."
+        "Ratios are to the first line of each half. pgbench has one large table, so one stream has it all."
     )
     return table
 
 
-def _round(directory: Path, dsn: str, url: str) -> Iterator[tuple[str, float, float]]:
-    """Name, seconds and peak of each, one after the other."""
-    plain = directory / "plain"
+def _round(contest: Contest) -> Iterator[tuple[str, Cost]]:
+    """The cost of each command, one after the other."""
+    plain = contest.directory / "plain"
     shutil.rmtree(plain, ignore_errors=True)
-    yield _DIRECTORY, *_watched(["pg_dump", "-Fd", f"-j{_JOBS}", f"-Z{_COMPRESS}", "-f", str(plain), dsn])
-    yield from _ours(directory, dsn, "")
-    yield _UPLOAD, *_watched([sys.executable, "-c", _AWS, dsn, url, _BUCKET, str(_COMPRESS)])
-    yield from _ours(directory, dsn, url)
+    dump = ["pg_dump", "-Fd", f"-j{_JOBS}", f"-Z{_COMPRESS}", "-f", str(plain), contest.dsn]
+    yield _DIRECTORY, _watched(dump)
+    yield from _ours(contest, "")
+    _empty_bucket(contest.s3)
+    yield _UPLOAD, _watched([sys.executable, "-c", _AWS, contest.dsn, contest.s3, _BUCKET, str(_COMPRESS)])
+    yield from _ours(contest, contest.s3)
 
 
-def _ours(directory: Path, dsn: str, url: str) -> Iterator[tuple[str, float, float]]:
+def _ours(contest: Contest, url: str) -> Iterator[tuple[str, Cost]]:
+    """The whole command, from its start, verified as by default."""
+    file, kept = contest.directory / "responder.yml", contest.directory / "kept"
     for encrypt in (False, True):
-        file = directory / "settings.json"
-        file.write_text(json.dumps(_settings(directory, dsn, url, encrypt=encrypt)))
-        total, peak = _watched([sys.executable, "-m", "benchmarks.snapshot", "once", str(file)])
-        name = f"responder to {'S3' if url else 'a directory'}{', encrypted' if encrypt else ''}"
-        yield name, json.loads(file.with_name("done.json").read_text())["dumped"], peak
-        yield f"{name}, and all read back", total, peak
+        for name, programs in contest.checkouts.items():
+            shutil.rmtree(kept, ignore_errors=True)
+            kept.mkdir(mode=0o700)
+            if url:
+                _empty_bucket(url)
+            file.write_text(json.dumps(_configuration(contest, url, encrypt=encrypt)))
+            argv = [str(programs / "responder"), "snapshots", "take", "shop", "--config", str(file)]
+            cost = _watched(argv)
+            yield f"{name} to {'S3' if url else 'a directory'}{', encrypted' if encrypt else ''}", cost
 
 
-def _settings(directory: Path, dsn: str, url: str, *, encrypt: bool) -> dict[str, Any]:
-    kept, key = directory / "kept", directory / "key"
-    kept.mkdir(exist_ok=True)
+def _configuration(contest: Contest, url: str, *, encrypt: bool) -> dict[str, Any]:
+    key = contest.directory / "key"
     key.write_text("ab" * 32)
-    store: dict[str, Any] = {"s3": {"bucket": _BUCKET}} if url else {"directory": str(kept)}
+    key.chmod(0o600)
+    store: dict[str, Any] = {"s3": {"bucket": _BUCKET}} if url else {"directory": str(contest.directory / "kept")}
     if encrypt:
         store["encrypt"] = {"key_file": str(key)}
+    aws = {"endpoint_url": url, "access_key_id": "a", "secret_access_key": "b"}
     return {
-        "stores": [{"name": "kept", **store}],
-        "databases": [{"name": "shop", "url": dsn}],
-        "aws": {"endpoint_url": url, "access_key_id": "a", "secret_access_key": "b"} if url else {},
+        "state": f"sqlite://{contest.directory}/state.db",
+        "prometheus": {"url": "http://127.0.0.1:9090"},  # not asked
+        "alertmanager": {"urls": ["http://127.0.0.1:9093"]},
+        "databases": [{"name": "shop", "url": contest.dsn}],
+        "snapshots": [{"name": "kept", **store}],
+        **({"aws": aws} if url else {}),
     }
 
 
@@ -124,18 +162,18 @@ sys.exit(dump.wait())
 """
 
 
-def _watched(argv: list[str]) -> tuple[float, float]:
-    """Seconds that it took, and the most memory (MiB, resident) that it and its children had together."""
+def _watched(argv: list[str]) -> Cost:
+    """Runs a command to its end. Raises Unready if it fails."""
     began = time.monotonic()
-    process = psutil.Popen(argv, stdout=subprocess.DEVNULL)
-    peak, over = 0, threading.Event()
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, env={**os.environ, **INSTALLED})
+    tree, peak, over = psutil.Process(process.pid), 0, threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not over.wait(0.05):
             now = 0
             with contextlib.suppress(psutil.NoSuchProcess):
-                for child in (process, *process.children(recursive=True)):
+                for child in (tree, *tree.children(recursive=True)):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         now += child.memory_info().rss
             peak = max(peak, now)
@@ -143,38 +181,15 @@ def _watched(argv: list[str]) -> tuple[float, float]:
     watching = threading.Thread(target=watch)
     watching.start()
     try:
-        code = process.wait()
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
     finally:
         over.set()
         watching.join()
-    if code:
-        raise Unready(f"{argv[0]} exited with {code}")
-    return time.monotonic() - began, peak / 2**20
-
-
-async def _once(file: Path) -> None:
-    """One snapshot in a process of its own; tells when the dump ended and the reading back began."""
-    began = time.monotonic()
-    settings = json.loads(file.read_text())
-    snapshots = await Snapshots.connect(TypeAdapter(SnapshotSettings).validate_python(_as_read(settings)))
-    making: Any = dump
-    read_archives, dumped = making.read_archives, 0.0
-
-    async def timed(*args: Any, **more: Any) -> None:
-        nonlocal dumped
-        dumped = time.monotonic() - began
-        await read_archives(*args, **more)
-
-    making.read_archives = timed
-    request = dump.SnapshotRequest(key="shop/bench", database="shop", jobs=_JOBS, compress=_COMPRESS)
-    await snapshots.create("kept", request)
-    await snapshots.store("kept").objects.clear("shop/bench/")
-    await snapshots.close()
-    file.with_name("done.json").write_text(json.dumps({"dumped": dumped}))
-
-
-def _as_read(settings: dict[str, Any]) -> dict[str, Any]:
-    return {"stores": tuple(settings["stores"]), "databases": tuple(settings["databases"]), "aws": settings["aws"]}
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise Unready(f"{' '.join(argv)} exited with {process.returncode}")
+    return Cost(seconds, used.ru_utime + used.ru_stime, peak / 2**20)
 
 
 @contextlib.asynccontextmanager
@@ -183,10 +198,15 @@ async def _s3(directory: Path) -> AsyncIterator[str]:
     argv = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = await parts.Process.start(argv, log=directory / "s3.log", ready=f"{url}/moto-api/data.json", within=120.0)
     try:
-        with urlopen(Request(f"{url}/{_BUCKET}", method="PUT")):
-            yield url
+        yield url
     finally:
         await server.kill()
+
+
+def _empty_bucket(url: str) -> None:
+    for request in (Request(f"{url}/moto-api/reset", method="POST"), Request(f"{url}/{_BUCKET}", method="PUT")):
+        with urlopen(request):
+            pass
 
 
 async def _call(*argv: str) -> None:
@@ -196,7 +216,4 @@ async def _call(*argv: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["once"]:
-        asyncio.run(_once(Path(sys.argv[2])))
-    else:
-        main(run)
+    main(run)
