@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,15 +16,25 @@ from responder.journal.postgres.sessions import DriverError, ask
 
 
 def numbered(sql: str) -> tuple[str, list[str]]:
-    """The SQL with `$1` for each `:name`, and the names in order."""
+    """The SQL with `$1` for each `:name`, and the names in order. It keeps `:most`: see `with_limit`."""
     names: list[str] = []
 
     def number(found: re.Match[str]) -> str:
+        if found[1] == "most":
+            return found[0]
         if found[1] not in names:
             names.append(found[1])
         return f"${names.index(found[1]) + 1}"
 
     return re.sub(r"(?<![:\w]):([a-z_]+)", number, sql), names
+
+
+def with_limit(sql: str, params: Mapping[str, Any]) -> str:
+    """The SQL with the number of rows as a constant.
+
+    If it were a parameter, PostgreSQL would expect a tenth of all rows, reject that plan, and plan each call again.
+    """
+    return sql.replace(":most", str(int(params["most"]))) if "most" in params else sql
 
 
 class PostgresTransaction:
@@ -34,7 +45,8 @@ class PostgresTransaction:
 
     async def all(self, query: str, **params: Any) -> list[Row]:
         sql, names = self._statements[query]
-        rows: list[Row] = await ask(self._connection.fetch, sql, *(_bound(params[name]) for name in names))
+        arguments = (_bound(params[name]) for name in names)
+        rows: list[Row] = await ask(self._connection.fetch, with_limit(sql, params), *arguments)
         return [{name: _read(value) for name, value in row.items()} for row in rows]
 
     async def first(self, query: str, **params: Any) -> Row | None:

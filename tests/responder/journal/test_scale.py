@@ -15,7 +15,7 @@ import pytest
 
 from responder.journal import open_journal
 from responder.journal.database import load_statements
-from responder.journal.postgres.transaction import numbered
+from responder.journal.postgres.transaction import numbered, with_limit
 from responder.journal.sqlite.schema import DIALECT
 from tests.histories import fill
 from tests.registries import seed
@@ -67,6 +67,11 @@ ALSO: dict[str, dict[str, Any]] = {
 # Those that read what they do not return, on purpose.
 READS_ALL = {
     "channels_due": "messages that are not delivered yet",
+}
+
+FIRST_PAGE = {"most": 4, "services": None, "environments": None}
+PLANNED_AGAIN = {
+    "executions_in_state": "the plan for a state that nearly all rollbacks have differs",
 }
 
 Measure = Callable[[str], Awaitable[int]]
@@ -123,12 +128,11 @@ async def postgres_journal(dsn: str, rollbacks: int) -> AsyncIterator[Measure]:
     await connection.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
 
     async def measure(query: str) -> int:
-        sql, names = numbered(every[query])
         values = given(query, newest)
-        arguments = ", ".join(_literal(values[name]) for name in names)
+        sql, names = numbered(with_limit(every[query], values))
         await connection.execute(f"PREPARE asked AS {sql}; BEGIN")
         try:
-            explain = f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked{f'({arguments})' if names else ''}"
+            explain = f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked{_arguments(names, values)}"
             plan = json.loads(await connection.fetchval(explain))
         finally:
             await connection.execute("ROLLBACK; DEALLOCATE asked")
@@ -138,6 +142,10 @@ async def postgres_journal(dsn: str, rollbacks: int) -> AsyncIterator[Measure]:
         yield measure
     finally:
         await connection.close()
+
+
+def _arguments(names: list[str], values: dict[str, Any]) -> str:
+    return f"({', '.join(_literal(values[name]) for name in names)})" if names else ""
 
 
 def _literal(value: Any) -> str:
@@ -178,6 +186,30 @@ async def test_statements_read_no_more_with_a_long_history_in_postgresql(postgre
     long = postgres_journal(await postgres_server.database("long_history"), LONG)
     async with short as few, long as many:
         assert await growing(few, many) == {}
+
+
+async def test_postgresql_plans_a_page_once(postgres_server: Any) -> None:
+    """With the number of rows as a parameter it would plan each call again, which takes longer than the page."""
+    import asyncpg
+
+    await grown(dsn := await postgres_server.database("pages"), LONG)
+    connection = await asyncpg.connect(dsn)
+    again = set()
+    try:
+        for query, sql in statements({"now": "now()", "later": "now() + make_interval(secs => :lease)"}).items():
+            if ":most" in sql and query not in PLANNED_AGAIN:
+                values = {**given(query, "none"), **FIRST_PAGE}
+                numbered_sql, names = numbered(with_limit(sql, values))
+                await connection.execute(f"PREPARE page AS {numbered_sql}")
+                for _ in range(6):
+                    await connection.execute(f"EXECUTE page{_arguments(names, values)}")
+                kept = "SELECT generic_plans FROM pg_prepared_statements WHERE name = 'page'"
+                if not await connection.fetchval(kept):
+                    again.add(query)
+                await connection.execute("DEALLOCATE page")
+    finally:
+        await connection.close()
+    assert again == set()
 
 
 async def test_the_measure_finds_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
