@@ -1,80 +1,46 @@
-"""What one probe costs us and blackbox_exporter: the same targets, the same scrapes, one after the other on loopback.
+"""What one probe costs the exporters and blackbox_exporter: the same targets, the same scrapes, in turns on loopback.
 
-    python benchmarks/probes.py [--probes 1500] [--seconds 8] [--output json]
+    python -m benchmarks.probes [--quick] [--beside CHECKOUT]
 
-Three measurements per exporter, each bounded:
-- burst: `--probes` probes, ten at a time; checks per second of the exporter's CPU time
-- pace: 1,000 checks at 15 s (66.7 probes a second) for `--seconds`; scrape latency as Prometheus sees it, so with the
-  target's own part, well under a millisecond
-- hung: the same pace while 200 targets accept and never answer
+Each round starts every exporter anew and measures:
+- burst: probes of one kind, ten at a time; probes per second of the exporter's CPU time
+- pace: 1,000 checks at 15 s, which are 66.7 probes a second; latency of the scrapes as Prometheus sees it
+- hung: the same pace while 200 targets accept and never answer; the memory is taken then
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import multiprocessing
 import os
-import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
-import psutil
+from benchmarks.aims import aim
+from benchmarks.contestants import HERE
+from benchmarks.probe_targets import Targets, targets
+from benchmarks.processes import Server, free_port, program
+from benchmarks.report import Table, main
 
-BLACKBOX = "/usr/bin/prometheus-blackbox-exporter"
 CHECKS, INTERVAL, HUNG, AT_ONCE, TIMEOUT = 1000, 15.0, 200, 10, 5.0
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+KINDS = ("http", "name", "tcp", "https")
+_BLACKBOX = "prometheus-blackbox-exporter"
+_SERVE = "import sys; from exporters.cli import main; sys.exit(main())"
 
 
-@dataclass
-class Figures:
-    """Of one exporter. Seconds, bytes."""
+@dataclass(frozen=True)
+class Exporter:
+    """One exporter, and the path of its probe number `n` of a kind."""
 
     name: str
-    checks_per_cpu_second: float
-    memory_bytes: int
-    pace_cpu_share: float
-    pace_p50: float
-    pace_p99: float
-    hung_p50: float
-    hung_p99: float
-    hung_failed_in_time: int
-
-
-class Target(asyncio.Protocol):
-    """Answers whatever it is asked."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        assert isinstance(self.transport, asyncio.WriteTransport)
-        self.transport.write(ANSWER)
-        self.transport.close()
-
-
-def targets(ports: Connection) -> None:
-    """Serve a healthy and a hung port until killed; tell both."""
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        healthy = await loop.create_server(Target, "127.0.0.1", 0, backlog=1024)
-        hung = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, backlog=1024)
-        ports.send((healthy.sockets[0].getsockname()[1], hung.sockets[0].getsockname()[1]))
-        await asyncio.sleep(600)
-
-    asyncio.run(run())
+    start: Callable[[Path, Targets], Server]
+    path: Callable[[Targets, str, int], str]
 
 
 class Scraper:
@@ -107,162 +73,186 @@ class Scraper:
             writer.close()
 
 
-@contextmanager
-def started(argv: list[str], port: int) -> Iterator[psutil.Process]:
-    """A process that listens on that port, stopped at the end."""
-    process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+def run(quick: bool, beside: Path | None) -> list[Table]:
+    rounds, probes, seconds = (1, 1000, 4.0) if quick else (5, 2000, 8.0)
+    found: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-probes-") as name, targets(Path(name)) as served:
+        for _ in range(rounds):
+            for exporter in exporters(beside):
+                figures = _measure(exporter, Path(name), served, probes, seconds)
+                found.setdefault(exporter.name, []).append(figures)
+    return [_table(found)]
+
+
+def exporters(beside: Path | None) -> list[Exporter]:
+    """All of them; with another checkout, its exporters are measured in the same rounds."""
+
+    def ours(name: str, checkout: Path) -> Exporter:
+        return Exporter(
+            name, lambda *where: _start_ours(checkout, *where), lambda _, kind, n: f"/probe?check={kind}{n}"
+        )
+
+    before = [ours(f"exporters in {beside.name}", beside.resolve())] if beside is not None else []
+    return [ours("exporters", HERE), *before, Exporter("blackbox_exporter", _start_blackbox, _blackbox_path)]
+
+
+def _address(served: Targets, kind: str) -> str:
+    port = {"https": served.tls, "hung": served.hung}.get(kind, served.plain)
+    return f"{'localhost' if kind == 'name' else '127.0.0.1'}:{port}"
+
+
+def _start_ours(checkout: Path, directory: Path, served: Targets) -> Server:
+    port, config = free_port(), directory / "exporters.yml"
+    amounts = {"http": CHECKS, "hung": HUNG, "name": AT_ONCE, "tcp": AT_ONCE, "https": AT_ONCE}
+    checks: list[dict[str, object]] = []
+    for kind, n in ((kind, n) for kind, amount in amounts.items() for n in range(amount)):
+        check: dict[str, object] = {"id": f"{kind}{n}", "service": "s", "environment": "bench", "timeout": "10s"}
+        if kind == "tcp":
+            check |= {"type": "tcp", "address": _address(served, kind)}
+        else:
+            scheme = "https" if kind == "https" else "http"
+            check |= {"type": "http_response", "url": f"{scheme}://{_address(served, kind)}/{n}"}
+        if kind == "https":
+            check["tls"] = {"insecure_skip_verify": True}
+        checks.append(check)
+    config.write_text(json.dumps({"listen": f"127.0.0.1:{port}", "checks": checks}))
+    return Server.start(
+        [sys.executable, "-c", _SERVE, "serve", "--config", str(config)],
+        port=port,
+        ready="/-/ready",
+        log=directory / "exporters.log",
+        cwd=checkout,
+        env={"PYTHONPATH": str(checkout)},
+    )
+
+
+def _start_blackbox(directory: Path, served: Targets) -> Server:
+    port, config = free_port(), directory / "blackbox.yml"
+    http = {"preferred_ip_protocol": "ip4", "follow_redirects": False, "tls_config": {"insecure_skip_verify": True}}
+    modules = {
+        "http": {"prober": "http", "timeout": "10s", "http": http},
+        "tcp": {"prober": "tcp", "timeout": "10s", "tcp": {"preferred_ip_protocol": "ip4"}},
+    }
+    config.write_text(json.dumps({"modules": modules}))
+    listen = f"--web.listen-address=127.0.0.1:{port}"
+    return Server.start(
+        [program(_BLACKBOX), f"--config.file={config}", listen, "--log.level=error"],
+        port=port,
+        ready="/-/healthy",
+        log=directory / "blackbox.log",
+        cwd=directory,
+        env={"GOMAXPROCS": "1"},  # one core, as the exporters: its collector would use the other one as well
+    )
+
+
+def _blackbox_path(served: Targets, kind: str, n: int) -> str:
+    if kind == "tcp":
+        return f"/probe?module=tcp&target={_address(served, kind)}"
+    return f"/probe?module=http&target={'https' if kind == 'https' else 'http'}://{_address(served, kind)}/{n}"
+
+
+def _measure(exporter: Exporter, directory: Path, served: Targets, probes: int, seconds: float) -> dict[str, float]:
+    server = exporter.start(directory, served)
     try:
-        for _ in range(1200):
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield psutil.Process(process.pid)
+        return asyncio.run(_measured(exporter, server, served, probes, seconds))
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(5)
+        server.stop()
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+async def _measured(
+    exporter: Exporter, server: Server, served: Targets, probes: int, seconds: float
+) -> dict[str, float]:
+    scraper, figures = Scraper(server.port), {"idle": server.weight().rss}
+
+    def path(kind: str, checks: int = CHECKS) -> Callable[[int], str]:
+        return lambda n: exporter.path(served, kind, n % checks)
+
+    for kind in KINDS:
+        each = path(kind, CHECKS if kind == "http" else AT_ONCE)
+        await _burst(scraper, each, AT_ONCE)  # imports and connections that are kept
+        before = server.cpu_seconds()
+        await _burst(scraper, each, probes)
+        figures[kind] = probes / (server.cpu_seconds() - before)
+    before, began = server.cpu_seconds(), time.perf_counter()
+    latencies = await _pace(scraper, path("http"), seconds)
+    figures["share"] = (server.cpu_seconds() - before) / (time.perf_counter() - began) * 100
+    figures["p50"], figures["p99"] = _quantiles(latencies)
+    hanging = [asyncio.create_task(scraper.scrape(path("hung")(n))) for n in range(HUNG)]
+    await asyncio.sleep(0.5)
+    latencies = await _pace(scraper, path("http"), min(seconds, TIMEOUT - 1.5))
+    figures["hung p50"], figures["hung p99"] = _quantiles(latencies)
+    figures["memory"] = server.weight().rss
+    answers = await asyncio.gather(*hanging)
+    figures["in time"] = sum(1 for took, body in answers if took < TIMEOUT and b"probe_success 0" in body)
+    scraper.close()
+    return figures
 
 
-def cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
+async def _burst(scraper: Scraper, path: Callable[[int], str], probes: int) -> None:
+    numbers = count()
+
+    async def work() -> None:
+        while (n := next(numbers)) < probes:
+            _, body = await scraper.scrape(path(n))
+            assert b"probe_success 1" in body, body
+
+    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 
 
-async def paced(scraper: Scraper, path: Callable[[int], str], seconds: float) -> list[float]:
+async def _pace(scraper: Scraper, path: Callable[[int], str], seconds: float) -> list[float]:
     """Latencies of the probes of 1,000 checks spread evenly over 15 s, for so many seconds."""
     gap, tasks, began = INTERVAL / CHECKS, [], time.perf_counter()
     for n in range(int(seconds / gap)):
         await asyncio.sleep(max(0.0, began + n * gap - time.perf_counter()))
-        tasks.append(asyncio.create_task(scraper.scrape(path(n % CHECKS))))
+        tasks.append(asyncio.create_task(scraper.scrape(path(n))))
     answers = await asyncio.gather(*tasks)
     assert all(b"probe_success 1" in body for _, body in answers), "a healthy target was called down"
     return [latency for latency, _ in answers]
 
 
-async def measured(
-    name: str,
-    process: psutil.Process,
-    port: int,
-    paths: tuple[Callable[[int], str], Callable[[int], str]],
-    args: argparse.Namespace,
-) -> Figures:
-    """All three measurements of one exporter."""
-    good, hung = paths
-    scraper = Scraper(port)
-    queue = iter(range(args.probes))
-
-    async def worker() -> None:
-        for n in queue:
-            _, body = await scraper.scrape(good(n % CHECKS))
-            assert b"probe_success 1" in body, body
-
-    await asyncio.gather(*(scraper.scrape(good(n)) for n in range(AT_ONCE)))
-    before = cpu(process)
-    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
-    per_cpu_second = args.probes / (cpu(process) - before)
-
-    before, began = cpu(process), time.perf_counter()
-    pace = await paced(scraper, good, args.seconds)
-    share = (cpu(process) - before) / (time.perf_counter() - began)
-
-    hanging = [asyncio.create_task(scraper.scrape(hung(n))) for n in range(HUNG)]
-    await asyncio.sleep(0.5)
-    beside = await paced(scraper, good, min(args.seconds, TIMEOUT - 1.5))
-    memory = process.memory_info().rss
-    answers = await asyncio.gather(*hanging)
-    in_time = sum(1 for latency, body in answers if latency < TIMEOUT and b"probe_success 0" in body)
-    scraper.close()
-    return Figures(name, per_cpu_second, memory, share, *quantiles(pace), *quantiles(beside), in_time)
+def _quantiles(latencies: Sequence[float]) -> tuple[float, float]:
+    """The middle and the 99th percentile, in milliseconds."""
+    return statistics.median(latencies) * 1e3, statistics.quantiles(latencies, n=100)[98] * 1e3
 
 
-def quantiles(latencies: list[float]) -> tuple[float, float]:
-    return statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]
+ROWS = (
+    ("http", "probes per CPU second: HTTP"),
+    ("name", "HTTP, target by name"),
+    ("tcp", "TCP"),
+    ("https", "HTTPS"),
+    ("share", "1,000 checks at 15 s: CPU, % of a core"),
+    ("p50", "scrape p50, ms"),
+    ("p99", "scrape p99, ms"),
+    ("hung p50", "beside 200 hung targets: scrape p50, ms"),
+    ("hung p99", "scrape p99, ms"),
+    ("in time", "hung targets that failed within the scrape"),
+    ("memory", "memory meanwhile, MiB"),
+    ("idle", "memory after start, MiB"),
+)
 
 
-def ours(folder: Path, healthy: int, hung: int) -> tuple[list[str], int]:
-    port = free_port()
-    common = {"service": "s", "environment": "bench", "type": "http_response", "interval": "15s", "timeout": "10s"}
-    checks = [{"id": f"c{n}", **common, "url": f"http://127.0.0.1:{healthy}/{n}"} for n in range(CHECKS)]
-    checks += [{"id": f"h{n}", **common, "url": f"http://127.0.0.1:{hung}/{n}"} for n in range(HUNG)]
-    (folder / "exporters.yml").write_text(json.dumps({"listen": f"127.0.0.1:{port}", "checks": checks}))
-    command = "import sys; from exporters.cli import main; sys.exit(main())"
-    return [sys.executable, "-c", command, "serve", "--config", str(folder / "exporters.yml")], port
+def _table(found: dict[str, list[dict[str, float]]]) -> Table:
+    names, load = [name for name in found if name != "blackbox_exporter"], os.getloadavg()[0]
+    table = Table("probes", ["", *found, *(f"ratio: {name}" for name in names)])
+    ours, theirs = found["exporters"], found["blackbox_exporter"]
 
+    def ratio(rounds: list[dict[str, float]], key: str) -> float:
+        return statistics.median(a[key] / b[key] for a, b in zip(rounds, theirs, strict=True))
 
-def theirs(folder: Path) -> tuple[list[str], int]:
-    port = free_port()
-    http = {"preferred_ip_protocol": "ip4", "follow_redirects": False}
-    module = {"modules": {"http": {"prober": "http", "timeout": "10s", "http": http}}}
-    (folder / "blackbox.yml").write_text(json.dumps(module))
-    return [
-        BLACKBOX,
-        f"--config.file={folder}/blackbox.yml",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=error",
-    ], port
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--probes", type=int, default=1500)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--output", choices=["text", "json"], default="text")
-    args = parser.parse_args()
-    # One core each for the exporter and for the rest, so that neither is measured waiting for the other.
-    os.environ["GOMAXPROCS"] = "1"
-    receiver, sender = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=targets, args=(sender,), daemon=True)
-    server.start()
-    healthy, hung = receiver.recv()
-    found, load = [], os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as name:
-        argv, port = ours(Path(name), healthy, hung)
-        with started(argv, port) as process:
-            paths = (lambda n: f"/probe?check=c{n}", lambda n: f"/probe?check=h{n}")
-            found.append(asyncio.run(measured("exporters", process, port, paths, args)))
-        if shutil.which(BLACKBOX):
-            argv, port = theirs(Path(name))
-            url = "/probe?module=http&target=http://127.0.0.1"
-            with started(argv, port) as process:
-                paths = (lambda n: f"{url}:{healthy}/{n}", lambda n: f"{url}:{hung}/{n}")
-                found.append(asyncio.run(measured("blackbox_exporter", process, port, paths, args)))
-    server.terminate()
-    server.join()
-    show(found, as_json=args.output == "json")
-    # Latencies of a few milliseconds are the scheduler's, not ours, once others want the cores too.
-    print(f"load average before: {load:.2f} on {os.cpu_count()} cores", file=sys.stderr)
-    return 0
-
-
-def show(found: list[Figures], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([asdict(figures) for figures in found], indent=2))
-        return
-    rows = (
-        ("checks per CPU-second", "checks_per_cpu_second", 1, "{:.0f}"),
-        ("memory, MiB", "memory_bytes", 2**-20, "{:.1f}"),
-        ("1,000 checks at 15 s: CPU, % of a core", "pace_cpu_share", 100, "{:.1f}"),
-        ("  scrape p50, ms", "pace_p50", 1e3, "{:.2f}"),
-        ("  scrape p99, ms", "pace_p99", 1e3, "{:.2f}"),
-        ("beside 200 hung targets: scrape p50, ms", "hung_p50", 1e3, "{:.2f}"),
-        ("  scrape p99, ms", "hung_p99", 1e3, "{:.2f}"),
-        ("  of 200 hung, failed within the scrape", "hung_failed_in_time", 1, "{:.0f}"),
-    )
-    print(
-        f"{'':42}" + "".join(f"{figures.name:>20}" for figures in found) + (f"{'ratio':>8}" if len(found) > 1 else "")
-    )
-    for label, field, unit, form in rows:
-        values = [getattr(figures, field) * unit for figures in found]
-        ratio = f"{values[0] / values[1]:>8.2f}" if len(values) > 1 and values[1] else ""
-        print(f"{label:42}" + "".join(f"{form.format(value):>20}" for value in values) + ratio)
+    for key, label in ROWS:
+        values = [f"{statistics.median(figures[key] for figures in rounds):.4g}" for rounds in found.values()]
+        table.add(label, *values, *(f"{ratio(found[name], key):.2f}" for name in names))
+    table.figures = {
+        name: {key: [figures[key] for figures in rounds] for key, _ in ROWS} for name, rounds in found.items()
+    }
+    table.aims = [
+        aim("probes per CPU second", ratio(ours, "http")),
+        aim("CPU of 1,000 checks at 15 s", ratio(ours, "share")),
+        aim("memory of 1,000 checks", ratio(ours, "memory")),
+    ]
+    table.notes.append(f"medians of {len(ours)} rounds; ratios to blackbox_exporter; load {load:.1f} at the end")
+    return table
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(run)

@@ -1,47 +1,87 @@
-"""Connections that the probes of one configuration share. A reload replaces all of them."""
+"""Connections of the probes of one configuration, and what they share. A reload replaces all of them."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
+from typing import TypeVar
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
+from aiohappyeyeballs import AddrInfoType, start_connection
 
-from exporters.clients.databases import Session
-from exporters.clients.phases import phases
-from exporters.clients.tls import Tls, WatchedContext, context
+from exporters.clients.databases import Session, describe_error
+from exporters.clients.phases import Phases
+from exporters.clients.tls import Tls, context
+from exporters.errors import Failed, raise_if_local
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+NEXT_ADDRESS_AFTER = 0.25  # seconds, as RFC 8305 recommends: an address that hangs does not fail the probe
 
 
 class Connections:
-    """One HTTP session, TLS contexts, and database sessions that are kept between probes. Needs a running event loop.
+    """TLS contexts, name lookups, and database sessions that are kept between probes. Needs a running event loop.
 
-    Every HTTP probe makes and closes its own connection. A kept one would not show that new ones are refused.
+    Every HTTP and TCP probe makes its own connection. A kept one would not show that new ones are refused.
     """
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         self.redact = redact
-        self.resolver = CoalescingResolver()
-        self._contexts: dict[Tls, WatchedContext] = {}
+        self.closed = False
+        self._lookups = Lookups()
+        self._contexts: dict[Tls, ssl.SSLContext] = {}
         self._kept: dict[str, Session] = {}
         self._probes: dict[str, int] = {}
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(_connected)
-        self.http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, force_close=True, use_dns_cache=False, resolver=self.resolver, ttl_dns_cache=None
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            trace_configs=[trace],
-            headers={"User-Agent": "rollback-responder-exporters", "Accept-Encoding": "identity"},
-        )
 
-    def context(self, tls: Tls) -> WatchedContext:
-        """Returns the TLS context for these settings, made on first use."""
+    async def connect(
+        self, make: Callable[[], P], host: str, port: int, spent: Phases, tls: Tls | None = None
+    ) -> tuple[asyncio.Transport, P]:
+        """Returns a new connection with the protocol from `make`, and adds its phases to `spent`.
+
+        Raises Failed, reason `resolve`, `connect` or `tls`, or Unable.
+        """
+        addresses = await self._addresses(host, port, spent)
+        began = perf_counter()
+        try:
+            sock = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_AFTER)
+        except OSError as error:
+            raise_if_local(error)
+            raise Failed(f"cannot connect: {describe_error(error)}", reason="connect") from error
+        finally:
+            spent.connect += perf_counter() - began
+        loop = asyncio.get_running_loop()
+        if tls is None:
+            return await loop.create_connection(make, sock=sock)
+        began = perf_counter()
+        name = (tls.server_name or host).rstrip(".")
+        try:
+            transport, protocol = await loop.create_connection(
+                make, sock=sock, ssl=self._context(tls), server_hostname=name
+            )
+        except OSError as error:
+            raise Failed(f"TLS failed: {describe_error(error)}", reason="tls") from error
+        finally:
+            spent.tls += perf_counter() - began
+        spent.tls_connection = transport.get_extra_info("ssl_object")
+        return transport, protocol
+
+    async def _addresses(self, host: str, port: int, spent: Phases) -> Sequence[AddrInfoType]:
+        if address := _literal(host, port):
+            return [address]
+        began = perf_counter()
+        try:
+            return await self._lookups.addresses(host, port)
+        except (OSError, UnicodeError) as error:  # empty and overlong labels fail before the lookup
+            raise_if_local(error)
+            why = "is not a host name" if isinstance(error, UnicodeError) else describe_error(error)
+            raise Failed(f"the host has no address: {why}", reason="resolve") from error
+        finally:
+            spent.resolve += perf_counter() - began
+
+    def _context(self, tls: Tls) -> ssl.SSLContext:
         if tls not in self._contexts:
             self._contexts[tls] = context(tls)
         return self._contexts[tls]
@@ -63,55 +103,47 @@ class Connections:
             await other.close()
 
     async def close(self) -> None:
-        """Closes everything. Probes that still run fail."""
+        """Closes the kept sessions, and cancels lookups: probes that wait for one fail."""
+        self.closed = True
         for session in self._kept.values():
             await session.drop()
         self._kept.clear()
-        await self.http.close()
-        await self.resolver.close()
+        self._lookups.cancel()
+        await asyncio.sleep(0)  # aborted connections close in the next turn of the event loop
 
 
-class CoalescingResolver(AbstractResolver):
+class Lookups:
     """Runs one lookup per name at a time: a name server that hangs occupies one thread per name, not one per probe."""
 
     def __init__(self) -> None:
-        self._system = ThreadedResolver()
-        self._running: dict[tuple[str, int, int], asyncio.Task[list[ResolveResult]]] = {}
+        self._running: dict[tuple[str, int], asyncio.Future[Sequence[AddrInfoType]]] = {}
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """See AbstractResolver.resolve. Caches nothing, and adds its time to the `resolve` phase of the probe."""
-        began = perf_counter()
-        key = (host, port, family)
-        task = self._running.get(key)
-        if task is None:
-            task = self._running[key] = asyncio.create_task(self._look_up(host, port, family))
-            task.add_done_callback(lambda done: self._forget(key, done))
-        try:
-            return await asyncio.shield(task)
-        finally:
-            if (record := phases.get()) is not None:
-                record.resolve += perf_counter() - began
+    async def addresses(self, host: str, port: int) -> Sequence[AddrInfoType]:
+        """Returns the addresses of a host. Caches nothing. Raises OSError or UnicodeError."""
+        key = (host, port)
+        lookup = self._running.get(key)
+        if lookup is None:
+            loop = asyncio.get_running_loop()
+            system = loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            lookup = self._running[key] = asyncio.ensure_future(system)
+            lookup.add_done_callback(lambda done: self._forget(key, done))
+        return await asyncio.shield(lookup)
 
-    async def _look_up(self, host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
-        try:
-            return await self._system.resolve(host, port, family)
-        except UnicodeError as error:  # empty and overlong labels fail before the lookup
-            raise OSError(None, "is not a host name") from error
-
-    def _forget(self, key: tuple[str, int, int], done: asyncio.Task[list[ResolveResult]]) -> None:
+    def _forget(self, key: tuple[str, int], done: asyncio.Future[Sequence[AddrInfoType]]) -> None:
         del self._running[key]
         if not done.cancelled():
             done.exception()  # marks it as retrieved: every probe that waited may have been cancelled
 
-    async def close(self) -> None:
+    def cancel(self) -> None:
         """Cancels the running lookups."""
-        for task in list(self._running.values()):
-            task.cancel()
-        await self._system.close()
+        for lookup in list(self._running.values()):
+            lookup.cancel()
 
 
-async def _connected(*_: object) -> None:
-    if (record := phases.get()) is not None:
-        record.connected = perf_counter()
+def _literal(host: str, port: int) -> AddrInfoType | None:
+    """Returns the address of a host that is written as an address, which needs no lookup in a thread."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            socket.inet_pton(family, host)
+            return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
+    return None

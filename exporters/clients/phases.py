@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+import ssl
 from dataclasses import dataclass
 
 
-@dataclass
+@dataclass(slots=True)
 class Phases:
-    """Seconds per phase. `connected` is the perf_counter time at which the latest connection was ready for use."""
+    """Seconds per phase. `tls_connection` is that of the last connection, if it used TLS."""
 
     resolve: float = 0.0
     connect: float = 0.0
     tls: float = 0.0
     processing: float = 0.0
     transfer: float = 0.0
-    connected: float | None = None
-
-
-phases: ContextVar[Phases | None] = ContextVar("phases", default=None)
-"""The phases of the probe in this task. The hooks of aiohttp know the task, not the probe."""
+    tls_connection: ssl.SSLObject | None = None

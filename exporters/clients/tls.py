@@ -1,14 +1,11 @@
-"""TLS contexts that measure the handshake, and the expiry of certificates."""
+"""TLS contexts, and the expiry of certificates."""
 
 from __future__ import annotations
 
 import ssl
-from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -41,31 +38,9 @@ class Tls(BaseModel):
         return self
 
 
-@dataclass
-class Handshake:
-    """The latest TLS handshake of one probe. `began` is a perf_counter time."""
-
-    began: float | None = None
-    connection: ssl.SSLObject | None = None
-
-
-handshake: ContextVar[Handshake | None] = ContextVar("handshake", default=None)
-
-
-class WatchedContext(ssl.SSLContext):
-    """An SSLContext that records when asyncio starts a TLS connection: TCP is connected, the handshake begins."""
-
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """See SSLContext.wrap_bio."""
-        connection = super().wrap_bio(*args, **kwargs)
-        if (record := handshake.get()) is not None:
-            record.began, record.connection = perf_counter(), connection
-        return connection
-
-
-def context(tls: Tls) -> WatchedContext:
+def context(tls: Tls) -> ssl.SSLContext:
     """Returns a client context for these settings. Loading the system's certificates takes about 10 ms: keep it."""
-    client = WatchedContext(ssl.PROTOCOL_TLS_CLIENT)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if tls.insecure_skip_verify:
         client.check_hostname = False
         client.verify_mode = ssl.CERT_NONE

@@ -20,10 +20,10 @@ from pydantic import (
 from yarl import URL
 
 from exporters.clients.connections import Connections
-from exporters.clients.databases import describe_error
-from exporters.clients.phases import Phases, phases
+from exporters.clients.http import exchange
+from exporters.clients.phases import Phases
 from exporters.clients.redirects import MOST_REDIRECTS, REDIRECTS, redirected
-from exporters.clients.tls import Handshake, Tls, earliest_expiry, handshake
+from exporters.clients.tls import Tls, earliest_expiry
 from exporters.errors import Failed, raise_if_local
 from exporters.output import ProbeOutput
 from exporters.probes.check import Check, PositiveDuration, Regex
@@ -88,10 +88,11 @@ class HttpResponse(Check):
 
     @model_validator(mode="after")
     def _valid_request(self) -> Self:
-        for name, value in self.headers.items():
+        for name in self.headers:
             if not name or not all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name) or not name.isascii():
                 raise ValueError(f"header {name!r} is not a valid HTTP header name")
-            if any(c in value.get_secret_value() for c in "\r\n\0"):
+        for name, value in self._headers.items():
+            if any(c in value for c in "\r\n\0"):
                 raise ValueError(f"header {name} has a line break in its value")
         has_header = any(name.lower() == "authorization" for name in self.headers)
         if (self.bearer_token is not None) + (self.basic_auth is not None) + has_header > 1:
@@ -123,73 +124,43 @@ class HttpResponse(Check):
 
     async def probe(self, out: ProbeOutput, connections: Connections) -> None:
         """See Check.probe."""
-        spent, tls_handshake = Phases(), Handshake()
-        phases.set(spent)
-        handshake.set(tls_handshake)
+        spent = Phases()
         try:
             await self._exchange(out, connections, spent)
-        except aiohttp.ClientConnectorDNSError as error:
-            raise_if_local(error)
-            raise Failed(f"the host has no address: {describe_error(error.os_error)}", reason="resolve") from error
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
-            raise Failed(f"TLS failed: {describe_error(error.__cause__ or error)}", reason="tls") from error
-        except aiohttp.ClientConnectorError as error:
-            raise_if_local(error)
-            step = "connect" if tls_handshake.began is None else "tls"
-            raise Failed(f"cannot connect: {describe_error(error.os_error)}", reason=step) from error
         except (aiohttp.ClientError, OSError) as error:
             raise_if_local(error)
             raise Failed(f"the exchange failed: {describe_client_error(error)}", reason="protocol") from error
         finally:
-            self._measure(out, spent, tls_handshake)
-        self._check_certificate(tls_handshake)
+            expiry = earliest_expiry(spent.tls_connection) if spent.tls_connection is not None else None
+            self._measure(out, spent, expiry)
+        if expiry is not None and self.certificate_valid_for is not None:
+            self._check_certificate(expiry - time(), self.certificate_valid_for)
 
     async def _exchange(self, out: ProbeOutput, connections: Connections, spent: Phases) -> None:
-        method, url, sent = self.method, URL(self.url), dict(self._headers)
+        method, url, sent = self.method, URL(self.url), self._headers
         body = self.body.get_secret_value().encode() if self.body is not None else None
-        context = connections.context(self.tls) if url.scheme == "https" or self.follow_redirects else True
         for redirects in range(MOST_REDIRECTS + 1):
             out.log(f"{method} {shown_url(str(url))}")
-            began, resolved = perf_counter(), spent.resolve
-            spent.connected = None
-            async with connections.http.request(
-                method,
-                url,
-                headers=sent,
-                data=body,
-                allow_redirects=False,
-                ssl=context,
-                server_hostname=self.tls.server_name,
-            ) as response:
-                self._add_phases(spent, began, resolved)
-                out.log(f"status {response.status}")
-                is_redirect = response.status in REDIRECTS and "Location" in response.headers
-                if not (self.follow_redirects and is_redirect):
-                    await self._check_response(response, redirects, out, spent)
+            async with exchange(connections, method, url, sent, body, self.tls, spent) as (response, content):
+                out.log(f"status {response.code}")
+                if not (self.follow_redirects and response.code in REDIRECTS and "Location" in response.headers):
+                    await self._check_response(response.code, content, redirects, out, spent)
                     return
                 method, url, sent, body = redirected(response, method, url, sent, body)
         raise Failed(f"more than {MOST_REDIRECTS} redirects", reason="redirect")
 
-    def _add_phases(self, spent: Phases, began: float, resolved: float) -> None:
-        now, record = perf_counter(), handshake.get()
-        ready = spent.connected or now
-        tls = ready - record.began if record and record.began and began <= record.began <= ready else 0.0
-        spent.tls += tls
-        spent.connect += max(0.0, ready - began - tls - (spent.resolve - resolved))
-        spent.processing += now - ready
-
     async def _check_response(
-        self, response: aiohttp.ClientResponse, redirects: int, out: ProbeOutput, spent: Phases
+        self, status: int, content: aiohttp.StreamReader, redirects: int, out: ProbeOutput, spent: Phases
     ) -> None:
-        out.gauge("probe_http_status_code", "Status code of the last response.", response.status)
+        out.gauge("probe_http_status_code", "Status code of the last response.", status)
         out.gauge("probe_http_redirects", "Redirects followed.", redirects)
         began = perf_counter()
         unexpected = None
-        if not status_matches(response.status, self.expected_status):
-            message = f"status is {response.status}, expected {' or '.join(self.expected_status)}"
+        if not status_matches(status, self.expected_status):
+            message = f"status is {status}, expected {' or '.join(self.expected_status)}"
             unexpected = Failed(message, reason="status")
         try:
-            body = await self._body(response, out)
+            body = await self._body(content, out)
         except (Failed, aiohttp.ClientPayloadError):
             if unexpected is None:
                 raise
@@ -205,10 +176,10 @@ class HttpResponse(Check):
         if self.json_equals:
             self._check_json(body, out)
 
-    async def _body(self, response: aiohttp.ClientResponse, out: ProbeOutput) -> bytes:
+    async def _body(self, content: aiohttp.StreamReader, out: ProbeOutput) -> bytes:
         needed = self.body_matches or self.body_matches_not or self.json_equals
         body, size = bytearray(), 0
-        async for chunk in response.content.iter_any():
+        async for chunk in content.iter_any():
             size += len(chunk)
             if self.body_limit_bytes and size > self.body_limit_bytes:
                 raise Failed(f"the body is longer than {self.body_limit_bytes} bytes", reason="body_limit")
@@ -233,17 +204,12 @@ class HttpResponse(Check):
                 shown = out.redact(json.dumps(found))[:LONGEST_SHOWN]
                 raise Failed(f"{path} is {shown}, expected {json.dumps(expected)}", reason="json")
 
-    def _check_certificate(self, tls_handshake: Handshake) -> None:
-        if self.certificate_valid_for is None or tls_handshake.connection is None:
-            return
-        expiry = earliest_expiry(tls_handshake.connection)
-        if expiry is not None and expiry - time() < self.certificate_valid_for:
-            left = expiry - time()
+    def _check_certificate(self, left: float, expected: float) -> None:
+        if left < expected:
             state = f"expires in {left / 86400:.1f} days" if left > 0 else "has expired"
-            expected = format_duration(self.certificate_valid_for)
-            raise Failed(f"a certificate {state}, expected at least {expected}", reason="certificate")
+            raise Failed(f"a certificate {state}, expected at least {format_duration(expected)}", reason="certificate")
 
-    def _measure(self, out: ProbeOutput, spent: Phases, tls_handshake: Handshake) -> None:
+    def _measure(self, out: ProbeOutput, spent: Phases, expiry: float | None) -> None:
         for phase in ("resolve", "connect", "tls", "processing", "transfer"):
             out.gauge(
                 "probe_http_duration_seconds",
@@ -251,8 +217,8 @@ class HttpResponse(Check):
                 getattr(spent, phase),
                 phase=phase,
             )
-        connection = tls_handshake.connection
-        out.gauge("probe_http_ssl", "1 if the last connection used TLS.", float(connection is not None))
-        if connection is not None and (expiry := earliest_expiry(connection)) is not None:
+        tls = spent.tls_connection is not None
+        out.gauge("probe_http_ssl", "1 if the last connection used TLS.", float(tls))
+        if expiry is not None:
             meaning = "Unix time at which the first certificate of the server expires."
             out.gauge("probe_ssl_earliest_cert_expiry", meaning, expiry)

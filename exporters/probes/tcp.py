@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from socket import AF_UNSPEC
-from time import perf_counter
+from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import SecretStr
@@ -13,9 +11,9 @@ from pydantic import SecretStr
 from exporters.clients.address import Address, host_and_port
 from exporters.clients.connections import Connections
 from exporters.clients.databases import describe_error
-from exporters.clients.phases import Phases, phases
-from exporters.clients.tls import Handshake, Tls, earliest_expiry, handshake
-from exporters.errors import Failed, raise_if_local
+from exporters.clients.phases import Phases
+from exporters.clients.tls import Tls, earliest_expiry
+from exporters.errors import Failed
 from exporters.output import ProbeOutput
 from exporters.probes.check import Check, Regex
 
@@ -40,62 +38,29 @@ class Tcp(Check):
 
     async def probe(self, out: ProbeOutput, connections: Connections) -> None:
         """See Check.probe."""
-        handshake.set(Handshake())
-        phases.set(Phases())
-        reader, writer = await self._connect(out, connections)
+        spent, reader = Phases(), asyncio.StreamReader()
+        make = partial(asyncio.StreamReaderProtocol, reader)
+        try:
+            transport, _ = await connections.connect(make, *host_and_port(self.address), spent, self.tls)
+        finally:
+            self._measure(spent, out)
+        peer = transport.get_extra_info("peername")  # None if it has already closed the connection
+        out.log(f"connected to {peer[0]}" if peer else "connected")
         try:
             if self.send is not None:
-                writer.write(self.send.get_secret_value().encode())
+                transport.write(self.send.get_secret_value().encode())
             if self.answer_matches is not None:
                 await self._read_answer(reader, self.answer_matches, out)
         except OSError as error:
             raise Failed(f"the connection was lost: {describe_error(error)}", reason="answer") from error
         finally:
-            # Aborted, not closed: a peer that never reads must not keep the socket open.
-            writer.transport.abort()
-            with suppress(OSError):
-                await writer.wait_closed()
+            transport.abort()  # not closed: a peer that never reads must not keep the socket open
 
-    async def _connect(
-        self, out: ProbeOutput, connections: Connections
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        host, port = host_and_port(self.address)
-        began = perf_counter()
-        try:
-            addresses = [entry["host"] for entry in await connections.resolver.resolve(host, port, AF_UNSPEC)]
-        except OSError as error:
-            raise_if_local(error)
-            raise Failed(f"{host} has no address: {describe_error(error)}", reason="resolve") from error
-        out.gauge("probe_tcp_duration_seconds", PHASES, perf_counter() - began, phase="resolve")
-        out.log(f"{host} is {', '.join(addresses)}")
-        began = perf_counter()
-        security = connections.context(self.tls) if self.tls else None
-        name = ((self.tls.server_name if self.tls else None) or host) if security else None
-        last: OSError | None = None
-        for address in addresses:
-            try:
-                streams = await asyncio.open_connection(address, port, ssl=security, server_hostname=name)
-            except OSError as error:
-                out.log(f"{address}: {describe_error(error)}")
-                last = error
-            else:
-                self._measure(began, out)
-                return streams
-        if last is not None:
-            raise_if_local(last)
-        record = handshake.get()
-        step = "tls" if record and record.began else "connect"
-        raise Failed(f"cannot connect: {describe_error(last or OSError('no address'))}", reason=step) from last
-
-    def _measure(self, began: float, out: ProbeOutput) -> None:
-        now, record = perf_counter(), handshake.get()
-        secured = record.began if record and record.began else now
-        out.gauge("probe_tcp_duration_seconds", PHASES, secured - began, phase="connect")
-        if record and record.connection is not None:
-            out.gauge("probe_tcp_duration_seconds", PHASES, now - secured, phase="tls")
-            if (expiry := earliest_expiry(record.connection)) is not None:
-                out.gauge("probe_ssl_earliest_cert_expiry", CERTIFICATE, expiry)
-        out.log("connected")
+    def _measure(self, spent: Phases, out: ProbeOutput) -> None:
+        for phase in ("resolve", "connect", "tls") if self.tls else ("resolve", "connect"):
+            out.gauge("probe_tcp_duration_seconds", PHASES, getattr(spent, phase), phase=phase)
+        if spent.tls_connection is not None and (expiry := earliest_expiry(spent.tls_connection)) is not None:
+            out.gauge("probe_ssl_earliest_cert_expiry", CERTIFICATE, expiry)
 
     async def _read_answer(self, reader: asyncio.StreamReader, pattern: Regex, out: ProbeOutput) -> None:
         answer = b""

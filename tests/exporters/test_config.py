@@ -80,6 +80,10 @@ MISTAKES = [
         f"checks:\n- {{{HTTP}, headers: {{'a b': x}}}}",
         "f.yml:2: checks[0]: header 'a b' is not a valid",
     ),
+    (
+        f'checks:\n- {{{HTTP}, bearer_token: "a\\nb"}}',
+        "f.yml:2: checks[0]: header Authorization has a line break in its value",
+    ),
     ("checks:\n- {type: tcp, address: h}", "f.yml:2: checks[0].address: must be written host:port"),
     (
         f"checks:\n- {{{DATABASE}, dsn: 'mysql://h/d'}}",

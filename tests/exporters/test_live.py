@@ -41,7 +41,7 @@ async def test_a_reload_replaces_the_whole_configuration(live: Live, path: Path)
     await live.reload()
     assert list(live.current.config.by_id) == ["two"]
     await asyncio.sleep(0.01)
-    assert before.connections.http.closed
+    assert before.connections.closed
     assert series(live, "exporter_config_last_reload_successful") == 1
 
 
@@ -52,7 +52,7 @@ async def test_an_invalid_file_keeps_the_old_configuration_and_is_reported(live:
     with pytest.raises(ConfigError):
         await live.reload()
     assert live.current is before
-    assert not before.connections.http.closed
+    assert not before.connections.closed
     assert series(live, "exporter_config_last_reload_successful") == 0
     assert series(live, "exporter_config_last_reload_success_timestamp_seconds") == at
     path.write_text(TWO)
@@ -65,9 +65,9 @@ async def test_a_running_probe_keeps_its_connections(live: Live, path: Path) -> 
         path.write_text(TWO)
         await live.reload()
         await asyncio.sleep(0.01)
-        assert not value.connections.http.closed
+        assert not value.connections.closed
     await asyncio.sleep(0.01)
-    assert value.connections.http.closed
+    assert value.connections.closed
 
 
 async def test_closing_does_not_wait_for_probes_of_an_old_configuration(live: Live, path: Path) -> None:
@@ -75,4 +75,4 @@ async def test_closing_does_not_wait_for_probes_of_an_old_configuration(live: Li
         await live.reload()
         await asyncio.sleep(0)
         await live.close()
-        assert value.connections.http.closed
+        assert value.connections.closed

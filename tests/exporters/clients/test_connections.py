@@ -3,33 +3,31 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from aiohttp.abc import ResolveResult
 
-from exporters.clients.connections import CoalescingResolver, Connections
+from exporters.clients.connections import Connections, Lookups
 
 
 async def test_each_name_has_one_lookup_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     resolved: list[str] = []
     gate = asyncio.Event()
 
-    async def resolve(host: str, port: int, family: int) -> list[ResolveResult]:
+    async def getaddrinfo(host: str, port: int, **_: object) -> list[object]:
         resolved.append(host)
         await gate.wait()
         return []
 
-    resolver = CoalescingResolver()
-    monkeypatch.setattr(resolver._system, "resolve", resolve)
-    lookups = [asyncio.create_task(resolver.resolve("a")) for _ in range(50)]
+    lookups = Lookups()
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    waiting = [asyncio.create_task(lookups.addresses("a", 1)) for _ in range(50)]
     await asyncio.sleep(0)
-    lookups[0].cancel()  # the first caller is cancelled: the others still get their answer
+    waiting[0].cancel()  # the first caller is cancelled: the others still get their answer
     await asyncio.sleep(0)
     gate.set()
-    results = await asyncio.gather(*lookups, return_exceptions=True)
+    results = await asyncio.gather(*waiting, return_exceptions=True)
     assert resolved == ["a"]
     assert results[1:] == [[]] * 49
-    await resolver.resolve("a")
+    await lookups.addresses("a", 1)
     assert resolved == ["a", "a"], "nothing is cached"
-    await resolver.close()
 
 
 class CountingSession:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 from typing import Any
 
 import pytest
+from yarl import URL
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -28,6 +30,33 @@ async def test_answers(ask: Any, answer: Any) -> None:
     assert phases[0] == phases[2] == 0
     assert min(phases[1], phases[3], phases[4]) > 0
     assert sum(phases) <= series["probe_duration_seconds"]
+
+
+async def test_the_final_response_counts(ask: Any, answer: Any) -> None:
+    url = await answer(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK)
+    result, series = await ask(type="http_response", url=url)
+    assert result.success, result.why
+    assert series["probe_http_status_code"] == 200
+
+
+async def test_a_response_to_head_has_no_body(ask: Any, answer: Any) -> None:
+    url = await answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", hang=True)
+    result, series = await ask(type="http_response", url=url, method="HEAD")
+    assert result.success, result.why
+    assert series["probe_http_body_bytes"] == 0
+
+
+async def test_every_address_of_a_name_is_tried(
+    ask: Any, answer: Any, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = URL(await answer(OK))
+
+    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", number)) for number in (port, url.port)]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    result, _ = await ask(type="http_response", url=str(url.with_host("shop.example")))
+    assert result.success, result.why
 
 
 async def test_name_resolution_is_measured(ask: Any, answer: Any) -> None:
