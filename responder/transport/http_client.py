@@ -1,4 +1,7 @@
-"""An HTTP client: each request has a deadline, each answer a size limit, and no error quotes a URL or an answer."""
+"""An HTTP client: each request has a deadline, each answer a size limit, and no error quotes a URL or an answer.
+
+aiohttp is imported by the first request: it takes a quarter of the start of a command that sends none.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import aiohttp
 from yarl import URL
 
-from foundation.client_errors import describe_client_error
 from responder.errors import Unavailable
+
+if TYPE_CHECKING:
+    import aiohttp
 
 LONGEST = 64 << 20
 """Bytes of an answer that are read at most."""
@@ -25,6 +29,10 @@ class NoAnswer(Unavailable):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class TooLong(ValueError):
+    """The body is longer than the limit."""
 
 
 class Answer(NamedTuple):
@@ -98,11 +106,13 @@ class HttpClient:
         `longest`: bytes of the body; None for no limit. `cut`: returns the first bytes of a longer body, which is an
         error otherwise. `ignore_body`: returns after the headers of a 2xx answer. `options`: see aiohttp.
         """
+        import aiohttp
+
         async with self.stream(method, url, shown=shown, timeout=timeout, **options) as response:
             ignored = ignore_body and 200 <= response.status < 300
             try:
                 body = b"" if ignored else await body_of(response, longest, cut=cut)
-            except aiohttp.ClientPayloadError as e:
+            except (TooLong, aiohttp.ClientPayloadError) as e:
                 reason = str(e) if isinstance(e, TooLong) else f"answered {response.status}, and its body broke off"
                 raise NoAnswer(f"{shown} {reason}", reason) from e
             return Answer(response.status, response.headers, body)
@@ -118,6 +128,8 @@ class HttpClient:
         **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yields an answer whose body the caller reads. Raises NoAnswer, also for errors of the body."""
+        import aiohttp
+
         limit = timeout or self._timeout
         if not isinstance(limit, aiohttp.ClientTimeout):
             limit = aiohttp.ClientTimeout(total=limit)
@@ -131,11 +143,15 @@ class HttpClient:
             reason = f"did not answer within {connecting or limit.total or limit.sock_read:g} s"
             raise NoAnswer(f"{shown} {reason}", reason) from None
         except (aiohttp.ClientError, OSError, ValueError) as e:
-            reason = describe_client_error(e)
+            from foundation.client_errors import describe_client_error
+
+            reason = str(e) if isinstance(e, TooLong) else describe_client_error(e)
             raise NoAnswer(f"{shown}: {reason}", reason) from e
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
+            import aiohttp
+
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -144,15 +160,13 @@ class HttpClient:
         return self._session
 
 
-class TooLong(aiohttp.ClientPayloadError):
-    """The body is longer than the limit."""
-
-
 async def body_of(response: aiohttp.ClientResponse, longest: int | None = LONGEST, *, cut: bool = False) -> bytes:
-    """Returns the body; of a failure, what arrived of it. Raises aiohttp.ClientPayloadError.
+    """Returns the body; of a failure, what arrived of it. Raises aiohttp.ClientPayloadError and TooLong.
 
     `longest`: bytes, or None for no limit. `cut`: returns the first bytes of a longer body instead of raising TooLong.
     """
+    import aiohttp
+
     body = bytearray()
     try:
         async for chunk in response.content.iter_any():
@@ -161,7 +175,7 @@ async def body_of(response: aiohttp.ClientResponse, longest: int | None = LONGES
                 if cut:
                     return bytes(body[:longest])
                 raise TooLong(f"answered {response.status} with more than {longest >> 20} MiB")
-    except aiohttp.ClientPayloadError:
+    except (TooLong, aiohttp.ClientPayloadError):
         if response.status < 300:
             raise
     return bytes(body)

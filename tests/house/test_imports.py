@@ -112,6 +112,15 @@ def test_a_check_imports_only_what_the_configuration_names(config: Path) -> None
     assert among(loaded, UNUSED - {"rich"}) == set()
 
 
+def test_a_command_that_asks_no_server_imports_no_client(config: Path) -> None:
+    (config.parent / "kept").mkdir()
+    with config.open("a") as file:
+        file.write(f"snapshots: [{{name: vault, directory: {config.parent}/kept}}]\n")
+    loaded = imported(("responder", "snapshots", "list", "--config", str(config)))
+    assert "responder.backends.postgres.snapshots.client" in loaded
+    assert among(loaded, UNUSED - {"rich"} | {"aiohttp"}) == set()
+
+
 @contextlib.asynccontextmanager
 async def serving(config: Path, port: int) -> AsyncIterator[Callable[[], Awaitable[set[str]]]]:
     """A server that is ready. Returns what it has imported so far."""

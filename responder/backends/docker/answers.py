@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
-
-import aiohttp
+from typing import TYPE_CHECKING, Any
 
 from responder.config.text import one_line
 from responder.errors import StepFailed, Unavailable
+
+if TYPE_CHECKING:
+    import aiohttp
 
 answered: ContextVar[tuple[int, str]] = ContextVar("answered", default=(0, ""))
 """Status and content type of the last answer in this task. aiodocker loses both if the body is unreadable."""
@@ -21,6 +22,7 @@ _TEMPORARY = (408, 429, 502, 503, 504, _NO_CONNECTION)
 
 def statuses() -> aiohttp.TraceConfig:
     """A trace for aiodocker's session that keeps `answered` up to date."""
+    import aiohttp  # slow to import
 
     async def keep(session: Any, context: Any, params: aiohttp.TraceRequestEndParams) -> None:
         answered.set((params.response.status, params.response.content_type))

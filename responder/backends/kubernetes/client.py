@@ -8,10 +8,9 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
-import aiohttp
 import yaml
 from pydantic import Field
 
@@ -32,8 +31,11 @@ from responder.backends.kubernetes.api import (
 from responder.backends.kubernetes.objects import MANAGER, Object
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
-from responder.transport.http_client import body_of
+from responder.transport.http_client import TooLong, body_of
 from responder.transport.retry_after import retry_after
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _DISCOVERED_FOR = 60.0
 """Seconds until discovery is repeated: a kind may be installed while the responder runs."""
@@ -217,6 +219,8 @@ class Kubernetes:
     async def _send_over(
         self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
     ) -> tuple[int, Object]:
+        import aiohttp  # slow to import
+
         if method != "GET":
             acting.get()()
         try:
@@ -227,12 +231,14 @@ class Kubernetes:
                 response.release()
         except TimeoutError:
             raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
-        except (aiohttp.ClientError, OSError) as e:
+        except (aiohttp.ClientError, OSError, TooLong) as e:
             raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
 
     async def _call(
         self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
     ) -> Any:
+        import aiohttp
+
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": MANAGER}
         for auth in (await api.configuration.auth_settings()).values():
             headers[auth["key"]] = auth["value"]
@@ -242,6 +248,8 @@ class Kubernetes:
 
     async def _stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
         """Streams the text of an answer. Raises like `request`."""
+        import aiohttp
+
         try:
             response = (await self._call(await self._connected(), "GET", path, query, None, "text/plain")).response
             try:
@@ -253,7 +261,7 @@ class Kubernetes:
                 response.close()
         except TimeoutError:
             raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
-        except (aiohttp.ClientError, OSError) as e:
+        except (aiohttp.ClientError, OSError, TooLong) as e:
             raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
 
     async def _connected(self) -> Any:
