@@ -66,10 +66,18 @@ async def read_along(
 ) -> AsyncGenerator[bytes]:
     """Yields the blocks, each after it was written to a program, whose output is ignored.
 
+    The program starts with the first block: until then, it would only take memory and delay the source of the blocks.
     Raises the errors of `output_of`, after the last block at the latest.
     """
+    first = await anext(blocks, b"")
+
+    async def every() -> AsyncIterator[bytes]:
+        yield first
+        async for block in blocks:
+            yield block
+
     async with _running(argv, env, stdin=True, stdout=False) as program:
-        async for block in _written(program, blocks):
+        async for block in _written(program, every()):
             yield block
 
 
