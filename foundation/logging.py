@@ -57,6 +57,8 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 

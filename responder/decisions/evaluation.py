@@ -55,9 +55,12 @@ def evaluate(incident: Incident, facts_of_each: Sequence[Facts], now: datetime) 
     guard_results: list[GuardResult] = []
     for member, facts in zip(incident.members, facts_of_each, strict=True):
         results = decide(member, facts, now, guards).guard_results
-        prefix = f"{member.service}: " if guard_results else ""
-        guard_results += [result.model_copy(update={"reason": f"{prefix}{result.reason}"}) for result in results]
+        guard_results += [_prefixed(result, member.service) for result in results] if guard_results else results
     return Decision(guard_results=tuple(guard_results))
+
+
+def _prefixed(result: GuardResult, service: str) -> GuardResult:
+    return result.model_copy(update={"reason": f"{service}: {result.reason}"})
 
 
 def incident_of(execution: Execution, policy_set: PolicySet) -> Incident:

@@ -33,6 +33,8 @@ Links = Callable[[Execution], tuple[str, str]]
 
 _CLAIM_MARGIN = 15.0
 """Seconds that a claim outlasts the timeout of a delivery, so that no other replica starts while this one may send."""
+_REST = 0.1
+"""Seconds before each round, which serves all news of that time: a rollback has several."""
 _LONGEST_PAUSE = 300.0
 _OF_DECISIONS = ("alert", "observed", "denied")
 
@@ -73,7 +75,8 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Delivers until cancelled. Unexpected errors are logged, counted and retried."""
-        await run_loop("notifications", self._turn, every=self._poll, on_error=self._on_error, wait=self._pause)
+        on_error = self._on_error
+        await run_loop("notifications", self._turn, every=self._poll, on_error=on_error, wait=self._pause, rest=_REST)
 
     async def _turn(self) -> None:
         try:

@@ -67,7 +67,7 @@ class Decided(FrozenModel):
         visible = trouble_visible or (trouble is not None and trouble.state == "visible")
         running, target = facts.running, facts.target
         body = {
-            "guard_results": [result.model_dump() for result in self.decision.guard_results],
+            **self.decision.model_dump(),
             **recorded_alerts(_oldest_first(incident.alerts)),
             "truncated_alerts": incident.truncated_alerts,
             "requested_by": incident.requested_by,

@@ -33,8 +33,7 @@ class Explained(NamedTuple):
 
     def payload(self) -> dict[str, Any]:
         """The API's answer."""
-        guard_results = [result.model_dump() for result in self.decided.decision.guard_results]
-        payload = {**self.decided.payload(), "guard_results": guard_results}
+        payload = {**self.decided.payload(), **self.decided.decision.model_dump()}
         if self.plan is not None:
             steps = [str(step) for step in self.plan.steps]
             plan = {**self.plan.model_dump(mode="json"), "hash": self.plan.hash, "step_descriptions": steps}

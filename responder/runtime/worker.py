@@ -40,6 +40,9 @@ log = logging.getLogger("responder.worker")
 _LONGEST_CLAIM_RETRY = 5.0
 """Maximum seconds between two claims after a bug: a rollback may be waiting."""
 
+_CLAIM_REST = 0.05
+"""Seconds from a change in the journal to the claim of what is queued. What this process accepts it claims at once."""
+
 _LEFTOVERS_EVERY = 60.0
 """Seconds between two searches for leftovers of a replica that lost its lease."""
 
@@ -162,7 +165,8 @@ class Worker:
         claim = partial(self._claim, lease)
         revisit = partial(self._revisit, WaitingIncidents(self._journal, self._policy_set, self._connections))
         silence = partial(self._silence_collateral, CollateralSilences(self._journal))
-        yield run_loop("claims", claim, every=poll, on_error=on_error, wait=self._wait, longest=_LONGEST_CLAIM_RETRY)
+        claims = {"wait": self._wait, "longest": _LONGEST_CLAIM_RETRY, "rest": _CLAIM_REST}
+        yield run_loop("claims", claim, every=poll, on_error=on_error, **claims)
         yield run_loop("expiry", self._expire, every=poll, on_error=on_error)
         yield run_loop("waiting", revisit, every=poll * 2, on_error=on_error)
         yield run_loop("promotion", self._promote, every=poll, on_error=on_error)

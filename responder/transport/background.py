@@ -40,10 +40,12 @@ async def run_loop(
     on_error: OnError,
     wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
     longest: float = LONGEST,
+    rest: float = 0.0,
 ) -> None:
     """Runs `act` every `every` seconds until cancelled, or until `act` raises LeaseLost.
 
-    `act` may return the seconds until its next run. An unavailable journal is not an unexpected error.
+    `act` may return the seconds until its next run. An unavailable journal is not an unexpected error. `rest`: seconds
+    after each wait, so that one run serves the notifications that arrive together, and does not delay their senders.
     """
     in_a_row = 0
     while True:
@@ -62,3 +64,5 @@ async def run_loop(
                 on_error(loop)
                 log.exception("background loop failed", extra={"fields": {"loop": loop, "retry_in": pause}})
         await wait(pause)
+        if rest:
+            await asyncio.sleep(rest)

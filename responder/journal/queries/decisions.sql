@@ -57,8 +57,10 @@ SELECT service, environment, policy, result, guard, needs_human FROM decisions
 WHERE last_at >= :since AND action = 'roll_back' AND result <> 'ignore' ORDER BY last_at DESC LIMIT :most;
 
 -- name: decisions_to_revisit
--- The same with their full records and the outcome of the rollback, without those that a person requested.
-SELECT d.incident, d.result, d.guard, d.last_at, d.body, x.outcome, x.ended_at
+-- The same with their full records, the outcome of the rollback and the last deployment of the service, without those
+-- that a person requested.
+SELECT d.incident, d.result, d.guard, d.last_at, d.body, x.outcome, x.ended_at,
+       (SELECT max(r.at) FROM running AS r WHERE r.service = d.service AND r.environment = d.environment) AS deployed_at
 FROM decisions AS d LEFT JOIN executions AS x ON x.id = d.execution
 WHERE d.last_at >= :since AND d.action = 'roll_back' AND d.result <> 'ignore' AND NOT d.forced
 ORDER BY d.last_at DESC LIMIT :most;

@@ -11,12 +11,14 @@ import pytest
 
 from responder.backends.alertmanager.alerts import fingerprint
 from responder.backends.connections import Connections
+from responder.decisions.facts import TroubleNow
 from responder.decisions.incidents import Incident
 from responder.journal import Database, decisions, executions, open_journal
 from responder.operations.decided import Decided
 from responder.operations.respond import respond
+from responder.rollback.events import Closed
 from responder.runtime.waiting import Due, WaitingIncidents
-from responder.services import registry
+from responder.services import registry, rollbacks
 from tests.responder.examples import LABELS, ago, alert, deployment, incident, policy_set
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
@@ -80,3 +82,41 @@ async def test_returning_trouble_is_seen_by_every_replica(
     kept = await replicas[0].read(decisions.find, service=None, since=None, most=100)
     assert [row["guard"] for row in kept if row["result"] == "allow"] == ["mode"]
     assert await asyncio.gather(*(replica.due() for replica in waiting)) == [Due()] * 3
+
+
+async def test_after_its_rollback_an_incident_is_rarely_checked_until_something_is_deployed(
+    journal: Database,
+    connections: Connections,
+    alertmanager: FakeAlertmanager,
+    prometheus: FakePrometheus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A check is a request to the service. A new deployment may be bad again, so it is checked at once."""
+    checked: list[str] = []
+
+    async def not_visible(incident: Incident, *args: Any) -> TroubleNow:
+        checked.append(incident.service)
+        return TroubleNow(state="gone", reason="healthy")
+
+    now = datetime.now(UTC)
+    for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
+        deployed = deployment(id=version, service="backend", version=version, at=ago(seconds, now), artifact="sha")
+        await journal.transaction(registry.record, deployed, status)
+    alertmanager.fires(LABELS, fingerprint(LABELS))
+    prometheus.sees(LABELS)
+    (decided,) = await judged(journal, connections, trouble())
+    assert decided.execution is not None
+    monkeypatch.setattr("responder.runtime.waiting.visible", not_visible)
+    waiting = WaitingIncidents(journal, policy_set, lambda: connections)
+    await waiting.due()
+    assert checked == []  # the rollback runs
+    closed = Closed(at=datetime.now(UTC), outcome="succeeded", by="responder", reason="")
+    await journal.transaction(rollbacks.append, decided.execution, [closed], None)
+    for _ in range(3):
+        await waiting.due()
+    assert checked == ["backend"]
+
+    await journal.transaction(registry.record, deployment(id="2.2", version="2.2", at=datetime.now(UTC)))
+    for _ in range(2):
+        await waiting.due()
+    assert checked == ["backend"] * 3
