@@ -165,8 +165,8 @@ class Worker:
         claim = partial(self._claim, lease)
         revisit = partial(self._revisit, WaitingIncidents(self._journal, self._policy_set, self._connections))
         silence = partial(self._silence_collateral, CollateralSilences(self._journal))
-        claims = {"wait": self._wait, "longest": _LONGEST_CLAIM_RETRY, "rest": _CLAIM_REST}
-        yield run_loop("claims", claim, every=poll, on_error=on_error, **claims)
+        claims = partial(run_loop, "claims", claim, every=poll, on_error=on_error)
+        yield claims(wait=self._wait, longest=_LONGEST_CLAIM_RETRY, rest=_CLAIM_REST)
         yield run_loop("expiry", self._expire, every=poll, on_error=on_error)
         yield run_loop("waiting", revisit, every=poll * 2, on_error=on_error)
         yield run_loop("promotion", self._promote, every=poll, on_error=on_error)
