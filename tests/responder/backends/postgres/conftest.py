@@ -61,7 +61,7 @@ class AppDatabase:
             await self.run(f"{sql}; INSERT INTO schema_migrations VALUES ('{number}')")
 
     def rollback(self, from_version: str = "2", to_version: str = "1", *, tool: Any = None, **more: Any) -> Rollback:
-        target = {k: more.pop(k) for k in ("artifact", "from_artifact", "health_checks") if k in more}
+        target = {k: more.pop(k) for k in ("artifact", "from_artifact", "health_checks", "wait") if k in more}
         quick = {"lock_timeout": "200ms", "attempts": 3, **more.pop("migrations", {})}
         tool = tool or {"sql": {"directory": str(self.files)}}
         options = {"strategy": "database_migration", "migrations": {"database": "shop", **tool, **quick}, **more}

@@ -17,6 +17,10 @@ STATES = "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHER
 FAILING = {"sql": "SELECT false", "database": "shop"}
 
 
+def at_once(seconds: float) -> None:
+    """Waits in the test's own time: a failing check is tried until its deadline."""
+
+
 def trigger(does: str, events: str = "INSERT OR UPDATE", enable: str = "ENABLE") -> str:
     return (
         "CREATE TABLE log (what text);"
@@ -37,7 +41,7 @@ async def test_a_revert_restores_values_past_a_trigger(shop: AppDatabase, does: 
     await shop.run("UPDATE users SET nick = 'n' || id")
     await shop.run(trigger(does, enable=enable))
     before, states = await content(shop, "users", "log"), await shop.rows(STATES)
-    rollback = shop.rollback(smoke=[FAILING])
+    rollback = shop.rollback(smoke=[FAILING], wait=at_once)
     plan = await rollback.plan()
     assert 'triggers of "users" do not fire while its data is restored: asleep, guard' in " ".join(plan.notes)
     ended = await rollback.run(through=approved)
@@ -76,7 +80,7 @@ async def test_triggers_of_partitions_and_deferred_keys_do_not_fire(shop: AppDat
     await shop.run(trigger("rejects").replace("ON users", "ON m").replace("TABLE users", "TABLE m"))
     await shop.run("CREATE TRIGGER own BEFORE UPDATE ON m1 FOR EACH ROW EXECUTE FUNCTION guard()")
     before, states = await content(shop, "m"), await shop.rows(STATES)
-    ended = await shop.rollback(smoke=[FAILING]).run(through=approved)
+    ended = await shop.rollback(smoke=[FAILING], wait=at_once).run(through=approved)
     assert ended.outcome == "reverted", ended.reason
     assert (await content(shop, "m"), await shop.rows(STATES)) == (before, states)
 
@@ -86,6 +90,6 @@ async def test_deleted_rows_are_restored_past_a_trigger(shop: AppDatabase) -> No
     await shop.apply(USERS, "SELECT 1")
     await shop.run(trigger("rejects"))
     before, states = await content(shop, "users"), await shop.rows(STATES)
-    ended = await shop.rollback(smoke=[FAILING]).run(through=approved)
+    ended = await shop.rollback(smoke=[FAILING], wait=at_once).run(through=approved)
     assert ended.outcome == "reverted", ended.reason
     assert (await content(shop, "users"), await shop.rows(STATES)) == (before, states)

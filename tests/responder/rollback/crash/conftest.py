@@ -17,16 +17,23 @@ _EVERYWHERE = ("crash_at_every_call[", "crash_at_some_calls", "second_worker", "
 _SHOWN = ("test_a_crash_at_every_call[sqlite-kubernetes_paused]", "_way_back[sqlite-kubernetes_paused]")
 """The drills of these clusters in every suite: the most complex ones."""
 
-_LONG = tuple(
-    f"test_a_crash_at_every_call[{stage}]"
-    for stage in (
-        "sqlite-kubernetes_rolling",
-        "sqlite-kubernetes_blue_green",
-        "postgres-together",
-        "postgres-blue_green",
-    )
+_LONG = (
+    *(
+        f"test_a_crash_at_every_call[{stage}]"
+        for stage in (
+            "sqlite-kubernetes_rolling",
+            "sqlite-kubernetes_blue_green",
+            "sqlite-docker_immediate",
+            "postgres-together",
+            "postgres-blue_green",
+        )
+    ),
+    "test_a_second_worker_at_every_call[sqlite-kubernetes_rolling]",
 )
 """They take minutes together. A crash at some calls of the same stages is in every suite."""
+
+_DOCKER = "test_a_crash_at_some_calls_and_again_in_the_resumed_run[sqlite-docker_immediate]"
+"""The crashes of a real engine in every suite."""
 
 _STOPPED = ("[sqlite-immediate]", "[sqlite-kubernetes_paused]")
 """Late stops with a crash during the revert, in every suite."""
@@ -56,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 and (
                     "[postgres" in item.nodeid
                     or ("-database" in item.nodeid and "failing_gate" in item.name)
-                    or not (quick or item.name == "test_a_crash_at_every_call[sqlite-docker_immediate]")
+                    or not (quick or item.name == _DOCKER)
                 )
             )
         ):
