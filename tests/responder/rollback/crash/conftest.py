@@ -32,8 +32,8 @@ _LONG = (
 )
 """They take minutes together. A crash at some calls of the same stages is in every suite."""
 
-_DOCKER = "test_a_crash_at_some_calls_and_again_in_the_resumed_run[sqlite-docker_immediate]"
-"""The crashes of a real engine in every suite."""
+_DOCKER = "test_the_fence_holds_without_the_guard[sqlite-docker_immediate]"
+"""The takeovers on a real engine in every suite. A crash at every call takes minutes."""
 
 _STOPPED = ("[sqlite-immediate]", "[sqlite-kubernetes_paused]")
 """Late stops with a crash during the revert, in every suite."""
