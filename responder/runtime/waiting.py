@@ -41,7 +41,7 @@ class Due(NamedTuple):
 class _Waiting(NamedTuple):
     incident: Incident
     late: bool  # opened a rollback, and not decided since it had to be resolved
-    settled: bool  # its rollback has ended, and nothing was deployed since
+    over: bool  # its rollback has ended, and nothing was deployed since
 
 
 class WaitingIncidents:
@@ -52,7 +52,7 @@ class WaitingIncidents:
     ) -> None:
         self._journal, self._policy_set, self._connections = journal, policy_set, connections
         self._decided: dict[str, float] = {}  # when each incident whose trouble is visible was decided last
-        self._checked: dict[str, float] = {}  # when the trouble of each settled incident was checked last
+        self._checked: dict[str, float] = {}  # when the trouble of each incident that is over was checked last
         self._resolved: set[str] = set()  # incidents that Alertmanager reported as resolved in time
 
     async def due(self) -> Due:
@@ -78,14 +78,14 @@ class WaitingIncidents:
         return Due(tuple(visible), tuple(firing))
 
     def _without_rested(self, waiting: Sequence[_Waiting]) -> list[_Waiting]:
-        """Without the settled incidents that were checked less than `_REVISIT_EVERY` ago.
+        """Without the incidents that are over and were checked less than `_REVISIT_EVERY` ago.
 
         A check is a request to the service, and most troubles end with their rollback.
         """
         now = asyncio.get_running_loop().time()
-        settled = {entry.incident.id for entry in waiting if entry.settled and not entry.late}
-        rested = {name for name in settled if now - self._checked.get(name, float("-inf")) < _REVISIT_EVERY}
-        self._checked = {name: self._checked[name] if name in rested else now for name in settled}
+        over = {entry.incident.id for entry in waiting if entry.over and not entry.late}
+        rested = {name for name in over if now - self._checked.get(name, float("-inf")) < _REVISIT_EVERY}
+        self._checked = {name: self._checked[name] if name in rested else now for name in over}
         return [entry for entry in waiting if entry.incident.id not in rested]
 
     async def _visible(
@@ -129,8 +129,8 @@ async def _waiting(tx: Transaction, policy_set: PolicySet, now: datetime) -> lis
             break
         for incident in _incidents(row, policy_set, now):
             late = name in opened and _is_late(incident, opened[name]["ended_at"], row["last_at"], now)
-            settled = row["ended_at"] is not None and row["ended_at"] >= (row["deployed_at"] or row["ended_at"])
-            found.append(_Waiting(incident, late, settled))
+            over = row["ended_at"] is not None and row["ended_at"] >= (row["deployed_at"] or row["ended_at"])
+            found.append(_Waiting(incident, late, over))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from responder.backends.alertmanager.alerts import fingerprint
 from responder.backends.alertmanager.client import NewSilence, Silence
@@ -16,6 +16,9 @@ from responder.backends.alertmanager.matchers import Matcher, all_match
 from responder.backends.host.client import Local
 from responder.backends.prometheus.client import Sample
 from responder.errors import Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Strict: rejects a label that breaks out of its quotes.
 _SELECTOR = re.compile(r'([\w:]+)\{((?:\w+="(?:[^"\\\n]|\\.)*",?)*)\}')
@@ -206,9 +209,9 @@ class FlakyHost(Local):
     def __init__(self, outside: Surroundings) -> None:
         self._outside = outside
 
-    async def link_target(self, link: Path) -> Path | None:
+    async def look(self, at: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._up()
-        return await super().link_target(link)
+        return await super().look(at, *args, **kwargs)
 
     async def text(self, file: Path) -> str | None:
         self._up()

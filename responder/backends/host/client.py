@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from responder.backends.host.access import program_problems, replacement_problems
 from responder.backends.host.commands import MAX_OUTPUT, run_command
-from responder.backends.host.kept import broken_links, stricter
 from responder.backends.problems import Problem
 from responder.config.private_files import FILE
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.programs import environment, program
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _SHARED = 0o644
 """Mode of a new file of a service, which others read. The umask can only restrict it."""
@@ -39,24 +41,9 @@ class Local:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    async def link_target(self, link: Path) -> Path | None:
-        """The absolute target of a symbolic link; None if it does not exist. Raises StepFailed for a plain file.
-
-        Only the last part of the target may still be a link.
-        """
-
-        def read() -> Path | None:
-            try:
-                target = link.parent / link.readlink()
-                if ".." not in target.parts:
-                    return Path(os.path.normpath(target))
-                return target.resolve() if target.name == ".." else target.parent.resolve() / target.name
-            except FileNotFoundError:
-                return None
-            except OSError as e:
-                raise StepFailed(f"{link} is not a symbolic link: {e.strerror}") from e
-
-        return await asyncio.to_thread(read)
+    async def look(self, at: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a function that only reads files, in a thread: a file system may hang."""
+        return await asyncio.to_thread(at, *args, **kwargs)
 
     async def text(self, file: Path) -> str | None:
         """The text of a small file without surrounding white space; None if there is none."""
@@ -95,46 +82,6 @@ class Local:
                 return ""
 
         return await asyncio.to_thread(lambda: {name: digest(name) for name in names})
-
-    async def is_directory(self, path: Path) -> bool:
-        return await asyncio.to_thread(path.is_dir)
-
-    async def is_link(self, path: Path) -> bool:
-        return await asyncio.to_thread(path.is_symlink)
-
-    async def same_directory(self, path: Path, other: Path) -> bool:
-        """Whether both paths lead to the same directory, also through symbolic links."""
-        return path == other or await asyncio.to_thread(lambda: path.resolve() == other.resolve())
-
-    async def broken_links(self, directory: Path) -> dict[str, Path]:
-        """Links in the first levels of a directory to something missing outside of it: their targets by path."""
-        return await asyncio.to_thread(broken_links, directory)
-
-    async def stricter(self, directory: Path, other: Path) -> tuple[str, ...]:
-        """A note if fewer users can read a directory than another one; empty if not."""
-        return await asyncio.to_thread(stricter, directory, other)
-
-    async def directories(self, path: Path) -> list[str]:
-        """The names of the directories in a directory. Raises StepFailed if it cannot be listed."""
-
-        def read() -> list[str]:
-            try:
-                return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-            except OSError as e:
-                raise StepFailed(f"directory {path} cannot be listed: {e.strerror}") from e
-
-        return await asyncio.to_thread(read)
-
-    async def is_empty(self, path: Path) -> bool | None:
-        """Whether a directory contains nothing; None if it does not exist, or if this user cannot list it."""
-
-        def read() -> bool | None:
-            try:
-                return not any(path.iterdir())
-            except OSError:
-                return None
-
-        return await asyncio.to_thread(read)
 
     async def replacement_problems(self, path: Path, *, link: bool = False) -> list[Problem]:
         """Why a file or link cannot be replaced by a rename; empty if it can."""

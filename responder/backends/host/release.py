@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from foundation.durations import Duration
 from responder.backends.host.client import Local
+from responder.backends.host.release_directory import ReleaseDirectory
 from responder.backends.host.restart import restart_problems
 from responder.backends.problems import Problem, joined
 from responder.backends.resource import Resource
@@ -134,71 +135,24 @@ class CurrentRelease(_Pointer):
         return self.root / self.link
 
     async def read(self, local: Local) -> str | None:
-        target = await local.link_target(self._pointer)
-        if target is not None and await local.same_directory(target.parent, self._home):
-            return target.name
-        return None if target is None else str(target)  # not a release: reported as drift with its full path
+        return await local.look(self._directory.live)  # not a release: reported as drift with its full path
 
     async def _point(self, local: Local, value: str) -> None:
-        await local.switch_link(self._pointer, self.root / self.releases / _plain_name(value))
+        await local.switch_link(self._pointer, self._directory.home / _plain_name(value))
 
     async def _target_problems(self, local: Local, value: str) -> list[Problem]:
-        release = self._home / _plain_name(value)
-        if not await local.is_directory(release):
-            found = f"release {value} does not exist in {self._home}"
-            return [Problem(str(self), found, "keep every release until a newer one is known good")]
-        live = await local.link_target(self._pointer)
-        if live is not None and live.name != value:
-            keep = f"deploy {value} again into a directory of its own"
-            if await local.same_directory(release, live):
-                return [Problem(f"release {value}", f"is the same directory as {live.name}, {release.resolve()}", keep)]
-            if await local.is_empty(release) and await local.is_empty(live) is False:
-                return [Problem(f"release {value}", f"is empty, unlike {live.name}", keep)]
-        fix = "restore the shared file or directory"
-        return [
-            Problem(str(release / name), f"links to {target}, which is missing", fix)
-            for name, target in (await self._broken(local, release, live)).items()
-            if target.is_relative_to(self.root.resolve())
-        ]
-
-    @staticmethod
-    async def _broken(local: Local, release: Path, live: Path | None) -> dict[str, Path]:
-        """Links of a release to something missing outside of it, except those that the live release has as well."""
-        broken = await local.broken_links(release)
-        also = await local.broken_links(live) if broken and live is not None else {}
-        return {name: target for name, target in broken.items() if also.get(name) != target}
+        return await local.look(self._directory.target_problems, str(self), _plain_name(value))
 
     async def preflight(self, local: Local, value: str | None) -> tuple[str, ...]:
         await super().preflight(local, value)
-        release, live = self._home / str(value), await local.link_target(self._pointer)
-        if live is None or live.name == value:
-            return ()
-        broken = await self._broken(local, release, live)
-        notes = [f"{release / name} links to {target}, which is missing" for name, target in broken.items()]
-        return (*notes, *await local.stricter(release, live))
-
-    @property
-    def _home(self) -> Path:
-        return self.root / self.releases
+        return await local.look(self._directory.notes, str(value))
 
     async def _pointer_problems(self, local: Local) -> list[Problem]:
-        home, fix = self._home, "deploy a release there, and link to it"
-        if not await local.is_directory(home):
-            return [Problem(f"directory {home}", "does not exist", "create it, or correct root and releases")]
-        if not await local.directories(home):
-            return [Problem(f"directory {home}", "contains no release", fix)]
-        target = await local.link_target(self._pointer)
-        if target is None:
-            return [Problem(f"link {self._pointer}", "does not exist", fix)]
-        if not await local.same_directory(target.parent, home):
-            return [Problem(f"link {self._pointer}", f"points to {target}, which is not in {home}", fix)]
-        if not await local.is_directory(target):
-            return [Problem(f"link {self._pointer}", f"points to {target}, which does not exist", fix)]
-        release = await local.link_target(target) if await local.is_link(target) else None
-        if release is not None and await local.same_directory(release.parent, home):
-            found = f"points to {target.name}, which is a link to the release {release.name}"
-            return [Problem(f"link {self._pointer}", found, f"link to {release} itself, whose name is the version")]
-        return []
+        return await local.look(self._directory.problems)
+
+    @property
+    def _directory(self) -> ReleaseDirectory:
+        return ReleaseDirectory(self._pointer, self.root / self.releases, self.root)
 
     def __str__(self) -> str:
         return f"{self.link} release of {self.root}"
