@@ -43,8 +43,10 @@ async def _targets_of_others(tx: Transaction, incident: Incident, service: Servi
     """The versions to which the other services of the same rollback return."""
     planned: dict[str, str] = {}
     for member in incident.members:
+        if member.service == service.name:
+            continue
         newest = await deployments.newest(tx, member.service, service.environment)
-        if member.service != service.name and newest and (target := await choose_target(tx, member, newest)):
+        if newest and (target := await choose_target(tx, member, newest)):
             planned[member.service] = target.version
     return planned
 

@@ -13,7 +13,7 @@ from responder.journal import Database, Transaction, executions
 from responder.runtime.lease import Lease
 from tests.journals import journal, state  # noqa: F401
 
-SECONDS = 0.2
+SECONDS = 2.0
 
 
 class Clock:
