@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from urllib.parse import urlencode
 
 import yaml
@@ -33,9 +33,6 @@ from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.http_client import TooLong, body_of
 from responder.transport.retry_after import retry_after
-
-if TYPE_CHECKING:
-    import aiohttp
 
 _DISCOVERED_FOR = 60.0
 """Seconds until discovery is repeated: a kind may be installed while the responder runs."""
@@ -69,9 +66,8 @@ class Kubernetes:
 
     async def close(self) -> None:
         opened, self._api, self._retired = [*self._retired, self._api], None, []
-        for client in opened:
-            if client is not None:
-                await client.close()
+        for client in filter(None, opened):
+            await client.close()
 
     async def _retire(self, api: Any) -> None:
         """Makes the next request connect again.
@@ -219,38 +215,30 @@ class Kubernetes:
     async def _send_over(
         self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
     ) -> tuple[int, Object]:
-        import aiohttp  # slow to import
-
         if method != "GET":
             acting.get()()
-        try:
+        with self._unavailable():
             response = (await self._call(api, method, path, query, body, content_type)).response
             try:
                 return response.status, await _read(response)
             finally:
                 response.release()
-        except TimeoutError:
-            raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
-        except (aiohttp.ClientError, OSError, TooLong) as e:
-            raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
 
     async def _call(
         self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
     ) -> Any:
-        import aiohttp
+        from aiohttp import ClientTimeout  # slow to import
 
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": MANAGER}
         for auth in (await api.configuration.auth_settings()).values():
             headers[auth["key"]] = auth["value"]
         url = f"{api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
-        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
-        return await api.call_api(method, url, headers, body=body, _request_timeout=timeout)
+        within = ClientTimeout(total=self._settings.timeout)
+        return await api.call_api(method, url, headers, body=body, _request_timeout=within)
 
     async def _stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
         """Streams the text of an answer. Raises like `request`."""
-        import aiohttp
-
-        try:
+        with self._unavailable():
             response = (await self._call(await self._connected(), "GET", path, query, None, "text/plain")).response
             try:
                 if response.status >= 300:
@@ -259,6 +247,14 @@ class Kubernetes:
                     yield chunk
             finally:
                 response.close()
+
+    @contextmanager
+    def _unavailable(self) -> Iterator[None]:
+        """Raises Unavailable for an error of a request or of its answer."""
+        import aiohttp  # slow to import
+
+        try:
+            yield
         except TimeoutError:
             raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
         except (aiohttp.ClientError, OSError, TooLong) as e:
@@ -266,8 +262,7 @@ class Kubernetes:
 
     async def _connected(self) -> Any:
         async with self._connecting:
-            if self._api is None:
-                self._api = await self._connect()
+            self._api = self._api or await self._connect()
             return self._api
 
     async def _connect(self) -> Any:
@@ -290,7 +285,7 @@ class Kubernetes:
         return client.ApiClient(configuration)
 
 
-async def _read(response: aiohttp.ClientResponse) -> Object:
+async def _read(response: Any) -> Object:
     """The answer. Raises Unavailable, with the pause that the server requests, if a retry may succeed."""
     found: Object = decoded(await body_of(response))
     if is_temporary(response.status):
