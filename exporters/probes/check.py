@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Self
 
-import re2
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, model_validator
 
 from exporters.clients.connections import Connections
@@ -24,10 +23,17 @@ class Pattern:
     """A regular expression of RE2, as in Prometheus: matching takes linear time for every text."""
 
     def __init__(self, text: str) -> None:
+        """Raises ValueError if it cannot be compiled."""
+        import re2  # here: it takes 2 MiB, and many configurations have no regular expression
+
         self.text = text
         options = re2.Options()
         options.log_errors = False
-        self._compiled = re2.compile(text.encode(), options)
+        try:
+            self._compiled = re2.compile(text.encode(), options)
+        except re2.error as error:
+            why = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
+            raise ValueError(f"is not a valid RE2 regular expression: {why}") from error
 
     def found_in(self, text: bytes) -> bool:
         """Returns whether it matches anywhere in the text."""
@@ -39,11 +45,7 @@ def _compiled(value: object) -> Pattern:
         return value
     if not isinstance(value, str):
         raise ValueError("must be a regular expression, written as a string")
-    try:
-        return Pattern(value)
-    except re2.error as error:
-        why = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
-        raise ValueError(f"is not a valid RE2 regular expression: {why}") from error
+    return Pattern(value)
 
 
 Regex = Annotated[Pattern, PlainValidator(_compiled)]

@@ -122,10 +122,12 @@ def test_a_command_that_asks_no_server_imports_no_client(config: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(config: Path, port: int) -> AsyncIterator[Callable[[], Awaitable[set[str]]]]:
+async def serving(
+    config: Path, port: int, program: str = "responder"
+) -> AsyncIterator[Callable[[], Awaitable[set[str]]]]:
     """A server that is ready. Returns what it has imported so far."""
     log, ready = config.with_name("log"), f"http://127.0.0.1:{port}/-/ready"
-    argv = [sys.executable, "-X", "importtime", "-m", "responder", "serve", "--config", str(config)]
+    argv = [sys.executable, "-X", "importtime", "-m", program, "serve", "--config", str(config)]
     process = await Process.start(argv, log=log, ready=ready, env={"PYTHONPATH": str(ROOT)})
 
     async def loaded() -> set[str]:
@@ -149,3 +151,18 @@ async def test_an_idle_server_imports_the_packages_of_its_services(config: Path,
     config.write_text(config.read_text().replace(release, "kubernetes: {namespace: shop, deployment: shop}"))
     async with serving(config, port) as loaded:
         await until(loaded, lambda names: "kubernetes.aio.config" in names)
+
+
+EXPORTERS = """\
+listen: "127.0.0.1:{port}"
+checks:
+  - {{id: shop, service: shop, environment: production, type: http_response, url: "http://127.0.0.1:9"}}
+"""
+
+
+async def test_idle_exporters_import_only_what_their_checks_need(tmp_path: Path, port: int) -> None:
+    config = tmp_path / "exporters.yml"
+    config.write_text(EXPORTERS.format(port=port))
+    async with serving(config, port, "exporters") as loaded:
+        assert "exporters.clients.http" in await loaded()
+        assert among(await loaded(), UNUSED - {"psutil"} | {"re2", "responder"}) == set()
