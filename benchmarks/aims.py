@@ -29,8 +29,8 @@ AIMS = {
     "slowest read of a long history, PostgreSQL": Wanted(1.2, "times", met=False),
     "slowest read of a large registry, SQLite": Wanted(2, "times", met=True),
     "slowest read of a large registry, PostgreSQL": Wanted(2, "times", met=True),
-    "probes per CPU second": Wanted(0.8, "times blackbox_exporter", met=False, least=True),
-    "CPU of 1,000 checks at 15 s": Wanted(1.2, "times blackbox_exporter", met=False),
+    "probes per CPU second": Wanted(0.8, "times blackbox_exporter", met=True, least=True),
+    "CPU of 1,000 checks at 15 s": Wanted(1.2, "times blackbox_exporter", met=True),
     "memory of 1,000 checks": Wanted(1.2, "times blackbox_exporter", met=False),
 }
 

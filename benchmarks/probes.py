@@ -74,7 +74,7 @@ class Scraper:
 
 
 def run(quick: bool, beside: Path | None) -> list[Table]:
-    rounds, probes, seconds = (1, 1000, 4.0) if quick else (5, 2000, 8.0)
+    rounds, probes, seconds = (1, 1000, 4.0) if quick else (3, 2000, 8.0)
     found: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-probes-") as name, targets(Path(name)) as served:
         for _ in range(rounds):
