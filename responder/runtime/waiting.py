@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -52,14 +52,16 @@ class WaitingIncidents:
     ) -> None:
         self._journal, self._policy_set, self._connections = journal, policy_set, connections
         self._decided: dict[str, float] = {}  # when each incident whose trouble is visible was decided last
-        self._checked: dict[str, float] = {}  # when the trouble of each incident that is over was checked last
+        self._rested: dict[str, float] = {}  # when the incidents that are over were checked lately
         self._resolved: set[str] = set()  # incidents that Alertmanager reported as resolved in time
 
     async def due(self) -> Due:
         """The incidents to decide again now. None if Prometheus does not answer: missing data is not trouble."""
         policy_set = self._policy_set()
-        waiting = await self._journal.read(_waiting, policy_set, self._journal.now())
-        waiting = self._without_rested(waiting)
+        time = asyncio.get_running_loop().time()
+        self._rested = {name: at for name, at in self._rested.items() if time - at < _REVISIT_EVERY}
+        waiting = await self._journal.read(_waiting, policy_set, self._journal.now(), self._rested.keys())
+        self._rested |= {entry.incident.id: time for entry in waiting if entry.over}
         if not waiting:
             self._decided.clear()
             return Due()
@@ -76,17 +78,6 @@ class WaitingIncidents:
         self._resolved |= {incident.id for incident, state in zip(pending, states, strict=True) if state == "gone"}
         firing = (incident for incident, state in zip(pending, states, strict=True) if state == "firing")
         return Due(tuple(visible), tuple(firing))
-
-    def _without_rested(self, waiting: Sequence[_Waiting]) -> list[_Waiting]:
-        """Without the incidents that are over and were checked less than `_REVISIT_EVERY` ago.
-
-        A check is a request to the service, and most troubles end with their rollback.
-        """
-        now = asyncio.get_running_loop().time()
-        over = {entry.incident.id for entry in waiting if entry.over and not entry.late}
-        rested = {name for name in over if now - self._checked.get(name, float("-inf")) < _REVISIT_EVERY}
-        self._checked = {name: self._checked[name] if name in rested else now for name in over}
-        return [entry for entry in waiting if entry.incident.id not in rested]
 
     async def _visible(
         self, incidents: Sequence[Incident], recordings: Recordings, policy_set: PolicySet
@@ -113,7 +104,10 @@ class WaitingIncidents:
         return [live.state for live in lives]
 
 
-async def _waiting(tx: Transaction, policy_set: PolicySet, now: datetime) -> list[_Waiting]:
+async def _waiting(
+    tx: Transaction, policy_set: PolicySet, now: datetime, rested: Collection[str] = ()
+) -> list[_Waiting]:
+    """The incidents to check, without the `rested` ones: most troubles end with their rollback."""
     rows = await tx.all("decisions_to_revisit", since=now - _DROPPED_AFTER, most=_MAX_INCIDENTS * 4)
     newest: dict[str, Row] = {}
     opened: dict[str, Row] = {}
@@ -125,11 +119,13 @@ async def _waiting(tx: Transaction, policy_set: PolicySet, now: datetime) -> lis
     for name, row in newest.items():
         if row["outcome"] is None and (row["result"] != "deny" or row["guard"] in _NOT_REVISITED):
             continue
+        over = row["ended_at"] is not None and row["ended_at"] >= (row["deployed_at"] or row["ended_at"])
+        if over and name in rested:
+            continue
         if len(found) >= _MAX_INCIDENTS:
             break
         for incident in _incidents(row, policy_set, now):
             late = name in opened and _is_late(incident, opened[name]["ended_at"], row["last_at"], now)
-            over = row["ended_at"] is not None and row["ended_at"] >= (row["deployed_at"] or row["ended_at"])
             found.append(_Waiting(incident, late, over))
     return found
 
