@@ -143,7 +143,7 @@ class S3Store:
         except AwsRefused as e:
             if not e.is_missing:
                 raise
-            await self.room()  # raises for a missing bucket, which HEAD answers like a missing object
+            await self._first()  # raises for a missing bucket, which HEAD answers like a missing object
             raise MissingObject(f"s3://{self._bucket}/{key} does not exist") from e
 
     async def _range(self, key: str, etag: str, first: int, last: int) -> bytes:
@@ -191,13 +191,16 @@ class S3Store:
         await self.delete(tuple(stored.name for stored in await self.list(prefix)))
 
     async def room(self) -> int | None:
-        await self._retry("list_objects_v2", change=False, Prefix=self._prefix, MaxKeys=1)
+        await self._first()
         # An upload that is aborted without content leaves nothing, and needs the permission to write.
         key = f"{self._prefix}rollback-responder-check"
         upload = (await self._retry("create_multipart_upload", change=False, Key=key))["UploadId"]
         with contextlib.suppress(ResponderError):
             await self._retry("abort_multipart_upload", change=False, Key=key, UploadId=upload)
         return None
+
+    async def _first(self) -> None:
+        await self._retry("list_objects_v2", change=False, Prefix=self._prefix, MaxKeys=1)
 
     async def _retry(self, operation: str, *, change: bool = True, **params: Any) -> Any:
         call = self._aws.write if change else self._aws.read
