@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from foundation.durations import format_duration, parse_duration
 from foundation.secrets import is_reference
 from foundation.yaml_document import Mistake, Path, value_at
 
@@ -23,6 +25,13 @@ _EXPECTED = {
     "dict_type": "must be a mapping", "model_type": "must be a mapping", "string_type": "must be text",
 }  # fmt: skip
 """The expected type in YAML terms, instead of pydantic's arrays, objects and parsers."""
+
+_LIMITS = {
+    "greater_than": "must be greater than",
+    "greater_than_equal": "must be greater than or equal to",
+    "less_than": "must be less than",
+    "less_than_equal": "must be less than or equal to",
+}
 
 ExplainKey = Callable[[str, Any], str]
 """Why a key is unknown, from the key and the mapping that has it."""
@@ -107,9 +116,19 @@ def _sentence(error: Any, written: Any, path: Path, explain_key: ExplainKey) -> 
             return "must have at least one item"
         case "value_error":
             return str(error["ctx"]["error"])
+        case kind if kind in _LIMITS and _is_duration(value):
+            (limit,) = error["ctx"].values()
+            return f"{_LIMITS[error['type']]} {format_duration(limit)}, not {value!r:.80}"
     message = re.sub(r"^Input should (be|have)", r"must \1", error["msg"])
     expected = _EXPECTED.get(error["type"]) or f"{message[0].lower()}{message[1:]}"
     return f"{expected}, not {value!r:.80}"
+
+
+def _is_duration(value: Any) -> bool:
+    """Whether it is written with a unit."""
+    with contextlib.suppress(ValueError):
+        return isinstance(value, str) and value != "0" and parse_duration(value) >= 0
+    return False
 
 
 def _quoted(names: str) -> str:
