@@ -52,8 +52,8 @@ class WaitingIncidents:
     ) -> None:
         self._journal, self._policy_set, self._connections = journal, policy_set, connections
         self._decided: dict[str, float] = {}  # when each incident whose trouble is visible was decided last
-        self._rested: dict[str, float] = {}  # when the incidents that are over were checked lately
-        self._resolved: set[str] = set()  # incidents that Alertmanager reported as resolved in time
+        self._rested: dict[str, float] = {}  # when each incident that is over was checked last
+        self._resolved: set[str] = set()  # incidents that Alertmanager reported as resolved in time; also rested ones
 
     async def due(self) -> Due:
         """The incidents to decide again now. None if Prometheus does not answer: missing data is not trouble."""
@@ -61,7 +61,6 @@ class WaitingIncidents:
         time = asyncio.get_running_loop().time()
         self._rested = {name: at for name, at in self._rested.items() if time - at < _REVISIT_EVERY}
         waiting = await self._journal.read(_waiting, policy_set, self._journal.now(), self._rested.keys())
-        self._rested |= {entry.incident.id: time for entry in waiting if entry.over}
         if not waiting:
             self._decided.clear()
             return Due()
@@ -70,9 +69,10 @@ class WaitingIncidents:
             recordings = Recordings(await prometheus.query(" or ".join(questions({}))))
         except (Unavailable, StepFailed):
             return Due()
+        self._rested |= {entry.incident.id: time for entry in waiting if entry.over}
         visible = await self._visible([entry.incident for entry in waiting], recordings, policy_set)
         late = [entry.incident for entry in waiting if entry.late and _only_alert_shows_it(entry.incident, recordings)]
-        self._resolved &= {incident.id for incident in late}
+        self._resolved &= {incident.id for incident in late} | self._rested.keys()
         pending = [incident for incident in late if incident.id not in self._resolved and incident not in visible]
         states = await self._states(pending, policy_set)
         self._resolved |= {incident.id for incident, state in zip(pending, states, strict=True) if state == "gone"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -120,3 +120,39 @@ async def test_after_its_rollback_an_incident_is_rarely_checked_until_something_
     for _ in range(2):
         await waiting.due()
     assert checked == ["backend"] * 3
+
+
+async def test_an_alert_that_resolved_after_the_rollback_may_fire_again(
+    journal: Database,
+    connections: Connections,
+    alertmanager: FakeAlertmanager,
+    prometheus: FakePrometheus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The rollback helped, although the incident was not checked for a while since the alert resolved."""
+    now = datetime.now(UTC)
+    for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
+        deployed = deployment(id=version, service="backend", version=version, at=ago(seconds, now), artifact="sha")
+        await journal.transaction(registry.record, deployed, status)
+    alertmanager.fires(LABELS, fingerprint(LABELS))
+    prometheus.sees(LABELS)
+    (decided,) = await judged(journal, connections, trouble())
+    assert decided.execution is not None
+    closed = Closed(at=datetime.now(UTC), outcome="succeeded", by="responder", reason="")
+    await journal.transaction(rollbacks.append, decided.execution, [closed], None)
+    prometheus.recorded.clear()
+    prometheus.evaluated.clear()
+    (other,) = await judged(journal, connections, incident(alerts=(alert(starts_at=datetime.now(UTC)),)))
+    assert other.result == "deny"  # it waits too, and is checked each time
+    monkeypatch.setattr(journal, "now", lambda: datetime.now(UTC) + timedelta(minutes=20))
+
+    unresolved = WaitingIncidents(journal, policy_set, lambda: connections)
+    assert [incident.id for incident in (await unresolved.due()).unresolved] == [decided.incident.id]
+
+    waiting = WaitingIncidents(journal, policy_set, lambda: connections)
+    firing, alertmanager.alerts = alertmanager.alerts, []
+    for _ in range(2):
+        assert await waiting.due() == Due()
+    alertmanager.alerts = firing
+    monkeypatch.setattr("responder.runtime.waiting._REVISIT_EVERY", 0.0)
+    assert await waiting.due() == Due()
