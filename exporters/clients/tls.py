@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 
 class Tls(BaseModel):
@@ -20,6 +20,16 @@ class Tls(BaseModel):
     key_file: str | None = None
     server_name: str | None = None
     insecure_skip_verify: bool = False
+
+    @field_validator("server_name")
+    @classmethod
+    def _is_name(cls, name: str | None) -> str | None:
+        client, empty = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.MemoryBIO()
+        try:
+            client.wrap_bio(empty, empty, server_hostname=None if name is None else name.rstrip("."))
+        except (ValueError, TypeError):
+            raise ValueError(f"{name!r} is not a host name") from None
+        return name
 
     @model_validator(mode="after")
     def _usable(self) -> Self:

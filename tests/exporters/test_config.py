@@ -84,6 +84,10 @@ MISTAKES = [
         f'checks:\n- {{{HTTP}, bearer_token: "a\\nb"}}',
         "f.yml:2: checks[0]: header Authorization has a line break in its value",
     ),
+    (
+        f"checks:\n- {{{HTTP}, tls: {{server_name: .shop.example}}}}",
+        "f.yml:2: checks[0].tls.server_name: '.shop.example' is not a host name",
+    ),
     ("checks:\n- {type: tcp, address: h}", "f.yml:2: checks[0].address: must be written host:port"),
     (
         f"checks:\n- {{{DATABASE}, dsn: 'mysql://h/d'}}",
