@@ -15,7 +15,7 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from exporters.clients.databases import Session, describe_error
 from exporters.clients.phases import Phases
 from exporters.clients.tls import Tls, context
-from exporters.errors import Failed, raise_if_local
+from exporters.errors import Failed, Unable, raise_if_local
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -43,6 +43,7 @@ class Connections:
 
         Raises Failed, reason `resolve`, `connect` or `tls`, or Unable.
         """
+        secured = self._context(tls) if tls else None
         addresses = await self._addresses(host, port, spent)
         began = perf_counter()
         try:
@@ -58,9 +59,7 @@ class Connections:
         began = perf_counter()
         name = (tls.server_name or host).rstrip(".")
         try:
-            transport, protocol = await loop.create_connection(
-                make, sock=sock, ssl=self._context(tls), server_hostname=name
-            )
+            transport, protocol = await loop.create_connection(make, sock=sock, ssl=secured, server_hostname=name)
         except OSError as error:
             raise Failed(f"TLS failed: {describe_error(error)}", reason="tls") from error
         finally:
@@ -83,7 +82,10 @@ class Connections:
 
     def _context(self, tls: Tls) -> ssl.SSLContext:
         if tls not in self._contexts:
-            self._contexts[tls] = context(tls)
+            try:
+                self._contexts[tls] = context(tls)
+            except OSError as error:  # a file changed since the configuration was loaded
+                raise Unable(f"the certificates of the check cannot be loaded: {error}") from error
         return self._contexts[tls]
 
     async def take(self, check_id: str, *, fresh_every: int) -> Session | None:

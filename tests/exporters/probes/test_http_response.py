@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import shutil
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 from yarl import URL
+
+from exporters.errors import Unable
+from tests.exporters.not_stalled import run_not_stalled
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -242,6 +247,17 @@ async def test_an_untrusted_certificate_fails(ask: Any, answer: Any, certificate
     result, series = await ask(type="http_response", url=url, tls={"insecure_skip_verify": True})
     assert result.success, result.why
     assert "probe_ssl_earliest_cert_expiry" in series
+
+
+async def test_a_certificate_file_that_is_gone_is_not_the_target_s_fault(
+    make: Any, connections: Any, certificates: Any, answer: Any, server_tls: Any, tmp_path: Path
+) -> None:
+    files = certificates()
+    shutil.copy(files[0], ca_file := tmp_path / "ca.pem")
+    check = make(type="http_response", url=await answer(OK, tls=server_tls(files)), tls={"ca_file": str(ca_file)})
+    ca_file.unlink()
+    with pytest.raises(Unable, match="certificates of the check cannot be loaded: "):
+        await run_not_stalled(check, connections)
 
 
 async def test_a_certificate_for_another_host_fails(ask: Any, answer: Any, certificates: Any, server_tls: Any) -> None:
