@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Literal
 from benchmarks.processes import Server, free_port, program
 
 HERE = Path(__file__).resolve().parents[1]
+_NO_LIMITS = {"concurrent": 100, "rollbacks_per_hour": 100_000, "circuit_breaker": {"services": 10_000}}
 _TELL = "from responder.cli import main; raise SystemExit(main())"
 
 
@@ -27,6 +28,7 @@ class Site:
     prometheus: str = "http://127.0.0.1:9"
     services_url: str = "http://127.0.0.1:9"  # serves the files of the services
     acts: bool = False  # whether the links of the services are switched, or nothing is done
+    limits: Mapping[str, object] = field(default_factory=lambda: _NO_LIMITS)  # of the responder
     deployed_ago: timedelta = timedelta(minutes=2)
 
     def lay_out(self) -> None:
@@ -127,7 +129,7 @@ def _config(site: Site, port: int, journal: Path) -> dict[str, object]:
         "prometheus": {"url": site.prometheus},
         "alertmanager": {"urls": [site.alertmanager]},
         "web": {"listen": f"127.0.0.1:{port}"},
-        "limits": {"concurrent": 100, "rollbacks_per_hour": 100_000, "circuit_breaker": {"services": 10_000}},
+        "limits": dict(site.limits),
         "services": [
             {
                 "name": service,

@@ -60,7 +60,7 @@ def _one_round(contestant: Contestant, counts: tuple[int, ...]) -> dict[str, lis
         site.lay_out()
         server = contestant.start(site)
         try:
-            bodies = {service: body([alert]).encode() for service, alert in fire(alert_server, names).items()}
+            bodies = {service: body(alerts).encode() for service, alerts in fire(alert_server, names).items()}
             with Watcher(site.root, names) as watcher:
                 sent: dict[str, int] = {}
                 left = list(names)

@@ -77,25 +77,30 @@ def web_server(root: Path, directory: Path) -> Iterator[Server]:
         server.stop()
 
 
-def fire(server: Server, services: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """One alert a service, active in Alertmanager; returned as it goes into the webhook's body."""
+def fire(server: Server, services: Sequence[str], instances: int = 1) -> dict[str, list[dict[str, Any]]]:
+    """So many alerts of each service, active in Alertmanager; returned as they go into the webhook's body."""
     now = datetime.now(UTC)
     posted = [
         {
-            **{key: alert(service, 0)[key] for key in ("labels", "annotations", "generatorURL")},
+            **{key: alert(service, instance)[key] for key in ("labels", "annotations", "generatorURL")},
             "startsAt": now.isoformat(),
             "endsAt": (now + timedelta(hours=1)).isoformat(),
         }
         for service in services
+        for instance in range(instances)
     ]
     _call(f"{server.url}/api/v2/alerts", posted)
-    end = time.monotonic() + 10
-    while len(active := _call(f"{server.url}/api/v2/alerts?active=true")) < len(services):
+    end = time.monotonic() + 30
+    while len(active := _call(f"{server.url}/api/v2/alerts?active=true")) < len(posted):
         if time.monotonic() > end:
-            raise Unready(f"Alertmanager has {len(active)} of {len(services)} alerts active")
+            raise Unready(f"Alertmanager has {len(active)} of {len(posted)} alerts active")
         time.sleep(0.1)
     kept = ("labels", "annotations", "startsAt", "endsAt", "generatorURL", "fingerprint")
-    return {a["labels"]["service"]: {"status": "firing", **{key: a[key] for key in kept}} for a in active}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for a in active:
+        of_service = found.setdefault(a["labels"]["service"], [])
+        of_service.append({"status": "firing", **{key: a[key] for key in kept}})
+    return found
 
 
 def _call(url: str, data: Any = None) -> Any:

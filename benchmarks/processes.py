@@ -103,6 +103,15 @@ class Server:
         memory = self._process.memory_full_info()
         return Weight(rss=memory.rss / 2**20, pss=memory.pss / 2**20)
 
+    def forget_peak(self) -> None:
+        """`peak` counts from now on."""
+        Path(f"/proc/{self._popen.pid}/clear_refs").write_text("5")
+
+    def peak(self) -> float:
+        """The most memory that was resident at any time, in MiB."""
+        status = Path(f"/proc/{self._popen.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
     def calm_down(self, within: float = 10.0) -> None:
         """Waits for the commands that it still runs, so that they do not slow down the next measurement."""
         end = time.monotonic() + within
