@@ -12,11 +12,11 @@ import time
 from urllib.parse import urlsplit
 
 ROUTES = {
-    "healthy": ("GET /-/healthy", 0.1),
-    "ready": ("GET /-/ready", 0.2),
-    "metrics": ("GET /metrics", 1.0),
-    "fastapi": ("GET /ready", 0.1),
-    "stop": ("POST /api/v1/executions/all/stop", 0.5),
+    "healthy": ("GET /-/healthy", 0.025),
+    "ready": ("GET /-/ready", 0.05),
+    "metrics": ("GET /metrics", 0.25),
+    "fastapi": ("GET /ready", 0.025),
+    "stop": ("POST /api/v1/executions/all/stop", 0.1),
 }
 """Request and seconds between two of them."""
 
@@ -46,7 +46,7 @@ async def _probe(url: str, route: str, over: asyncio.Event) -> dict[str, object]
     request, every = ROUTES[route]
     times: list[float] = []
     failed: list[str] = []
-    asked = asyncio.get_running_loop().time()
+    due = asyncio.get_running_loop().time()
     while not over.is_set():
         status, took = await _ask(url, request)
         times.append(round(took, 4))
@@ -54,8 +54,8 @@ async def _probe(url: str, route: str, over: asyncio.Event) -> dict[str, object]
             failed.append(status)
         if route == "stop":
             await _ask(url, _RELEASE)
-        asked += every
-        await asyncio.sleep(max(0.0, asked - asyncio.get_running_loop().time()))
+        due += every
+        await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
     return {"times": sorted(times), "failed": failed}
 
 

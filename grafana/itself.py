@@ -97,13 +97,13 @@ QUEUE = timeseries(
 )
 JOURNAL = timeline(
     "Journal",
-    "Whether each scrape could read the journal.",
+    "Whether the last read of the journal succeeded.",
     promql(f"responder_journal_up{{{REPLICA}}}", "{{instance}}"),
     texts={"1": ("up", "green"), "0": ("down", "red")},
 )
 READING = timeseries(
     "Journal read latency",
-    "Time to read the journal for a scrape: a slow database shows here first.",
+    "Time to read the journal for its series: a slow database shows here first.",
     promql(f"responder_journal_read_seconds{{{REPLICA}}}", "{{instance}}"),
     unit="s",
 )

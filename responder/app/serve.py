@@ -20,6 +20,7 @@ from responder.logging import say, set_up
 from responder.notify import Dispatcher
 from responder.rollback.events import ApprovalRequested, Event, StepFailed, StopRequested
 from responder.rollback.execution import Execution
+from responder.runtime.journal_state import JournalState
 from responder.runtime.metrics import Metrics
 from responder.runtime.retention import Retention
 from responder.runtime.worker import Worker
@@ -113,13 +114,16 @@ class App:
             on_error=self._metrics.on_error,
             on_decided=self._metrics.decided,
         )
+        state = JournalState(journal, self.policy_set)
         stop = self._on_signals()
-        runner = working = dispatching = None
+        runner = working = dispatching = reading = None
         try:
+            await state.refresh()
+            reading = asyncio.create_task(state.run(self._metrics.on_error), name="metrics")
             working = asyncio.create_task(worker.run(), name="worker")
             dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")  # rollbacks do not wait for it
             dispatching.add_done_callback(self._dispatcher_ended)
-            handlers = self._handlers(journal, worker, broadcast)
+            handlers = self._handlers(journal, worker, broadcast, state)
             app = routes(lambda: self._access, handlers, self._metrics.refused)
             runner = await listen(app, config.web, self._metrics.ended)
             say(
@@ -144,7 +148,7 @@ class App:
             if runner is not None:
                 await runner.cleanup()  # accepts no new requests, and completes the current ones
             await worker.close()
-            tasks = [task for task in (working, dispatching) if task is not None]
+            tasks = [task for task in (working, dispatching, reading) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)  # errors have been logged
@@ -153,7 +157,9 @@ class App:
             for connections in (self._connections, *self._retired):
                 await connections.close()
 
-    def _handlers(self, journal: Database, worker: Worker, broadcast: ExecutionBroadcast) -> tuple[Handlers, ...]:
+    def _handlers(
+        self, journal: Database, worker: Worker, broadcast: ExecutionBroadcast, state: JournalState
+    ) -> tuple[Handlers, ...]:
         process = Process(journal, self.policy_set, self.connections, worker)
         receiver = Receiver(process, self._metrics)
         executions = Executions(process, lambda execution: self._links.approve_link(execution))
@@ -165,7 +171,7 @@ class App:
             executions,
             reports,
             Registry(journal, self.policy_set),
-            Status(journal, self.policy_set, worker, self._metrics, reports, channels),
+            Status(journal, self.policy_set, worker, self._metrics, reports, state, channels),
             ApprovalPage(journal, executions, lambda: self._links),
             StopPage(journal, lambda: self._links),
             Events(broadcast, worker, lambda request: self._access.allows(request, "read")),

@@ -107,12 +107,16 @@ async def _prometheus_says(labels: dict[str, str], connections: Connections) -> 
 def _others_in_trouble(
     alerts: LiveAlerts, incident: Incident, policy_set: PolicySet, returned_at: datetime | None
 ) -> tuple[str, ...]:
-    """Other services that policies would roll back for alerts that began close to these, silenced or not."""
+    """Other services that policies would roll back for alerts that began close to these, silenced or not.
+
+    At most `limits.circuit_breaker.counted`.
+    """
     starts = alerts.derived(policy_set, lambda alerts: _Starts(alerts, policy_set))
     began = min(alert.starts_at for alert in incident.alerts)
-    within = policy_set.limits.circuit_breaker.within
-    found = starts.around([began, *([returned_at] if returned_at else [])], within)
-    return tuple(sorted(found - policy_set.connected_services(incident)))
+    breaker, connected = policy_set.limits.circuit_breaker, policy_set.connected_services(incident)
+    moments = [began, *([returned_at] if returned_at else [])]
+    found = starts.around(moments, breaker.within, breaker.counted + len(connected))
+    return tuple(sorted(found - connected)[: breaker.counted])
 
 
 class _Starts:
@@ -121,22 +125,34 @@ class _Starts:
     def __init__(self, alerts: LiveAlerts, policy_set: PolicySet) -> None:
         self._undated: set[str] = set()
         dated: set[tuple[float, str]] = set()
+        # Alerts of one service differ only in labels that no policy uses.
+        known: dict[tuple[str, ...], list[str]] = {}
+        used = policy_set.used_labels
         for alert in alerts:
-            for name in _rolled_back_for(alert.labels, policy_set):
+            key = tuple([alert.labels.get(name, "") for name in used])
+            names = known.get(key)
+            if names is None:
+                names = known[key] = _rolled_back_for(alert.labels, policy_set)
+            for name in names:
                 if alert.starts_at is None:
                     self._undated.add(name)
                 else:
                     dated.add((alert.starts_at.timestamp(), name))
         self._dated = sorted(dated)
 
-    def around(self, moments: Iterable[datetime], within: float) -> set[str]:
-        """The services of alerts that began at most `within` seconds before or after any of the moments."""
+    def around(self, moments: Iterable[datetime], within: float, most: int) -> set[str]:
+        """The services of alerts that began at most `within` seconds before or after any of the moments.
+
+        It stops looking when it has found `most` of them.
+        """
         found = set(self._undated)
         for moment in moments:
             at = moment.timestamp()
             first = bisect_left(self._dated, (at - within, ""))
-            last = bisect_right(self._dated, at + within, key=lambda start: start[0])
-            found.update(name for _, name in self._dated[first:last])
+            for number in range(first, bisect_right(self._dated, at + within, key=lambda start: start[0])):
+                if len(found) >= most:
+                    break
+                found.add(self._dated[number][1])
         return found
 
 

@@ -81,16 +81,16 @@ def incident_of(execution: Execution, policy_set: PolicySet) -> Incident:
 async def others_in_trouble(
     tx: Transaction, execution: Execution, policy_set: PolicySet, now: datetime
 ) -> tuple[str, ...]:
-    """Other services of the environment in trouble since `verify.within` before this rollback was accepted."""
-    accepted = execution.accepted
+    """Other services of the environment in trouble since `verify.within` before this rollback was accepted.
+
+    At most `limits.circuit_breaker.counted`.
+    """
+    accepted, most = execution.accepted, policy_set.limits.circuit_breaker.counted
     within = timedelta(seconds=policy_set.policy(accepted.policy).verify.within)
-    where = {"service": accepted.service, "environment": accepted.environment}
+    connected = policy_set.connected_services(incident_of(execution, policy_set))
+    where = {"service": accepted.service, "environment": accepted.environment, "most": most + len(connected)}
     rows = await tx.all("services_in_trouble", **where, since=accepted.at - within, until=now)
-    return tuple(
-        sorted(
-            {str(row["service"]) for row in rows} - policy_set.connected_services(incident_of(execution, policy_set))
-        )
-    )
+    return tuple(sorted({str(row["service"]) for row in rows} - connected)[:most])
 
 
 class GuardDenial(NamedTuple):

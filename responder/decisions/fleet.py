@@ -46,19 +46,20 @@ async def also_in_trouble(
     """Other services that got into trouble within `limits.circuit_breaker.within` of this incident.
 
     It counts from the first decision about this incident, not from repetitions. Trouble that was invisible for a
-    while also counts from its return.
+    while also counts from its return. At most `limits.circuit_breaker.counted` services.
     """
     first = await tx.first("first_decided", incident=incident.id)
     began = [first["at"] if first and first["at"] else now, await returned_at(tx, incident, now)]
-    within = timedelta(seconds=policy_set.limits.circuit_breaker.within)
-    where = {"service": service.name, "environment": service.environment}
+    breaker, connected = policy_set.limits.circuit_breaker, policy_set.connected_services(incident)
+    within = timedelta(seconds=breaker.within)
+    where = {"service": service.name, "environment": service.environment, "most": breaker.counted + len(connected)}
     rows = [
         row
         for at in began
         if at is not None
         for row in await tx.all("services_in_trouble", **where, since=at - within, until=at + within)
     ]
-    return tuple(sorted({*(row["service"] for row in rows), *beside} - policy_set.connected_services(incident)))
+    return tuple(sorted({*(row["service"] for row in rows), *beside} - connected)[: breaker.counted])
 
 
 async def returned_at(tx: Transaction, incident: Incident, now: datetime) -> datetime | None:

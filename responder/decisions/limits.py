@@ -22,6 +22,11 @@ class CircuitBreaker(StrictModel):
     )
     within: Duration = Field(default=120.0, gt=0, description="Maximum time between the onsets of their trouble")
 
+    @property
+    def counted(self) -> int:
+        """How many other services in trouble a decision looks for at most: enough to decide, and to name some."""
+        return self.services + 20
+
 
 class Limits(StrictModel):
     """Limits of rollbacks."""

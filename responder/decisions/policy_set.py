@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +14,7 @@ from responder.config.text import meant
 from responder.decisions.freeze_windows import Freeze
 from responder.decisions.incidents import Incident
 from responder.decisions.limits import Limits, Watchdog
-from responder.decisions.policies import BY_HAND, Policy, PolicyIndex
+from responder.decisions.policies import BY_HAND, Policy, PolicyIndex, ServiceOfLabel
 from responder.services.service import Service
 
 
@@ -44,6 +44,14 @@ class PolicySet(FrozenModel):
         return PolicyIndex(self.policies)
 
     @cached_property
+    def used_labels(self) -> tuple[str, ...]:
+        """The labels that decide what an alert leads to, by policy, service and environment."""
+        matchers = [matcher for policy in self.policies for matcher in policy.match]
+        matchers += self.watchdog.match if self.watchdog else ()
+        named = {policy.roll_back.label for policy in self.policies if isinstance(policy.roll_back, ServiceOfLabel)}
+        return tuple(sorted({"environment", *named, *(matcher.name for matcher in matchers)}))
+
+    @cached_property
     def _named(self) -> dict[str, dict[str, Service]]:
         """The services by name and environment; of duplicates the first."""
         found: dict[str, dict[str, Service]] = {}
@@ -59,6 +67,22 @@ class PolicySet(FrozenModel):
             for needed in self.needs(service):
                 found.setdefault((needed.name, needed.environment), set()).add(service.name)
         return found
+
+    @cached_property
+    def _requiring(self) -> dict[tuple[str, str], set[str]]:
+        """The names of the services that require some versions of a service."""
+        found: dict[tuple[str, str], set[str]] = {}
+        for service in self.services:
+            for name in service.requires:
+                found.setdefault((name, service.environment), set()).add(service.name)
+        return found
+
+    def concerned(self, service: Service, names: Iterable[str]) -> Iterator[Service]:
+        """Other services of the environment that have one of these names, or require versions of this service."""
+        requiring = self._requiring.get((service.name, service.environment), set())
+        for name in sorted({*names, *requiring} - {service.name}):
+            if other := self._named.get(name, {}).get(service.environment):
+                yield other
 
     def needs(self, service: Service) -> list[Service]:
         """All direct and indirect dependencies of a service. The configuration has no cycles."""

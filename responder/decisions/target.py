@@ -71,10 +71,7 @@ async def _required_of(
     for row in reported:  # the rows of a service as a whole come first
         if row["service"] not in planned and not _is_blocked(row["platform"], row["status"]):
             required.setdefault((row["service"], row["version"]), (row["platform"], row["versions"]))
-    for other in policy_set.services:
-        concerned = other.name in planned or service.name in other.requires
-        if not concerned or other.environment != service.environment or other.name == service.name:
-            continue
+    for other in policy_set.concerned(service, planned):
         for version, platform in (await _versions_afterwards(tx, other, planned.get(other.name))).items():
             if versions := (await _requirements(tx, other, version)).get(service.name):
                 required[other.name, version] = platform, versions

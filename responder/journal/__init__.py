@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from responder.errors import ConfigError
-from responder.journal.database import Database, Row, Subscription, Transaction
+from responder.journal.database import Bulk, Database, Row, Subscription, Transaction, Transactions
 from responder.journal.open_executions import open_executions
 
 if TYPE_CHECKING:
     from responder.journal.postgres.database import PostgresJournal
 
 __all__ = [
+    "Bulk",
     "Database",
     "Row",
     "Subscription",
     "Transaction",
+    "Transactions",
     "check_journal",
     "open_executions",
     "open_journal",

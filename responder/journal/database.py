@@ -43,11 +43,8 @@ class Transaction(Protocol):
         """Wakes every subscription, in every replica, once the transaction is committed."""
 
 
-class Database(Protocol):
-    """SQLite or PostgreSQL. Every method raises `JournalUnavailable` if the database cannot be used."""
-
-    exclusive: bool
-    """Whether this process has exclusive access to the database."""
+class Transactions(Protocol):
+    """What decisions need of the journal: transactions, and its clock."""
 
     async def transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
@@ -57,18 +54,30 @@ class Database(Protocol):
         `act` awaits only the transaction that it receives. It may run more than once.
         """
 
+    def now(self) -> datetime:
+        """The clock of the database. Times that several replicas compare come only from this clock."""
+
+
+class Database(Transactions, Protocol):
+    """SQLite or PostgreSQL. Every method raises `JournalUnavailable` if the database cannot be used."""
+
+    exclusive: bool
+    """Whether this process has exclusive access to the database."""
+
     async def read(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Like `transaction`, for an `act` that only reads. It reads one consistent snapshot."""
 
+    async def bulk_transaction(
+        self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Like `transaction`, for work that may be much, such as a storm of alerts. Others wait for one at most."""
+
     async def lease_transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Like `transaction`, on a separate connection, so that load never delays the renewal of a lease."""
-
-    def now(self) -> datetime:
-        """The clock of the database. Times that several replicas compare come only from this clock."""
 
     async def changed(self, within: float) -> bool:
         """Waits for a notification since the last call, at most so many seconds. Returns whether one arrived.
@@ -80,6 +89,23 @@ class Database(Protocol):
         """A new subscription to the notifications from now on."""
 
     async def close(self) -> None: ...
+
+
+class Bulk:
+    """The journal, with bulk transactions."""
+
+    def __init__(self, journal: Database) -> None:
+        self._journal = journal
+
+    async def transaction(
+        self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """See Database.bulk_transaction."""
+        return await self._journal.bulk_transaction(act, *args, **kwargs)
+
+    def now(self) -> datetime:
+        """See Transactions.now."""
+        return self._journal.now()
 
 
 class Subscription:

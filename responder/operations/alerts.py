@@ -14,11 +14,11 @@ from responder.decisions.incidents import match_alerts, notify_only
 from responder.decisions.journal_facts import WATCHDOG
 from responder.decisions.limits import Watchdog
 from responder.decisions.policy_set import PolicySet
-from responder.journal import Database, alert_times, decisions
+from responder.journal import Transactions, alert_times, decisions
 from responder.logging import say
 from responder.operations.decided import Decided
 from responder.operations.permitted import permits, split_by_permission
-from responder.operations.respond import Claimer, respond
+from responder.operations.respond import Begin, Claimer, respond
 from responder.operations.undecided import (
     record_not_permitted,
     record_notification,
@@ -35,11 +35,12 @@ async def receive_alerts(
     permitted: Permitted,
     *,
     policy_set: PolicySet,
-    journal: Database,
+    journal: Transactions,
     connections: Connections,
     claimer: Claimer | None,
+    begin: Begin,
 ) -> tuple[list[Decided], list[dict[str, Any]]]:
-    """The decisions on incidents, and the answers for all alerts that lead to none.
+    """The decisions on incidents, and the answers for all alerts that lead to none. `begin`: see `respond`.
 
     Raises JournalUnavailable, and Conflict if another request changed the same rows at the same time.
     """
@@ -61,11 +62,13 @@ async def receive_alerts(
         answers.append(await record_notification(journal, policy, found, now))
     if not incidents:
         return [], answers
-    decided = await respond(incidents, policy_set=policy_set, journal=journal, connections=connections, claimer=claimer)
+    decided = await respond(
+        incidents, policy_set=policy_set, journal=journal, connections=connections, claimer=claimer, begin=begin
+    )
     return decided, answers
 
 
-async def _receive_watchdog(journal: Database, sender: str, permitted: Permitted, now: datetime) -> None:
+async def _receive_watchdog(journal: Transactions, sender: str, permitted: Permitted, now: datetime) -> None:
     if permitted.limited:
         say(log, "watchdog ignored: the token is limited", level=logging.WARNING, token=sender)
     else:

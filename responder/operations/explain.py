@@ -60,9 +60,10 @@ async def explain(
 ) -> list[Decided]:
     """The decisions that `respond` would record."""
     decided, clock = [], clock or journal.now
+    reported = alerting_services(incidents, policy_set)
     for incident in incidents:
         now = clock()
-        alerting = alerting_services(incident, incidents, policy_set)
+        alerting = reported.get(incident.environment, frozenset())
         facts = await journal.read(collect, incident, None, policy_set, now, alerting)
         decision = evaluate(incident, facts, now)
         if needs_live_data(incident, decision, facts[0]):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pydantic import BaseModel
@@ -17,7 +17,7 @@ from responder.decisions.incidents import Incident
 from responder.decisions.policy_set import PolicySet
 from responder.decisions.recording import record_decision
 from responder.errors import Conflict
-from responder.journal import Database, Transaction, deployments, evidence, executions
+from responder.journal import Transaction, Transactions, deployments, evidence, executions
 from responder.operations.decided import Decided
 from responder.operations.marks import mark_ineffective, mark_replaced
 from responder.rollback.events import Accepted
@@ -25,7 +25,11 @@ from responder.rollback.version_change import VersionChange
 from responder.services import rollbacks
 
 Clock = Callable[[], datetime]
+Begin = Callable[[list[Decided]], None]
 _Open = tuple[Incident, tuple[Facts, ...]]
+
+_AT_ONCE = 10
+"""Incidents decided in one transaction: a large body delays neither a stop nor other bodies for long."""
 
 
 class Claimer(BaseModel):
@@ -39,47 +43,47 @@ async def respond(
     incidents: Sequence[Incident],
     *,
     policy_set: PolicySet,
-    journal: Database,
+    journal: Transactions,
     connections: Connections,
     claimer: Claimer | None = None,
     clock: Clock | None = None,
     trouble_visible: bool = False,
+    begin: Begin = lambda decided: None,
 ) -> list[Decided]:
     """Decides on every incident. All decisions and executions are in the journal when it returns.
 
-    The first transaction denies what the journal and the configuration deny. Alertmanager and Prometheus are queried
+    The first transactions deny what the journal and the configuration deny. Alertmanager and Prometheus are queried
     only for the remaining incidents, which are then decided again, because time has passed.
     `trouble_visible`: the caller has just seen the trouble, so that a refusal that needs a person is recorded as such.
-    Raises JournalUnavailable; then nothing was accepted.
+    `begin`: called with the decisions of each transaction right after it.
+    Raises JournalUnavailable; then some decisions may be on record, and the same alerts lead to no second rollback.
     """
     # In a fixed order: two webhook bodies must not wait for each other's locks.
     ordered = sorted(incidents, key=lambda i: (i.service, i.environment, i.policy.name))
     rollbacks = [i for i in ordered if i.action == "roll_back"]
     preservations = [i for i in ordered if i.action != "roll_back"]
-    run = _Run(policy_set, claimer, clock or journal.now, trouble_visible)
-    decided: list[Decided] = []
-    undecided: list[_Open] = []
-    if rollbacks:
-        decided, undecided = await journal.transaction(run.decide, rollbacks, [None] * len(rollbacks))
-    if undecided:
-        lives = await asyncio.gather(
-            *(query_live_states(incident, facts, policy_set, connections) for incident, facts in undecided)
-        )
-        later, _ = await journal.transaction(run.decide, [incident for incident, _ in undecided], lives)
-        decided += later
-    if preservations:  # last: a rollback that was accepted above preserves its own logs
-        run = _Run(policy_set, None, run.clock)
-        later, _ = await journal.transaction(run.decide, preservations, [None] * len(preservations))
-        decided += later
-    return decided
+    run = _Run(policy_set, claimer, clock or journal.now, begin, trouble_visible)
+    decided, undecided = await run.decide_all(journal, rollbacks, [None] * len(rollbacks))
+    lives = await asyncio.gather(
+        *(query_live_states(incident, facts, policy_set, connections) for incident, facts in undecided)
+    )
+    remaining = [incident for incident, _ in undecided]
+    run = replace(run, alerting=alerting_services(remaining, policy_set))
+    later, _ = await run.decide_all(journal, remaining, lives)
+    # Last: a rollback that was accepted above preserves its own logs.
+    run = _Run(policy_set, None, run.clock, begin)
+    preserved, _ = await run.decide_all(journal, preservations, [None] * len(preservations))
+    return [*decided, *later, *preserved]
 
 
-def alerting_services(incident: Incident, incidents: Sequence[Incident], policy_set: PolicySet) -> frozenset[str]:
-    """The configured services of the same environment that the same webhook body reports as failing."""
-    reported = [
-        i for i in incidents if i.environment == incident.environment and not i.forced and i.action == "roll_back"
-    ]
-    return frozenset(service.name for i in reported if (service := policy_set.service(i.service, i.environment)[0]))
+def alerting_services(incidents: Iterable[Incident], policy_set: PolicySet) -> dict[str, frozenset[str]]:
+    """The configured services that one webhook body reports as failing, by environment."""
+    found: dict[str, set[str]] = {}
+    for incident in incidents:
+        service, _ = policy_set.service(incident.service, incident.environment)
+        if service and not incident.forced and incident.action == "roll_back":
+            found.setdefault(incident.environment, set()).add(service.name)
+    return {environment: frozenset(names) for environment, names in found.items()}
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,23 @@ class _Run:
     policy_set: PolicySet
     claimer: Claimer | None
     clock: Clock
+    begin: Begin
     trouble_visible: bool = False
+    alerting: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    async def decide_all(
+        self, journal: Transactions, incidents: Sequence[Incident], lives: Sequence[Sequence[LiveState] | None]
+    ) -> tuple[list[Decided], list[_Open]]:
+        """Like `decide`, in several transactions."""
+        decided: list[Decided] = []
+        undecided: list[_Open] = []
+        for first in range(0, len(incidents), _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            now_decided, still_undecided = await journal.transaction(self.decide, incidents[some], lives[some])
+            self.begin(now_decided)
+            decided += now_decided
+            undecided += still_undecided
+        return decided, undecided
 
     async def decide(
         self, tx: Transaction, incidents: Sequence[Incident], lives: Sequence[Sequence[LiveState] | None]
@@ -104,7 +124,7 @@ class _Run:
         await deployments.hold(tx, *((service.name, service.environment) for service in configured if service))
         for incident, live in zip(incidents, lives, strict=True):
             now = self.clock()
-            alerting = alerting_services(incident, incidents, self.policy_set)
+            alerting = self.alerting.get(incident.environment, frozenset())
             facts = await collect(tx, incident, live, self.policy_set, now, alerting)
             decision = evaluate(incident, facts, now)
             if needs_live_data(incident, decision, facts[0]):

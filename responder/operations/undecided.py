@@ -13,7 +13,7 @@ from responder.decisions.guards import GuardResult
 from responder.decisions.incidents import Incident
 from responder.decisions.policies import Policy
 from responder.decisions.recording import record_decision
-from responder.journal import Database, Transaction, decisions, executions
+from responder.journal import Transaction, Transactions, decisions, executions
 from responder.operations.decided import MOST_ALERTS, recorded_alerts, summary
 
 READABLE = "readable"
@@ -26,7 +26,9 @@ _MOST_RECORDS = 50
 """Maximum records for one webhook body. Equal denials share one, and the last one stands for all others."""
 
 
-async def record_unreadable(journal: Database, refused: Sequence[RefusedAlert], now: datetime) -> list[dict[str, Any]]:
+async def record_unreadable(
+    journal: Transactions, refused: Sequence[RefusedAlert], now: datetime
+) -> list[dict[str, Any]]:
     """Records alerts that could not be read; returns the answer for each. A firing one counts as denied."""
     if not refused:
         return []
@@ -35,7 +37,7 @@ async def record_unreadable(journal: Database, refused: Sequence[RefusedAlert], 
 
 
 async def record_notification(
-    journal: Database, policy: Policy, alerts: Sequence[Alert], now: datetime
+    journal: Transactions, policy: Policy, alerts: Sequence[Alert], now: datetime
 ) -> dict[str, Any]:
     """Records that a policy only sends notifications for these alerts. Queues them once, however often they arrive."""
     first = min(alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
@@ -53,7 +55,7 @@ async def record_notification(
     return payload
 
 
-async def record_unmatched(journal: Database, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
+async def record_unmatched(journal: Transactions, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
     """Records that no policy matches these alerts, so that an engineer who expected a rollback finds the reason."""
     services = sorted({alert.labels.get("service", "") for alert in alerts})
     names = sorted({alert.name for alert in alerts})
@@ -71,7 +73,7 @@ async def record_unmatched(journal: Database, alerts: Sequence[Alert], now: date
     return payload
 
 
-async def record_not_permitted(journal: Database, incident: Incident, sender: str, now: datetime) -> dict[str, Any]:
+async def record_not_permitted(journal: Transactions, incident: Incident, sender: str, now: datetime) -> dict[str, Any]:
     """Records that the sender's token is limited to other services or environments.
 
     This is not a decision about a rollback: it is not repeated, and says nothing about the health of the service.

@@ -1,4 +1,4 @@
-"""The gauges that are read from the journal at each scrape. They are equal on all replicas."""
+"""The gauges from the journal. They are equal on all replicas that have read it since it changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATES = ("accepted", "awaiting_approval", "running", "reverting", "stuck")
 
 
 class JournalSnapshot(BaseModel):
-    """The content of the journal at the time of a scrape."""
+    """The content of the journal at one time."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -73,22 +73,31 @@ class JournalMetrics:
         *,
         disarmed: str = "",
         read_in: float = 0.0,
+        age: float = 0.0,
         channels: Collection[str] = (),
         skew: float = 0.0,
     ) -> None:
         self._snapshot, self._policy_set, self._disarmed = snapshot, policy_set, disarmed
-        self._read_in, self._channels, self._skew = read_in, channels, skew
+        self._read_in, self._age, self._channels, self._skew = read_in, age, channels, skew
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
-        up = "1 if the journal could be read for this scrape."
+        """All gauges."""
+        yield from self.of_replica()
+        yield from self.of_services()
+
+    def of_replica(self) -> Iterator[Metric]:
+        """Those that differ between replicas or are few: created at each scrape."""
+        up = "1 if the last read of the journal succeeded, and is not outdated."
         yield GaugeMetricFamily("responder_journal_up", up, value=float(self._snapshot is not None))
-        how_long = "Time to read the journal, or to fail, for this scrape."
+        how_long = "Time of the last read of the journal, or until it failed."
         yield GaugeMetricFamily("responder_journal_read_seconds", how_long, value=self._read_in)
         if self._snapshot is None:
             return  # absent, not 0: an unreadable journal does not mean that nothing is stuck
+        age = "Time since the journal was read: the age of all series from it."
+        yield GaugeMetricFamily("responder_journal_age_seconds", age, value=self._age)
         skew = "Clock of this replica minus clock of the journal's database."
         yield GaugeMetricFamily("responder_clock_skew_seconds", skew, value=self._skew)
         armed = not self._disarmed and not self._snapshot.stopped
@@ -101,10 +110,15 @@ class JournalMetrics:
         yield GaugeMetricFamily(
             "responder_stuck_executions", "Rollbacks that lock their service until a person closes them.", value=stuck
         )
+        yield self._pending()
+
+    def of_services(self) -> Iterator[Metric]:
+        """Those that grow with the services."""
+        if self._snapshot is None:
+            return
         yield self._locked()
         yield self._refused()
         yield from self._circuit_breaker()
-        yield self._pending()
         yield self._cooldowns()
         yield from self._deployments()
         yield from self._versions()

@@ -16,7 +16,7 @@ from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable, LeaseLost
 from responder.evidence.collector import EvidenceCollector
 from responder.evidence.maintenance import maintain
-from responder.journal import Database, Transaction, executions
+from responder.journal import Bulk, Database, Transaction, executions
 from responder.logging import say
 from responder.operations.approve import end_approval
 from responder.operations.decided import Decided
@@ -228,16 +228,19 @@ class Worker:
         due = await waiting.due()
         for incidents, trouble_visible in ((due.visible, True), (due.unresolved, False)):
             if incidents:
-                decided = await respond(
+                await respond(
                     incidents,
                     policy_set=self._policy_set(),
-                    journal=self._journal,
+                    journal=Bulk(self._journal),
                     connections=self._connections(),
                     claimer=self.claimer,
                     trouble_visible=trouble_visible,
+                    begin=self._begin_counted,
                 )
-                self._on_decided(decided)
-                self.begin(decided)
+
+    def _begin_counted(self, decided: list[Decided]) -> None:
+        self._on_decided(decided)
+        self.begin(decided)
 
     async def _promote(self) -> None:
         gateway = Gateway(self._connections())

@@ -23,6 +23,7 @@ Loop: TypeAlias = Literal[
     "evidence",
     "retention",
     "notifications",
+    "metrics",
     "progress",
 ]
 LOOPS: tuple[Loop, ...] = get_args(Loop)

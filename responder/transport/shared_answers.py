@@ -8,8 +8,11 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_LONGEST_WAIT = 0.05
-"""Seconds that the next request waits for the answer to the previous one. A server that hangs delays nobody longer."""
+_WAIT = 0.05
+"""Seconds that the next request waits at least for the answer to the previous one."""
+
+_PATIENCE = 2.0
+"""It waits so many times as long as an answer took last. A server that hangs delays nobody longer."""
 
 
 class SharedAnswers(Generic[T]):
@@ -23,6 +26,7 @@ class SharedAnswers(Generic[T]):
     def __init__(self) -> None:
         self._sent: dict[Hashable, asyncio.Task[T]] = {}
         self._next: dict[Hashable, asyncio.Task[T]] = {}
+        self._took: dict[Hashable, float] = {}
 
     async def get(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
         """The answer to `ask`, or to the request of another caller with this key. Raises what the request raises."""
@@ -33,11 +37,15 @@ class SharedAnswers(Generic[T]):
         return await asyncio.shield(self._next[key])
 
     async def _ask(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        clock = asyncio.get_running_loop().time
         if previous := self._sent.get(key):
-            await asyncio.wait({previous}, timeout=_LONGEST_WAIT)
+            await asyncio.wait({previous}, timeout=max(_WAIT, _PATIENCE * self._took.get(key, 0.0)))
         self._sent[key] = own = self._next.pop(key)
+        began = clock()
         try:
-            return await ask()
+            answer = await ask()
+            self._took[key] = clock() - began
+            return answer
         finally:
             if self._sent.get(key) is own:
                 del self._sent[key]

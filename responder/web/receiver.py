@@ -13,12 +13,14 @@ from aiohttp import web
 from responder.backends.alertmanager.alerts import AlertGroup
 from responder.backends.alertmanager.webhook import read_body
 from responder.errors import Conflict, Invalid, JournalUnavailable
+from responder.journal import Bulk
 from responder.logging import say
 from responder.operations.alerts import receive_alerts
 from responder.operations.decided import Decided
 from responder.runtime.metrics import Metrics
 from responder.web.access.access import WHO, Who, error
 from responder.web.http.bodies import MOST_BYTES, READ_WITHIN, body_of
+from responder.web.http.budget import Budget
 from responder.web.http.routes import Route, post
 from responder.web.process import Process, ProcessHandlers
 
@@ -26,8 +28,14 @@ __all__ = ["MOST_AT_ONCE", "MOST_BYTES", "READ_WITHIN", "Receiver"]
 
 log = logging.getLogger("responder.decisions")
 
-MOST_AT_ONCE = 200
+MOST_AT_ONCE = 500
 """Concurrent requests. One more is answered 503, because Alertmanager retries 5xx and never 429."""
+
+MOST_WAITING = 8 * MOST_BYTES
+"""Bytes of their bodies together."""
+
+_DECIDED_AT_ONCE = 3 << 19
+"""Bytes of the bodies that are parsed and decided at once. Parsed, they take several times as much memory."""
 
 _OFF_THE_LOOP = 1 << 16
 """Bytes; a larger body is parsed in a thread."""
@@ -38,7 +46,9 @@ class Receiver(ProcessHandlers):
 
     def __init__(self, process: Process, metrics: Metrics) -> None:
         super().__init__(process)
-        self._metrics, self._concurrent = metrics, 0
+        self._metrics, self._concurrent, self._bytes = metrics, 0, 0
+        self._deciding = Budget(_DECIDED_AT_ONCE)
+        self._bulk = Bulk(process.journal)
 
     def routes(self) -> Iterable[Route]:
         # Version 2 is where vmalert and Prometheus post to their notifiers.
@@ -50,15 +60,18 @@ class Receiver(ProcessHandlers):
 
     async def post(self, request: web.Request) -> web.Response:
         """`POST /api/v1/alerts`: 202 even if everything was denied, because the decisions are recorded."""
-        outcome = "failed"
-        if self._concurrent >= MOST_AT_ONCE:
+        outcome, size = "failed", _most_bytes(request)
+        if self._concurrent >= MOST_AT_ONCE or self._bytes + size > MOST_WAITING:
             self._metrics.webhooks.labels("overloaded").inc()
-            return error(503, f"more than {MOST_AT_ONCE} requests at once: try again", **{"Retry-After": "5"})
+            return error(503, "too many alerts at once: try again", **{"Retry-After": "5"})
         self._concurrent += 1
+        self._bytes += size
         began = time.monotonic()
         try:
-            group = await _body(request, self._journal.now())
-            answer = await self._receive(group, request[WHO])
+            body = await body_of(request, READ_WITHIN)
+            async with self._deciding.share(len(body)):
+                group = await _parsed(body, self._journal.now())
+                answer = await self._receive(group, request[WHO])
             outcome = "accepted"
             return web.json_response(answer, status=202)
         except Conflict as e:  # another request changed the same rows: the retry is decided on again
@@ -72,6 +85,7 @@ class Receiver(ProcessHandlers):
             raise
         finally:
             self._concurrent -= 1
+            self._bytes -= size
             self._metrics.webhooks.labels(outcome).inc()
             self._metrics.answers.observe(time.monotonic() - began)
 
@@ -86,11 +100,11 @@ class Receiver(ProcessHandlers):
             who.name,
             who.permitted,
             policy_set=self._policy_set(),
-            journal=self._journal,
+            journal=self._bulk,
             connections=self._connections(),
             claimer=self._worker.claimer,
+            begin=self.begin,
         )
-        self.begin(decided)
         return {"alerts": len(group.alerts), "decisions": [*answers, *(result.payload() for result in decided)]}
 
     def begin(self, decided: list[Decided]) -> None:
@@ -99,6 +113,11 @@ class Receiver(ProcessHandlers):
         self._worker.begin(decided)
 
 
-async def _body(request: web.Request, now: datetime) -> AlertGroup:
-    body = await body_of(request, READ_WITHIN)
+def _most_bytes(request: web.Request) -> int:
+    """The size of the body; the limit if it is unknown, or known only compressed."""
+    known = "Content-Encoding" not in request.headers
+    return min(request.content_length or 0, MOST_BYTES) if known and request.content_length else MOST_BYTES
+
+
+async def _parsed(body: bytes, now: datetime) -> AlertGroup:
     return read_body(body, now) if len(body) < _OFF_THE_LOOP else await asyncio.to_thread(read_body, body, now)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, NamedTuple, get_args
 
 from aiohttp import web
-from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 from responder.config.permitted import EVERYTHING, Permitted
@@ -24,6 +23,7 @@ from responder.journal.outbox import Undelivered
 from responder.reports.inspection import covers
 from responder.rollback.execution import State as ExecutionState
 from responder.runtime.journal_metrics import JournalMetrics, JournalSnapshot, take_snapshot
+from responder.runtime.journal_state import JournalState
 from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
 from responder.services.pins import pins_of
@@ -31,18 +31,6 @@ from responder.services.service import Service
 from responder.web.access.permission import demand_unlimited, narrowed, permitted
 from responder.web.http.routes import Handlers, Route, get
 from responder.web.reports import Reports, scope, services_of
-
-
-class _Exposition:
-    """Counters of this process and the state of the journal, as one exposition."""
-
-    def __init__(self, metrics: Metrics, state: JournalMetrics) -> None:
-        self._parts = (metrics.registry, state)
-
-    def collect(self) -> Iterator[Metric]:
-        for part in self._parts:
-            yield from part.collect()
-
 
 _HEALTH_WITHIN = 3.0
 """Seconds that `health=now` waits for checks."""
@@ -60,10 +48,11 @@ class Status(Handlers):
         worker: Worker,
         metrics: Metrics,
         reports: Reports,
+        state: JournalState,
         channels: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._journal, self._policy_set, self._worker, self._metrics = journal, policy_set, worker, metrics
-        self._reports, self._channels = reports, channels
+        self._reports, self._state, self._channels = reports, state, channels
 
     def routes(self) -> Iterable[Route]:
         return (
@@ -88,17 +77,21 @@ class Status(Handlers):
         return web.Response(text="ready\n")
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """`GET /metrics`."""
+        """`GET /metrics`: from memory, so that it answers however busy the journal is."""
         demand_unlimited(request, "/metrics")
-        policy_set = self._policy_set()
-        began = time.monotonic()
-        snapshot = await self._snapshot()
-        read_in = time.monotonic() - began
-        disarmed, channels = self._worker.disarmed, self._channels()
-        skew = (datetime.now(UTC) - self._journal.now()).total_seconds()
-        state = JournalMetrics(snapshot, policy_set, disarmed=disarmed, read_in=read_in, channels=channels, skew=skew)
+        journal = JournalMetrics(
+            self._state.snapshot,
+            self._policy_set(),
+            disarmed=self._worker.disarmed,
+            read_in=self._state.read_in,
+            age=self._state.age,
+            channels=self._channels(),
+            skew=(datetime.now(UTC) - self._journal.now()).total_seconds(),
+        )
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(_Exposition(self._metrics, state)), headers={"Content-Type": content_type})
+        of_replica = chain(self._metrics.registry.collect(), journal.of_replica())
+        body = await self._state.exposition(encode, content_type, of_replica)
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def status(self, request: web.Request) -> web.Response:
         """`GET /api/v1/status[?service=&environment=&health=now]`: armed or not, open rollbacks, services and policies.
@@ -164,12 +157,6 @@ class Status(Handlers):
             "auto_rollback_enabled": body["armed"] and any(p.mode == "auto" and not p.force for p in policies),
             "last_report_time": at.isoformat() if at else None,
         }
-
-    async def _snapshot(self) -> JournalSnapshot | None:
-        try:
-            return await self._journal.read(take_snapshot, self._policy_set(), self._journal.now())
-        except JournalUnavailable:
-            return None
 
 
 class StatusReads(NamedTuple):

@@ -49,6 +49,10 @@ class FakeServer:
             yield self
             self._released.set()
 
+    def release(self) -> None:
+        """Answers what hangs."""
+        self._released.set()
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request)
         if self.hangs:

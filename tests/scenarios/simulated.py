@@ -22,6 +22,7 @@ from responder.backends.prometheus.client import Prometheus, Sample
 from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, open_journal
 from responder.runtime.collateral import AUTHOR
+from responder.runtime.journal_state import JournalState
 from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
 from responder.testing.resources import FixedConnections
@@ -95,7 +96,8 @@ class SimulatedRunner:
         executions = Executions(process, links.approve_link)
         rollbacks = Rollbacks(process, receiver)
         reports = Reports(process)
-        status = Status(self._journal, self._policy_set, self._worker, self._metrics, reports)
+        state = JournalState(self._journal, self._policy_set)
+        status = Status(self._journal, self._policy_set, self._worker, self._metrics, reports, state)
         self._parts = (receiver, rollbacks, executions, status, reports)
         access = Access(WebSettings())
         pages = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, TypeAdapter
@@ -14,12 +14,15 @@ from pydantic import BaseModel, Field, HttpUrl, SecretStr, TypeAdapter
 from foundation.durations import Duration
 from foundation.models import StrictModel
 from responder.backends.alertmanager.alerts import Timestamp
-from responder.backends.alertmanager.live_alerts import LiveAlerts, read_alerts
+from responder.backends.alertmanager.live_alerts import LiveAlert, LiveAlerts, read_alerts
 from responder.backends.alertmanager.matchers import Matcher, MatcherText, all_match
 from responder.config.text import one_line
 from responder.errors import Unavailable
-from responder.transport.http_client import HttpClient
+from responder.transport.http_client import LONGEST, HttpClient, body_of
 from responder.transport.shared_answers import SharedAnswers
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 class AlertmanagerSettings(StrictModel):
@@ -97,13 +100,15 @@ class _Loaded(BaseModel):
     config: _Original
 
 
-_LOADED = TypeAdapter(_Loaded).validate_json
-_SILENCE = TypeAdapter(Silence).validate_json
-_SILENCES = TypeAdapter(list[_Listed]).validate_json
 T = TypeVar("T")
 
 _OFF_THE_LOOP = 1 << 16
 """Bytes; a larger answer is parsed in a thread."""
+
+
+_LOADED = TypeAdapter(_Loaded).validate_json
+_SILENCE = TypeAdapter(Silence).validate_json
+_SILENCES = TypeAdapter(list[_Listed]).validate_json
 
 
 class Alertmanager:
@@ -135,8 +140,28 @@ class Alertmanager:
 
     async def _alerts(self, labels: Mapping[str, str]) -> LiveAlerts:
         filters = [("filter", f"{name}={json.dumps(value, ensure_ascii=False)}") for name, value in labels.items()]
-        peers = await self._all("/api/v2/alerts", filters, read_alerts)
+        peers = await _answered(self._alerts_of(url, filters) for url in self._urls("/api/v2/alerts"))
         return LiveAlerts(alert for peer in peers for alert in peer)
+
+    async def _alerts_of(self, url: str, filters: list[tuple[str, str]]) -> list[LiveAlert]:
+        first = b""
+
+        async def chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+            nonlocal first
+            size = 0
+            async for chunk in response.content.iter_any():
+                first, size = first or chunk, size + len(chunk)
+                if size > LONGEST:
+                    raise Unavailable(f"{url} answered with more than {LONGEST >> 20} MiB")
+                yield chunk
+
+        async with self._http.stream("GET", url, shown=url, params=filters) as response:
+            if response.status != 200:
+                raise _wrong_status(url, response.status, await body_of(response, cut=True))
+            try:
+                return await read_alerts(chunks(response))
+            except ValueError:
+                raise _unexpected(url, first) from None
 
     async def configurations(self) -> dict[str, str | Unavailable]:
         """The loaded configuration of each peer as YAML without secrets, or its error."""
@@ -191,28 +216,43 @@ class Alertmanager:
         return done
 
     async def _all(self, path: str, query: list[tuple[str, str]], read: Callable[[bytes], T]) -> list[T]:
-        requests = [self._get(str(url).rstrip("/") + path, query, read) for url in self._settings.urls]
-        answers = await asyncio.gather(*requests, return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, Unavailable):
-                raise answer
-        good = [a for a in answers if not isinstance(a, BaseException)]
-        if not good:
-            raise Unavailable("no Alertmanager answered: " + "; ".join(str(a) for a in answers))
-        return good
+        return await _answered(self._get(url, query, read) for url in self._urls(path))
+
+    def _urls(self, path: str) -> list[str]:
+        return [str(url).rstrip("/") + path for url in self._settings.urls]
 
     async def _get(self, url: str, query: list[tuple[str, str]], read: Callable[[bytes], T]) -> T:
         body = await self._request("GET", url, params=query)
         try:
             return read(body) if len(body) < _OFF_THE_LOOP else await asyncio.to_thread(read, body)
         except ValueError:
-            raise Unavailable(f"{url} answered 200 with an unexpected body: {_shown(body)}") from None
+            raise _unexpected(url, body) from None
 
     async def _request(self, method: str, url: str, **options: Any) -> bytes:
         answer = await self._http.send(method, url, shown=url, **options)
         if answer.status != 200:
-            raise Unavailable(f"{url} answered {answer.status}: {_shown(answer.body)}")
+            raise _wrong_status(url, answer.status, answer.body)
         return answer.body
+
+
+async def _answered(requests: Iterable[Awaitable[T]]) -> list[T]:
+    """The answers of all peers that answered. Raises Unavailable if none did."""
+    answers = await asyncio.gather(*requests, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, Unavailable):
+            raise answer
+    good = [a for a in answers if not isinstance(a, BaseException)]
+    if not good:
+        raise Unavailable("no Alertmanager answered: " + "; ".join(str(a) for a in answers))
+    return good
+
+
+def _wrong_status(url: str, status: int, body: bytes) -> Unavailable:
+    return Unavailable(f"{url} answered {status}: {_shown(body)}")
+
+
+def _unexpected(url: str, body: bytes) -> Unavailable:
+    return Unavailable(f"{url} answered 200 with an unexpected body: {_shown(body)}")
 
 
 def _shown(body: bytes) -> str:

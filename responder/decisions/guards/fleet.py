@@ -20,8 +20,9 @@ def circuit_breaker(incident: Incident, facts: Facts, now: datetime) -> Answer:
     if len(others) + 1 < limit.services:
         return "allow", f"{len(others)} other services are in trouble"
     named = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
+    at_least = "at least " if len(others) >= limit.counted else ""
     return "deny", (
-        f"{len(others) + 1} services are in trouble within {format_duration(limit.within)} (also {named}): "
+        f"{at_least}{len(others) + 1} services are in trouble within {format_duration(limit.within)} (also {named}): "
         "a single deployment is not the cause"
     )
 

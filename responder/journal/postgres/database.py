@@ -34,6 +34,8 @@ P = ParamSpec("P")
 _DIALECT = {"now": "clock_timestamp()", "later": "clock_timestamp() + make_interval(secs => :lease)"}
 _CHANNEL = "rollback_responder"
 _ATTEMPTS = {"conflict": 5, "connection": 2, "other": 1}
+_SESSIONS, _OF_BULK = 10, 6
+"""Sessions of the pool, and how many of them bulk transactions use."""
 _END_STALLED = """
 SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND usename = current_user
@@ -62,6 +64,7 @@ class PostgresJournal:
         self._subscription = self._broadcast.listen()
         self._ahead: timedelta | None = None  # the clock of the database minus CLOCK_BOOTTIME
         self._not_ready = "not connected yet"
+        self._bulk = asyncio.Semaphore(_OF_BULK)
         self._background: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -85,7 +88,7 @@ class PostgresJournal:
                 reset=_keep_session,
             )
 
-        opened = cls(dsn, await pool(10), await pool(1), timeouts)
+        opened = cls(dsn, await pool(_SESSIONS), await pool(1), timeouts)
         try:
             await opened._prepare()
         except DriverError as e:
@@ -169,6 +172,12 @@ class PostgresJournal:
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         return await self._run(self._pool, "BEGIN", lambda tx: act(tx, *args, **kwargs))
+
+    async def bulk_transaction(
+        self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        async with self._bulk:
+            return await self.transaction(act, *args, **kwargs)
 
     async def lease_transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs

@@ -85,11 +85,13 @@ FROM decisions AS gone
 WHERE gone.incident = :incident AND gone.result = 'deny' AND gone.guard = 'trouble_now';
 
 -- name: services_in_trouble
--- Other services of the environment whose first alert that requests a rollback arrived between these times.
+-- Other services of the environment whose first alert that requests a rollback arrived between these times; at most so
+-- many, because in a storm each decision would read all others.
 SELECT DISTINCT d.service FROM decisions AS d
 WHERE d.environment = :environment AND d.at BETWEEN :since AND :until AND d.service <> :service AND NOT d.forced
   AND d.result <> 'ignore' AND d.guard <> 'service_configured' AND d.action = 'roll_back'
-  AND (SELECT min(earlier.at) FROM decisions AS earlier WHERE earlier.incident = d.incident) >= :since;
+  AND (SELECT min(earlier.at) FROM decisions AS earlier WHERE earlier.incident = d.incident) >= :since
+LIMIT :most;
 
 -- name: count_in_trouble
 -- The number of services per environment whose first alert that requests a rollback arrived since then. An expression

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +16,14 @@ from typing import Any, TypeVar
 from responder.errors import Invalid, JournalUnavailable
 from responder.journal.database import Row, Transaction, storable
 from responder.journal.sqlite.schema import connect
+from responder.transport.turns import Turn
 
 T = TypeVar("T")
 
 _MOST_IN_ONE_COMMIT = 64
+
+_LONGEST_BATCH = 0.02
+"""Seconds after which a batch takes no further job, so that its jobs do not wait for the others' statements."""
 
 
 def _bound(value: Any) -> Any:
@@ -105,6 +110,40 @@ _Job = tuple[Callable[[Transaction], Awaitable[Any]], asyncio.Future[Any]]
 _Answer = tuple[Any, Exception | None]
 
 
+class _Pause:
+    """What a transaction awaits to let other tasks run."""
+
+    def __await__(self) -> Generator[_Pause, None, None]:
+        yield self
+
+
+class _PausingTransaction(_Transaction):
+    """Lets other tasks run between two statements whenever `pauses` says so."""
+
+    def __init__(self, connection: sqlite3.Connection, statements: dict[str, str], pauses: Callable[[], bool]) -> None:
+        super().__init__(connection, statements)
+        self._pauses = pauses
+
+    async def all(self, query: str, **params: Any) -> list[Row]:
+        rows = await super().all(query, **params)
+        if self._pauses():
+            await _Pause()
+        return rows
+
+
+async def _run_in_turns(act: Any, turn: Turn) -> Any:
+    """Runs a coroutine that suspends only to let other tasks run."""
+    while True:
+        try:
+            paused = isinstance(act.send(None), _Pause)
+        except StopIteration as end:
+            return end.value
+        if not paused:
+            act.close()
+            raise RuntimeError("a transaction awaited something other than its own statements")
+        await turn.pass_on()
+
+
 class SqliteReader:
     """A connection with its own thread, so that long reads do not block the event loop."""
 
@@ -136,7 +175,8 @@ class SqliteWriter:
     """Runs the queued transactions together, and commits them at once.
 
     Statements run in the event loop: they take microseconds, and in a thread each would wait for the interpreter lock.
-    Only the commit, which waits for the disk, runs in a thread. Jobs that arrive meanwhile form the next batch.
+    Every few milliseconds other tasks run. Only the commit, which waits for the disk, runs in a thread. Jobs that
+    arrive meanwhile form the next batch. Bulk jobs run when no others wait.
     """
 
     def __init__(self, file: Path, statements: dict[str, str], notify: Callable[[], None]) -> None:
@@ -144,11 +184,12 @@ class SqliteWriter:
         self._connection = connect(file)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-commits")
         self._queue: deque[_Job] = deque()
+        self._bulk: deque[_Job] = deque()
         self._working: asyncio.Task[None] | None = None
 
-    def submit(self, act: Callable[[Transaction], Awaitable[Any]]) -> asyncio.Future[Any]:
+    def submit(self, act: Callable[[Transaction], Awaitable[Any]], *, bulk: bool = False) -> asyncio.Future[Any]:
         future = asyncio.get_running_loop().create_future()
-        self._queue.append((act, future))
+        (self._bulk if bulk else self._queue).append((act, future))
         if self._working is None:
             self._working = asyncio.create_task(self._work(), name="journal-writes")
         return future
@@ -161,8 +202,8 @@ class SqliteWriter:
 
     async def _work(self) -> None:
         try:
-            while self._queue:
-                jobs = [self._queue.popleft() for _ in range(min(len(self._queue), _MOST_IN_ONE_COMMIT))]
+            while job := self._next_job():
+                jobs = [job]
                 answers, notified = await self._commit(jobs)
                 for (_, future), (value, error) in zip(jobs, answers, strict=True):
                     if future.cancelled():
@@ -176,9 +217,14 @@ class SqliteWriter:
         finally:
             self._working = None
 
+    def _next_job(self) -> _Job | None:
+        queue = self._queue or self._bulk
+        return queue.popleft() if queue else None
+
     async def _commit(self, jobs: list[_Job]) -> tuple[list[_Answer], bool]:
+        """Runs the jobs, and more that wait, which it appends. Returns the answers, and whether to notify."""
         try:
-            answers, notified = self._run(jobs)
+            answers, notified = await self._run(jobs)
             await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.execute, "COMMIT")
             return answers, notified
         except Exception as e:  # every waiting caller gets an answer
@@ -189,16 +235,19 @@ class SqliteWriter:
             broken.__cause__ = e
             return [(None, broken)] * len(jobs), False
 
-    def _run(self, jobs: list[_Job]) -> tuple[list[_Answer], bool]:
+    async def _run(self, jobs: list[_Job]) -> tuple[list[_Answer], bool]:
         """All jobs in one transaction, each with a savepoint, so that a failed one does not affect the others."""
         answers: list[_Answer] = []
         notified = False
+        turn, until = Turn(), time.monotonic() + _LONGEST_BATCH
         self._connection.execute("BEGIN IMMEDIATE")
-        for act, _ in jobs:
-            transaction = _Transaction(self._connection, self._statements)
+        for act, _ in jobs:  # which grows
+            # Without a pause while jobs wait that do not belong to a storm.
+            pauses = lambda: turn.over and not self._queue  # noqa: E731
+            transaction = _PausingTransaction(self._connection, self._statements, pauses)
             self._connection.execute("SAVEPOINT job")
             try:
-                answers.append((_run_through(act(transaction)), None))
+                answers.append((await _run_in_turns(act(transaction), turn), None))
                 notified |= transaction.notified
             except _DatabaseFailed:
                 raise
@@ -206,4 +255,6 @@ class SqliteWriter:
                 self._connection.execute("ROLLBACK TO job")
                 answers.append((None, e))
             self._connection.execute("RELEASE job")
+            if len(jobs) < _MOST_IN_ONE_COMMIT and time.monotonic() < until and (job := self._next_job()):
+                jobs.append(job)
         return answers, notified

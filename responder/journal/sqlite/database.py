@@ -93,6 +93,12 @@ class Sqlite:
     ) -> T:
         return await self._reader.read(lambda t: act(t, *args, **kwargs))
 
+    async def bulk_transaction(
+        self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        result: T = await asyncio.shield(self._writer.submit(lambda t: act(t, *args, **kwargs), bulk=True))
+        return result
+
     async def lease_transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:

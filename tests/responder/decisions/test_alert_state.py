@@ -134,3 +134,16 @@ async def test_other_services_are_in_trouble_whatever_their_checks_report(
         alertmanager.fires(labels, fingerprint(labels))
     live = await query_alerts(incident(policy=by.policies[0]), by, connections)
     assert live.also_in_trouble == ("cart", "search")
+
+
+async def test_in_a_storm_only_as_many_others_are_counted_as_decide(
+    connections: Connections, alertmanager: FakeAlertmanager
+) -> None:
+    names = [f"s{n:03d}" for n in range(200)]
+    by = policy_set(policy(roll_back={"label": "service"}), services=tuple(service(n) for n in ("backend", *names)))
+    for name in ("backend", *names, *names):
+        labels = {**LABELS, "service": name}
+        alertmanager.fires(labels, fingerprint(labels))
+    live = await query_alerts(incident(policy=by.policies[0]), by, connections)
+    assert len(live.also_in_trouble) == by.limits.circuit_breaker.counted
+    assert set(live.also_in_trouble) <= set(names)

@@ -186,3 +186,10 @@ async def test_trouble_returns_with_the_first_decision_after_it_was_gone(journal
     await decide(journal, ago(599), case=CASE, id="back")
     await decide(journal, ago(300), case=CASE, id="more", guard="rate_limit")
     assert await journal.read(returned_at, CASE, NOW) == ago(599)
+
+
+async def test_in_a_storm_only_as_many_services_are_read_as_decide(journal: Database) -> None:
+    by = PolicySet(services=tuple(service(f"s{n:02d}") for n in range(60)), policies=(policy(),))
+    for n in range(60):
+        await decide(journal, ago(n), of=f"s{n:02d}")
+    assert len(await in_trouble(journal, by)) == by.limits.circuit_breaker.counted

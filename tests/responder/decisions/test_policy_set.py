@@ -22,6 +22,27 @@ STAGING_DB = service("db", environment="staging")
 SHOP = policy_set(services=(STAGING_DB, WEB, API, AUTH, DB, service("mail")))
 
 
+def test_the_labels_that_matter_are_those_that_policies_watchdog_and_services_use() -> None:
+    by = policy_set(policy(match=['a="1"', 'b=~"2"'], roll_back={"label": "app"}), policy(name="q", match=['c!="3"']))
+    assert by.used_labels == ("a", "app", "b", "c", "environment")
+    assert by.model_copy(update={"watchdog": Watchdog()}).used_labels == (
+        "a",
+        "alertname",
+        "app",
+        "b",
+        "c",
+        "environment",
+    )
+
+
+def test_a_target_concerns_who_requires_it_and_who_is_rolled_back_with_it() -> None:
+    requiring = service("web", requires={"api": ">=1"})
+    elsewhere = service("web", environment="staging", requires={"api": ">=1"})
+    by = policy_set(services=(elsewhere, requiring, API, AUTH, DB))
+    assert list(by.concerned(API, ["api", "db", "unknown"])) == [DB, requiring]
+    assert list(by.concerned(DB, [])) == []
+
+
 @pytest.mark.parametrize(
     ("of", "needed"), [(WEB, [API, DB, AUTH]), (API, [DB]), (AUTH, [DB]), (DB, []), (STAGING_DB, [])]
 )

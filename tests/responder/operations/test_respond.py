@@ -181,6 +181,34 @@ async def test_an_unwritable_journal_accepts_nothing(journal: Database, connecti
     assert await begun(journal) == []
 
 
+async def test_a_large_body_is_recorded_in_parts_and_each_begins_right_after_its_own(
+    journal: Database, connections: Connections
+) -> None:
+    class Failing:
+        left = 2
+
+        def now(self) -> datetime:
+            return journal.now()
+
+        async def transaction(self, *args: Any) -> Any:
+            if not self.left:
+                raise JournalUnavailable("disk full")
+            self.left -= 1
+            return await journal.transaction(*args)
+
+    begun_parts: list[list[Decided]] = []
+    incidents = [trouble(service=f"s{n:02d}") for n in range(25)]
+    with pytest.raises(JournalUnavailable, match="disk full"):
+        await respond(
+            incidents, policy_set=policy_set(), journal=Failing(), connections=connections, begin=begun_parts.append
+        )
+    assert [len(part) for part in begun_parts] == [10, 10]
+    assert {row["service"] for row in await kept(journal)} == {f"s{n:02d}" for n in range(20)}
+    again = await answered(journal, connections, *incidents)
+    assert [d.incident.service for d in again] == [f"s{n:02d}" for n in range(25)]
+    assert [row["times"] for row in await kept(journal)].count(2) == 20
+
+
 async def test_explaining_records_nothing(journal: Database, connections: Connections) -> None:
     (explained,) = await explain([trouble()], policy_set=policy_set(), journal=journal, connections=connections)
     assert (explained.payload()["result"], explained.execution) == ("allow", None)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from responder.transport import shared_answers
 from responder.transport.shared_answers import SharedAnswers
 
 
@@ -70,6 +71,24 @@ async def test_a_hanging_request_does_not_hold_up_the_next(shared: SharedAnswers
     assert await shared.get("k", server.ask) == 2
     server.answer(1)
     assert await hanging == 1
+
+
+async def test_the_next_request_waits_in_proportion_to_the_last_answer(
+    shared: SharedAnswers[int], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_answers, "_WAIT", 0.0)
+    monkeypatch.setattr(shared_answers, "_PATIENCE", 1e9)
+    server.answer(1)
+    assert await shared.get("k", server.ask) == 1
+    second = asyncio.create_task(shared.get("k", server.ask))
+    await server.received(2)
+    third = asyncio.create_task(shared.get("k", server.ask))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert server.requests == 2
+    server.answer(2)
+    server.answer(3)
+    assert (await second, await third) == (2, 3)
 
 
 async def test_other_keys_are_other_requests(shared: SharedAnswers[int], server: Server) -> None:

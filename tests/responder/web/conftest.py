@@ -20,6 +20,7 @@ from responder.evidence.collector import EvidenceCollector
 from responder.journal import Database, executions
 from responder.rollback.events import Event
 from responder.rollback.execution import Execution
+from responder.runtime.journal_state import JournalState
 from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
 from responder.services import registry, rollbacks
@@ -64,6 +65,7 @@ class ResponderServer:
     prometheus: FakePrometheus
     broadcast: ExecutionBroadcast
     access: Access
+    state: JournalState
     collector: EvidenceCollector | None = None
     clients: ClientSettings | None = None
     mistakes: list[str] = field(default_factory=list)
@@ -85,6 +87,8 @@ class ResponderServer:
         return await self.ask("POST", path, body, **how)
 
     async def series(self) -> str:
+        """The series after the next read of the journal."""
+        await self.state.refresh()
         async with self.client.get("/metrics") as response:
             return await response.text()
 
@@ -148,7 +152,8 @@ async def make_responder(
         registry = Registry(journal, lambda: responder.policy_set)
         approval = ApprovalPage(journal, steering, lambda: links)
         reports = Reports(process, lambda: responder.mistakes, within=1.0)
-        status = Status(journal, lambda: responder.policy_set, worker, metrics, reports)
+        state = JournalState(journal, lambda: responder.policy_set)
+        status = Status(journal, lambda: responder.policy_set, worker, metrics, reports, state)
 
         settings = WebSettings(tokens=tokens)
         access = Access(settings)
@@ -176,6 +181,7 @@ async def make_responder(
             prometheus=prometheus,
             broadcast=broadcast,
             access=access,
+            state=state,
         )
         return responder
 

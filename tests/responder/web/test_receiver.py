@@ -411,6 +411,63 @@ async def test_too_many_requests_get_a_retry_status(
     assert 'responder_webhooks_total{outcome="overloaded"} 1.0' in await responder.series()
 
 
+async def test_a_full_queue_is_a_retry_status_and_nothing_of_it_is_recorded(
+    ready: ResponderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "MOST_AT_ONCE", 1)
+    ready.alertmanager.hangs = True
+    first = asyncio.create_task(ready.post(ALERTS, sent_body()))
+    await until_queried(ready)
+    other = sent_alert({**LABELS, "service": "cart"})
+    async with ready.client.post(ALERTS, json=sent_body(other)) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    ready.alertmanager.release()
+    assert (await first)[0] == 202
+    kept = (await ready.get("/api/v1/decisions"))[1]["decisions"]
+    assert {decision["service"] for decision in kept} == {"backend"}
+
+
+async def test_bodies_wait_only_up_to_a_limit_of_bytes(ready: ResponderServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "MOST_WAITING", 100)
+    async with ready.client.post(ALERTS, json=sent_body()) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    assert (await ready.get("/api/v1/decisions"))[1]["decisions"] == []
+
+
+async def test_other_routes_answer_while_alerts_are_decided(ready: ResponderServer) -> None:
+    ready.alertmanager.hangs = True
+    deciding = asyncio.create_task(ready.post(ALERTS, sent_body()))
+    await until_queried(ready)
+    for path in ("/-/healthy", "/metrics"):
+        async with ready.client.get(path) as response:
+            assert response.status == 200
+    assert (await ready.post("/api/v1/executions/all/stop", {"reason": "storm"}))[0] == 202
+    assert not deciding.done()
+    ready.alertmanager.release()
+    status, answer = await deciding
+    assert (status, answer["decisions"][0]["guard"]) == (202, "kill_switch"), "the stop counts for what is undecided"
+
+
+async def test_health_checks_are_answered_between_the_decisions_of_a_large_body(ready: ResponderServer) -> None:
+    ready.policy_set = policy_set(policy(roll_back={"label": "service"}), services=ready.policy_set.services)
+    alerts = [sent_alert({**LABELS, "service": f"s{n}"}) for n in range(2000)]
+    deciding = asyncio.create_task(ready.post(ALERTS, sent_body(*alerts)))
+    answered = 0
+    while not deciding.done():
+        async with ready.client.get("/-/healthy") as response:
+            assert response.status == 200
+        answered += 1
+    status, answer = await deciding
+    assert (status, len(answer["decisions"])) == (202, 2000)
+    assert answered > 2
+
+
+async def until_queried(responder: ResponderServer) -> None:
+    async with asyncio.timeout(60):
+        while not responder.alertmanager.requests:
+            await asyncio.sleep(0.01)
+
+
 async def test_an_unwritable_journal_is_a_503_and_nothing_is_accepted(ready: ResponderServer) -> None:
     ready.break_journal()
     async with ready.client.post(ALERTS, json=sent_body()) as response:

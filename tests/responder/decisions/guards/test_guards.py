@@ -440,6 +440,13 @@ def test_the_circuit_breaker_counts_the_service_itself(others: int, more: int, r
     assert result_of("circuit_breaker", incident(), make_facts(fleet=fleet, limits=limits)).result == result
 
 
+def test_in_a_storm_the_circuit_breaker_counts_no_further_than_it_must() -> None:
+    for others, number in ((22, "23"), (23, "at least 24")):
+        fleet = FleetState(also_in_trouble=tuple(f"s{n:02d}" for n in range(others)))
+        found = result_of("circuit_breaker", incident(), make_facts(fleet=fleet))
+        assert found.reason.startswith(f"{number} services are in trouble within 2m (also s00, s01, s02, s03, s04 …)")
+
+
 def test_a_rate_limit_without_a_next_place_names_no_time() -> None:
     found = result_of("rate_limit", incident(), around(begun_lately=6))
     assert found.reason == "rollbacks in the last hour: 6, allowed: 6"

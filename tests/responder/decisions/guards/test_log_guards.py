@@ -146,7 +146,7 @@ async def test_preserved_logs_do_not_count_as_trouble_of_a_version(journal: Data
     where = {"service": "backend", "environment": "production"}
 
     async def trouble(tx: Any) -> tuple[Any, Any]:
-        elsewhere = {**where, "service": "database", "until": since + timedelta(minutes=1)}
+        elsewhere = {**where, "service": "database", "until": since + timedelta(minutes=1), "most": 9}
         return await tx.all("trouble_since", **where, since=since, policy=None), await tx.all(
             "services_in_trouble", **elsewhere, since=since
         )
