@@ -75,8 +75,8 @@ class Connections:
             return await self._lookups.addresses(host, port)
         except (OSError, UnicodeError) as error:  # empty and overlong labels fail before the lookup
             raise_if_local(error)
-            why = "is not a host name" if isinstance(error, UnicodeError) else describe_error(error)
-            raise Failed(f"the host has no address: {why}", reason="resolve") from error
+            why = "not a host name" if isinstance(error, UnicodeError) else describe_error(error)
+            raise Failed(f"{host} has no address: {why}", reason="resolve") from error
         finally:
             spent.resolve += perf_counter() - began
 
@@ -145,7 +145,7 @@ class Lookups:
 def _literal(host: str, port: int) -> AddrInfoType | None:
     """Returns the address of a host that is written as an address, which needs no lookup in a thread."""
     for family in (socket.AF_INET, socket.AF_INET6):
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # ValueError: characters that no address has
             socket.inet_pton(family, host)
             return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
     return None

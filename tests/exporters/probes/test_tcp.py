@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 
 async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"220 mail ")
@@ -53,9 +55,11 @@ async def test_an_unknown_host_fails(ask: Any) -> None:
     assert result.reason == "resolve"
 
 
-async def test_an_invalid_host_name_fails(ask: Any) -> None:
-    result, _ = await ask(type="tcp", address=f"{'x' * 70}.example:80")
+@pytest.mark.parametrize("host", ["x" * 70 + ".example", "a..example", "a\0.example"])
+async def test_an_invalid_host_name_fails(ask: Any, host: str) -> None:
+    result, _ = await ask(type="tcp", address=f"{host}:80")
     assert result.reason == "resolve"
+    assert " has no address: " in result.why
 
 
 async def test_a_silent_peer_is_a_timeout(ask: Any, talk: Any) -> None:
