@@ -69,6 +69,8 @@ class Receiver(ProcessHandlers):
         began = time.monotonic()
         try:
             body = await body_of(request, READ_WITHIN)
+            self._bytes += len(body) - size
+            size = len(body)
             async with self._deciding.share(len(body)):
                 group = await _parsed(body, self._journal.now())
                 answer = await self._receive(group, request[WHO])

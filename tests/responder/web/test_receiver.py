@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import sqlite3
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -432,6 +433,23 @@ async def test_bodies_wait_only_up_to_a_limit_of_bytes(ready: ResponderServer, m
     async with ready.client.post(ALERTS, json=sent_body()) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "5")
     assert (await ready.get("/api/v1/decisions"))[1]["decisions"] == []
+
+
+async def test_a_body_of_unknown_length_counts_as_long_as_it_is(
+    ready: ResponderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def chunked() -> AsyncIterator[bytes]:
+        yield as_bytes(sent_body())
+
+    monkeypatch.setattr(receiver, "MOST_WAITING", receiver.MOST_BYTES + 10_000)
+    ready.alertmanager.hangs = True
+    requests = []
+    for _ in range(2):
+        requests.append(asyncio.create_task(ready.client.post(ALERTS, data=chunked(), headers=JSON)))
+        await until_queried(ready)
+    ready.alertmanager.release()
+    for response in await asyncio.gather(*requests):
+        assert response.status == 202
 
 
 async def test_other_routes_answer_while_alerts_are_decided(ready: ResponderServer) -> None:
