@@ -118,11 +118,11 @@ class App:
         stop = self._on_signals()
         runner = working = dispatching = reading = None
         try:
-            await state.refresh()
             reading = asyncio.create_task(state.run(self._metrics.on_error), name="metrics")
             working = asyncio.create_task(worker.run(), name="worker")
             dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")  # rollbacks do not wait for it
             dispatching.add_done_callback(self._dispatcher_ended)
+            await state.tried.wait()  # the first scrape has the series, unless the journal cannot be read
             handlers = self._handlers(journal, worker, broadcast, state)
             app = routes(lambda: self._access, handlers, self._metrics.refused)
             runner = await listen(app, config.web, self._metrics.ended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -52,6 +53,8 @@ class JournalState:
         self._snapshot: JournalSnapshot | None = None
         self._began, self._pause = clock(), _EVERY
         self._encoded: dict[str, tuple[Encode, bytes]] = {}
+        self.tried = asyncio.Event()
+        """Set after the first attempt to read the journal."""
         self.read_in = 0.0
         """Seconds that the last read, or attempt, took."""
 
@@ -67,6 +70,12 @@ class JournalState:
 
     async def refresh(self) -> float:
         """Reads the journal now. Returns the seconds until the next read."""
+        try:
+            return await self._refresh()
+        finally:
+            self.tried.set()
+
+    async def _refresh(self) -> float:
         began = self._clock()
         try:
             snapshot = await self._journal.read(take_snapshot, self._policy_set(), self._journal.now())
@@ -86,11 +95,12 @@ class JournalState:
 
     async def exposition(self, encode: Encode, content_type: str, others: Iterable[Metric]) -> bytes:
         """The other series, and those of the services, which are encoded once after each read."""
-        if content_type not in self._encoded:
-            if len(self._encoded) >= _MOST_FORMATS:
-                self._encoded.pop(next(iter(self._encoded)))
-            self._encoded[content_type] = encode, await self._encode(encode, self._snapshot)
-        _, of_services = self._encoded[content_type]
+        encoded = self._encoded  # of one read: the next one replaces it
+        if content_type not in encoded:
+            if len(encoded) >= _MOST_FORMATS:
+                encoded.pop(next(iter(encoded)))
+            encoded[content_type] = encode, await self._encode(encode, self._snapshot)
+        _, of_services = encoded[content_type]
         body = encode(Families(others))
         end = _EOF if body.endswith(_EOF) else b""
         return body.removesuffix(end) + (of_services if self.snapshot else b"") + end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from functools import partial
 from typing import Any
@@ -108,6 +109,38 @@ async def test_a_failed_read_is_shown_at_once(state: JournalState, unreadable: U
     await state.refresh()
     series = await exposed(state)
     assert ("responder_armed 0.0" in series, "responder_services_in_trouble{" in series) == (True, True)
+
+
+async def test_a_bug_in_the_first_read_does_not_keep_the_replica_from_starting(
+    state: JournalState, unreadable: Unreadable
+) -> None:
+    failed: list[str] = []
+    unreadable.read = None  # type: ignore[method-assign, assignment]
+    reading = asyncio.create_task(state.run(failed.append))
+    async with asyncio.timeout(60):
+        await state.tried.wait()
+    assert "responder_journal_up 0.0" in await exposed(state)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert failed == ["metrics"]
+
+
+async def test_a_scrape_during_a_read_does_not_keep_the_series_of_the_read_before(
+    state: JournalState, journal: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_all = state._encode
+
+    async def slow(*args: Any) -> bytes:
+        encoded = await encode_all(*args)
+        monkeypatch.undo()
+        await journal.transaction(registry.record, deployment(version="2.1", at=NOW), None)
+        await state.refresh()
+        return encoded
+
+    await state.refresh()
+    monkeypatch.setattr(state, "_encode", slow)
+    assert 'version="2.1"' not in await exposed(state)
+    assert 'version="2.1"' in await exposed(state)
 
 
 async def test_a_long_read_is_repeated_rarely(state: JournalState, unreadable: Unreadable, clock: Clock) -> None:
