@@ -11,7 +11,7 @@ T = TypeVar("T")
 _WAIT = 0.05
 """Seconds that the next request waits at least for the answer to the previous one."""
 
-_PATIENCE = 2.0
+_TIMES_AS_LONG = 2.0
 """It waits so many times as long as an answer took last. A server that hangs delays nobody longer."""
 
 
@@ -39,7 +39,7 @@ class SharedAnswers(Generic[T]):
     async def _ask(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
         clock = asyncio.get_running_loop().time
         if previous := self._sent.get(key):
-            await asyncio.wait({previous}, timeout=max(_WAIT, _PATIENCE * self._took.get(key, 0.0)))
+            await asyncio.wait({previous}, timeout=max(_WAIT, _TIMES_AS_LONG * self._took.get(key, 0.0)))
         self._sent[key] = own = self._next.pop(key)
         began = clock()
         try:

@@ -63,7 +63,8 @@ class Receiver(ProcessHandlers):
         outcome, size = "failed", _most_bytes(request)
         if self._concurrent >= MOST_AT_ONCE or self._bytes + size > MOST_WAITING:
             self._metrics.webhooks.labels("overloaded").inc()
-            return error(503, "too many alerts at once: try again", **{"Retry-After": "5"})
+            most = f"more than {MOST_AT_ONCE} requests, or {MOST_WAITING >> 20} MiB of alerts, at once"
+            return error(503, f"{most}: try again", **{"Retry-After": "5"})
         self._concurrent += 1
         self._bytes += size
         began = time.monotonic()

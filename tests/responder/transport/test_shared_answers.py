@@ -77,7 +77,7 @@ async def test_the_next_request_waits_in_proportion_to_the_last_answer(
     shared: SharedAnswers[int], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_answers, "_WAIT", 0.0)
-    monkeypatch.setattr(shared_answers, "_PATIENCE", 1e9)
+    monkeypatch.setattr(shared_answers, "_TIMES_AS_LONG", 1e9)
     server.answer(1)
     assert await shared.get("k", server.ask) == 1
     second = asyncio.create_task(shared.get("k", server.ask))
