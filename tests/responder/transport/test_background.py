@@ -77,3 +77,14 @@ async def test_cancellation_ends_the_loop_even_during_an_error(error: Exception)
     await asyncio.wait([task], timeout=5)
     assert task.done()
     assert task.exception() is error
+
+
+async def test_after_each_wait_it_rests_for_what_arrives_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    rested: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rested.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    loops = await Loops(None, 30.0, 0.0).run(rest=0.1)
+    assert (loops.waited, rested) == ([2.0, 30.0, 0.0], [0.1, 0.1])
