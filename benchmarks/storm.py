@@ -43,15 +43,15 @@ def run(quick: bool, beside: Path | None) -> list[Table]:
     everyone = [contestant for contestant in contestants(beside) if contestant.kind != "webhook"]
     storms, floods, costs = {}, {}, {}
     for contestant in everyone:
-        with _site(size.services, _INSTANCES) as (site, alerts), _started(contestant, site) as server:
+        with one_site(size.services, _INSTANCES) as (site, alerts), started(contestant, site) as server:
             storms[contestant.name] = _storm(contestant, server, site, alerts)
             if contestant.kind == "responder":
-                costs[contestant.name] = {"large": _cost(contestant, server, site, alerts, _bodies_of_one(alerts))}
+                costs[contestant.name] = {"large": cost(contestant, server, site, alerts, _bodies_of_one(alerts))}
             floods[contestant.name] = _flood(contestant, server, site, alerts, size.rate)
         if contestant.kind == "responder":
-            with _site(_SMALL, 1) as (site, alerts), _started(contestant, site) as server:
-                few = [body(_flat(alerts))] * (size.services // _SMALL)
-                costs[contestant.name]["small"] = _cost(contestant, server, site, alerts, few)
+            with one_site(_SMALL, 1) as (site, alerts), started(contestant, site) as server:
+                few = [body(flat(alerts))] * (size.services // _SMALL)
+                costs[contestant.name]["small"] = cost(contestant, server, site, alerts, few)
     return [_storm_table(size, storms), _cost_table(size, costs), _flood_table(size, floods)]
 
 
@@ -60,7 +60,7 @@ Alerts = dict[str, list[dict[str, Any]]]
 
 
 @contextmanager
-def _site(services: int, instances: int) -> Iterator[tuple[Site, Alerts]]:
+def one_site(services: int, instances: int) -> Iterator[tuple[Site, Alerts]]:
     names = [f"svc-{n:04d}" for n in range(services)]
     with (
         tempfile.TemporaryDirectory(prefix="bench-storm-") as name,
@@ -81,7 +81,7 @@ def _site(services: int, instances: int) -> Iterator[tuple[Site, Alerts]]:
 
 
 @contextmanager
-def _started(contestant: Contestant, site: Site) -> Iterator[Server]:
+def started(contestant: Contestant, site: Site) -> Iterator[Server]:
     server = contestant.start(site)
     try:
         time.sleep(_CALM)
@@ -90,7 +90,7 @@ def _started(contestant: Contestant, site: Site) -> Iterator[Server]:
         server.stop()
 
 
-def _flat(alerts: Alerts) -> list[dict[str, Any]]:
+def flat(alerts: Alerts) -> list[dict[str, Any]]:
     return [alert for of_service in alerts.values() for alert in of_service]
 
 
@@ -127,7 +127,7 @@ def _storm(contestant: Contestant, server: Server, site: Site, alerts: Alerts) -
     return found
 
 
-def _cost(contestant: Contestant, server: Server, site: Site, alerts: Alerts, bodies: Sequence[str]) -> float:
+def cost(contestant: Contestant, server: Server, site: Site, alerts: Alerts, bodies: Sequence[str]) -> float:
     """Milliseconds of CPU for one decision."""
     _send(contestant, server, site, bodies[:10])  # warm: what is imported late
     before = server.cpu_seconds()

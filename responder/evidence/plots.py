@@ -50,7 +50,7 @@ def plot(
     ]
     inside = [PlotMark(name=_shown(mark.name), at=mark.at) for mark in marks if start <= mark.at <= end]
     low, high = _reach([value for line in shown for _, value in line.points])
-    pygal = _pygal()
+    pygal = load_pygal()
     columns = 2
     rows = math.ceil((max(len(shown), 1) + len(inside)) / columns)
     chart = pygal.XY(
@@ -152,7 +152,7 @@ def _style(lines: int, marks: int) -> dict[str, Any]:
     }
 
 
-def _pygal() -> Any:
+def load_pygal() -> Any:
     """Imports it when first needed, without its import hook, about which Python warns."""
     import pygal
     import pygal.style

@@ -28,8 +28,11 @@ Clock = Callable[[], datetime]
 Begin = Callable[[list[Decided]], None]
 _Open = tuple[Incident, tuple[Facts, ...]]
 
-_AT_ONCE = 10
-"""Incidents decided in one transaction: a large body delays neither a stop nor other bodies for long."""
+_AT_ONCE = 50
+"""Incidents decided in one transaction: a large body delays neither a stop nor other bodies for long.
+
+See docs/decisions/0039-large-bodies-in-parts.md.
+"""
 
 
 class Claimer(BaseModel):

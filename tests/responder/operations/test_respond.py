@@ -182,8 +182,10 @@ async def test_an_unwritable_journal_accepts_nothing(journal: Database, connecti
 
 
 async def test_a_large_body_is_recorded_in_parts_and_each_begins_right_after_its_own(
-    journal: Database, connections: Connections
+    journal: Database, connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("responder.operations.respond._AT_ONCE", 10)
+
     class Failing:
         left = 2
 
