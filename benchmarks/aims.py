@@ -44,7 +44,7 @@ AIMS = {
     "probes per CPU second": Wanted(0.8, "times blackbox_exporter", met=True, least=True),
     "CPU of 1,000 checks at 15 s": Wanted(1.2, "times blackbox_exporter", met=True),
     "memory of 1,000 checks": Wanted(1.2, "times blackbox_exporter", met=False),
-    "storm: all answered": Wanted(10, "s", met=False),
+    "storm: all answered": Wanted(10, "s", met=True),
     "storm: healthy p99": Wanted(100, "ms", met=False),
     "storm: ready p99": Wanted(100, "ms", met=False),
     "storm: metrics p99": Wanted(100, "ms", met=False),

@@ -13,10 +13,12 @@ class Turn:
     """The time for which a task may compute before it lets others run."""
 
     def __init__(self) -> None:
+        self.number = 0
         self.begin()
 
     def begin(self) -> None:
         """Begins the next turn."""
+        self.number += 1
         self._until = time.perf_counter() + LENGTH
 
     @property

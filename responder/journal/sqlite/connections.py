@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +21,8 @@ T = TypeVar("T")
 
 _MOST_IN_ONE_COMMIT = 64
 
-_LONGEST_BATCH = 0.02
-"""Seconds after which a batch takes no further job, so that its jobs do not wait for the others' statements."""
+_TURNS_OF_A_COMMIT = 10
+"""Turns after which a batch takes no further job, so that its jobs do not wait long for the others' statements."""
 
 
 def _bound(value: Any) -> Any:
@@ -239,7 +238,7 @@ class SqliteWriter:
         """All jobs in one transaction, each with a savepoint, so that a failed one does not affect the others."""
         answers: list[_Answer] = []
         notified = False
-        turn, until = Turn(), time.monotonic() + _LONGEST_BATCH
+        turn = Turn()
         self._connection.execute("BEGIN IMMEDIATE")
         for act, _ in jobs:  # which grows
             # Without a pause while jobs wait that do not belong to a storm.
@@ -255,6 +254,7 @@ class SqliteWriter:
                 self._connection.execute("ROLLBACK TO job")
                 answers.append((None, e))
             self._connection.execute("RELEASE job")
-            if len(jobs) < _MOST_IN_ONE_COMMIT and time.monotonic() < until and (job := self._next_job()):
+            full = len(jobs) >= _MOST_IN_ONE_COMMIT or turn.number > _TURNS_OF_A_COMMIT
+            if not full and (job := self._next_job()):
                 jobs.append(job)
         return answers, notified
