@@ -16,10 +16,10 @@ from responder.transport.object_store import MissingObject, Stored, StoredStream
 
 T = TypeVar("T")
 
-PART = 16 << 20
+PART = 8 << 20  # as boto3: smaller ones leave less to send after the end of the stream
 PARTS_OF_AN_OBJECT = 10_000
 PARTS_AT_ONCE = 2
-"""Uploads of one stream at a time. With the next part and the one being filled, four parts are in memory."""
+"""Uploads of one stream at a time. With the first part and the one being filled, four parts are in memory."""
 
 _DELETES_AT_ONCE = 8
 _TRIES = 4
@@ -73,21 +73,19 @@ class S3Store:
         Returns the first part that belongs to the next object, and whether the ETag is the MD5 of the content. A store
         computes such an ETag from what it received. With other ETags (SSE-KMS) only reading shows what it holds.
         """
-        if not (second := await anext(parts, b"")):
+        if len(first) < self._part:
             sent = await self._send("put_object", first, Key=key)
             return b"", sent.etag == sent.md5.hex()
         upload = (await self._retry("create_multipart_upload", Key=key))["UploadId"]
         sending: list[asyncio.Task[_Sent]] = []
         try:
-            number, part, left = 1, first, second
-            while True:
+            left = first
+            while left and len(sending) < self._most:
                 if len(sending) >= PARTS_AT_ONCE:
                     await sending[-PARTS_AT_ONCE]
-                send = self._send("upload_part", part, Key=key, UploadId=upload, PartNumber=number)
+                send = self._send("upload_part", left, Key=key, UploadId=upload, PartNumber=len(sending) + 1)
                 sending.append(asyncio.create_task(send))
-                if not left or number == self._most:
-                    break
-                number, part, left = number + 1, left, await anext(parts, b"")
+                left = await anext(parts, b"")
             every = [await task for task in sending]
             listed = [{"PartNumber": n, "ETag": sent.etag} for n, sent in enumerate(every, start=1)]
             completed = await self._retry(

@@ -83,8 +83,9 @@ class Snapshots:
                 raise StepFailed(
                     f"{request.database} is a standby, which cannot export snapshots: configure the primary"
                 )
-        for program in ("pg_dump", "pg_restore"):
-            found, version = await asyncio.to_thread(program_version, program)
+        programs = ("pg_dump", "pg_restore")
+        versions = await asyncio.gather(*(asyncio.to_thread(program_version, program) for program in programs))
+        for program, (found, version) in zip(programs, versions, strict=True):
             if found < major:
                 raise StepFailed(
                     f"{program} {version} cannot dump PostgreSQL {major}: install postgresql-client-{major}"

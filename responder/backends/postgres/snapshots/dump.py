@@ -58,9 +58,11 @@ class _Source(NamedTuple):
 async def create_snapshot(postgres: Postgres, store: SnapshotStore, request: SnapshotRequest) -> SnapshotManifest:
     """Creates the snapshot, verifies it, and then writes its manifest. Raises StepFailed and Unavailable."""
     began = datetime.now(UTC)
-    _, pg_dump = await asyncio.to_thread(program_version, "pg_dump")
     acting.get()()
-    await store.objects.clear(f"{request.key}/")  # of an earlier attempt, which wrote no manifest
+    (_, pg_dump), _ = await asyncio.gather(
+        asyncio.to_thread(program_version, "pg_dump"),
+        store.objects.clear(f"{request.key}/"),  # of an earlier attempt, which wrote no manifest
+    )
     # A late write of an earlier attempt has another prefix.
     prefix = f"{request.key}/{secrets.token_hex(4)}"
     async with _exported(postgres, request) as (connection, source):

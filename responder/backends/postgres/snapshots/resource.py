@@ -30,7 +30,7 @@ class Snapshot(Resource[Snapshots, JsonValue]):
         description="Tables with rows to include, such as `public.orders`; default: all. The schema is always complete",
     )
     jobs: int = Field(
-        default=2, ge=1, le=32, description="Concurrent pg_dump streams, about 64 MiB of memory each with S3"
+        default=2, ge=1, le=32, description="Concurrent pg_dump streams, about 32 MiB of memory each with S3"
     )
     compress: int = Field(default=1, ge=0, le=9, description="Compression level of pg_dump")
     verify: Literal["read", "restore"] = Field(
