@@ -31,7 +31,7 @@ _Open = tuple[Incident, tuple[Facts, ...]]
 _AT_ONCE = 50
 """Incidents decided in one transaction: a large body delays neither a stop nor other bodies for long.
 
-See docs/decisions/0039-large-bodies-in-parts.md.
+See docs/decisions/0039-storms-of-alerts.md.
 """
 
 
