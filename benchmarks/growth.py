@@ -13,14 +13,15 @@ from pathlib import Path
 from benchmarks.bodies import body
 from benchmarks.contestants import HERE, Contestant
 from benchmarks.report import Table, main, share
-from benchmarks.storm import cost, flat, one_site, started
-from responder.evidence.plots import load_pygal
+from benchmarks.storm import cost, one_site, started
+from responder.evidence.plots import load_pygal, render
 from tests.histories import fill
 
 _ALERTS, _SERVICES, _ROLLBACKS = "firing alerts", "services, one alert each", "past rollbacks"
 _SIZES = {_ALERTS: (10, 100, 1000, 10_000), _SERVICES: (10, 100, 1000), _ROLLBACKS: (1000, 10_000, 100_000)}
 _FEW = 10
-_DECISIONS = 40
+"""Services in each body, so that a measurement is of ten times as many decisions as `_BODIES`."""
+_BODIES = 60
 _SVG = HERE / "docs" / "growth.svg"
 
 Costs = Mapping[str, Mapping[int, float]]
@@ -47,8 +48,8 @@ def _cost(what: str, n: int) -> float:
         if what == _ROLLBACKS:
             asyncio.run(fill(f"sqlite:///{responder.journal(site)}", executions=n, services=_FEW))
         with started(responder, site) as server:
-            bodies = [body(flat(alerts)[:_FEW])] * (_DECISIONS // _FEW * 10)
-            return cost(responder, server, site, alerts, bodies)
+            firsts = [of_service[0] for of_service in alerts.values()]
+            return cost(responder, server, site, alerts, [body(firsts[:_FEW])] * _BODIES)
 
 
 def _plot(costs: Costs) -> str:
@@ -64,15 +65,14 @@ def _plot(costs: Costs) -> str:
         disable_xml_declaration=True,
         legend_at_bottom=True,
         range=(0, 1.2 * max(value for found in costs.values() for value in found.values())),
-        x_labels=list(range(1, 7)),
+        x_labels=list(range(1, 6)),
         x_value_formatter=lambda power: f"{10**power:,.0f}",
         value_formatter=lambda value: f"{value:.3g}",
         style=pygal.style.CleanStyle,
     )
     for what, found in costs.items():
         chart.add(what, [(math.log10(n), value) for n, value in found.items()])
-    drawn: str = chart.render(is_unicode=True)
-    return drawn
+    return render(chart)
 
 
 if __name__ == "__main__":

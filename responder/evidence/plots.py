@@ -92,6 +92,11 @@ def plot(
         )
         dashed = {"width": 1.5, "dasharray": "5, 4"}
         chart.add(f"{mark.name} {mark.at:%H:%M:%S}", [foot, head], stroke_style=dashed, show_dots=True, dots_size=0)
+    return render(chart)
+
+
+def render(chart: Any) -> str:
+    """The SVG of a pygal chart, without the scripts that it includes."""
     return re.sub("<script.*?</script>", "", chart.render(is_unicode=True), flags=re.DOTALL)
 
 
