@@ -20,6 +20,8 @@ MOST = {
     "test_names.py::test_the_downgrade_equals_that_of_the_tool": 4,
     "test_kills.py::test_any_killed_process_leaves_a_consistent_store": 6,
     "test_names.py::test_reverting_restores_everything": 2,
+    "test_impossible_ways.py::test_a_refused_downgrade_changes_nothing": 4,
+    "test_triggers.py::test_a_revert_restores_values_past_a_trigger": 4,
     "test_compose_settings.py::test_a_rollback_changes_only_the_version": 8,
 }
 """Cases in every suite, by test."""

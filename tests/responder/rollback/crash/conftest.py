@@ -28,7 +28,11 @@ _LONG = (
             "postgres-blue_green",
         )
     ),
-    "test_a_second_worker_at_every_call[sqlite-kubernetes_rolling]",
+    *(f"test_a_second_worker_at_every_call[sqlite-kubernetes_{way}]" for way in ("rolling", "blue_green")),
+    *(
+        f"test_a_crash_at_some_calls_and_again_in_the_resumed_run[postgres-{stage}]"
+        for stage in ("together", "blue_green")
+    ),
 )
 """They take minutes together. A crash at some calls of the same stages is in every suite."""
 
