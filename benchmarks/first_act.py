@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ from urllib.parse import urlsplit
 
 from benchmarks.aims import aim
 from benchmarks.bodies import body
-from benchmarks.contestants import Contestant, Site, contestants
+from benchmarks.contestants import Contestant, contestants
 from benchmarks.links import Watcher
-from benchmarks.monitoring import alertmanager, fire, prometheus, web_server
+from benchmarks.monitoring import fire, surrounded
 from benchmarks.report import Table, main, ms
 
 _WARM = 5
@@ -43,21 +42,7 @@ def run(quick: bool, beside: Path | None) -> list[Table]:
 
 def _one_round(contestant: Contestant, counts: tuple[int, ...]) -> dict[str, list[float]]:
     names = [f"svc-{n:03d}" for n in range(_WARM + sum(counts))]
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-act-") as directory,
-        alertmanager(Path(directory)) as alert_server,
-        prometheus(Path(directory)) as metric_server,
-        web_server(Path(directory) / "services", Path(directory)) as services,
-    ):
-        site = Site(
-            Path(directory),
-            names,
-            alertmanager=alert_server.url,
-            prometheus=metric_server.url,
-            services_url=services.url,
-            acts=True,
-        )
-        site.lay_out()
+    with surrounded(names, acts=True) as (site, alert_server):
         server = contestant.start(site)
         try:
             bodies = {service: body(alerts).encode() for service, alerts in fire(alert_server, names).items()}

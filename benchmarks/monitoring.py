@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bodies import alert
+from benchmarks.contestants import Site
 from benchmarks.processes import Server, Unready, free_port, program
 
 _CONFIG = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"
@@ -75,6 +77,27 @@ def web_server(root: Path, directory: Path) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def surrounded(names: Sequence[str], **more: Any) -> Iterator[tuple[Site, Server]]:
+    """A site with these services, laid out between all of these servers, and the Alertmanager."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-site-") as name,
+        alertmanager(Path(name)) as alert_server,
+        prometheus(Path(name)) as metric_server,
+        web_server(Path(name) / "services", Path(name)) as web,
+    ):
+        site = Site(
+            Path(name),
+            names,
+            alertmanager=alert_server.url,
+            prometheus=metric_server.url,
+            services_url=web.url,
+            **more,
+        )
+        site.lay_out()
+        yield site, alert_server
 
 
 def fire(server: Server, services: Sequence[str], instances: int = 1) -> dict[str, list[dict[str, Any]]]:

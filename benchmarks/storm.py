@@ -7,7 +7,6 @@ import json
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,7 +17,7 @@ from typing import Any
 from benchmarks.aims import aim
 from benchmarks.bodies import body
 from benchmarks.contestants import HERE, Contestant, Site, contestants
-from benchmarks.monitoring import alertmanager, fire, prometheus, web_server
+from benchmarks.monitoring import fire, surrounded
 from benchmarks.processes import Server
 from benchmarks.report import Table, main, ms
 
@@ -62,21 +61,7 @@ Alerts = dict[str, list[dict[str, Any]]]
 @contextmanager
 def one_site(services: int, instances: int) -> Iterator[tuple[Site, Alerts]]:
     names = [f"svc-{n:04d}" for n in range(services)]
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-storm-") as name,
-        alertmanager(Path(name)) as alert_server,
-        prometheus(Path(name)) as metric_server,
-        web_server(Path(name) / "services", Path(name)) as web,
-    ):
-        site = Site(
-            Path(name),
-            names,
-            alertmanager=alert_server.url,
-            prometheus=metric_server.url,
-            services_url=web.url,
-            limits={},
-        )
-        site.lay_out()
+    with surrounded(names, limits={}) as (site, alert_server):
         yield site, fire(alert_server, names, instances)
 
 
