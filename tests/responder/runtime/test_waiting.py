@@ -30,13 +30,24 @@ async def replicas(postgres_server: Any) -> AsyncIterator[Replicas]:
     """Three journals on one PostgreSQL, in which 2.1 was deployed ten minutes ago."""
     state = str(await postgres_server.database(f"waiting_{datetime.now(UTC):%H%M%S%f}"))
     opened = [await open_journal(state) for _ in range(3)]
-    now = datetime.now(UTC)
-    for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
-        deployed = deployment(id=version, service="backend", version=version, at=ago(seconds, now), artifact="sha")
-        await opened[0].transaction(registry.record, deployed, status)
+    await two_versions(opened[0])
     yield opened
     for journal in opened:
         await journal.close()
+
+
+async def two_versions(journal: Database) -> None:
+    now = datetime.now(UTC)
+    for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
+        deployed = deployment(id=version, service="backend", version=version, at=ago(seconds, now), artifact="sha")
+        await journal.transaction(registry.record, deployed, status)
+
+
+async def succeeds(journal: Database, decided: Decided) -> None:
+    """Ends the rollback that was accepted."""
+    assert decided.execution is not None
+    closed = Closed(at=datetime.now(UTC), outcome="succeeded", by="responder", reason="")
+    await journal.transaction(rollbacks.append, decided.execution, [closed], None)
 
 
 def trouble() -> Incident:
@@ -98,20 +109,15 @@ async def test_after_its_rollback_an_incident_is_rarely_checked_until_something_
         checked.append(incident.service)
         return TroubleNow(state="gone", reason="healthy")
 
-    now = datetime.now(UTC)
-    for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
-        deployed = deployment(id=version, service="backend", version=version, at=ago(seconds, now), artifact="sha")
-        await journal.transaction(registry.record, deployed, status)
+    await two_versions(journal)
     alertmanager.fires(LABELS, fingerprint(LABELS))
     prometheus.sees(LABELS)
     (decided,) = await judged(journal, connections, trouble())
-    assert decided.execution is not None
     monkeypatch.setattr("responder.runtime.waiting.visible", not_visible)
     waiting = WaitingIncidents(journal, policy_set, lambda: connections)
     await waiting.due()
     assert checked == []  # the rollback runs
-    closed = Closed(at=datetime.now(UTC), outcome="succeeded", by="responder", reason="")
-    await journal.transaction(rollbacks.append, decided.execution, [closed], None)
+    await succeeds(journal, decided)
     for _ in range(3):
         await waiting.due()
     assert checked == ["backend"]
@@ -130,16 +136,11 @@ async def test_an_alert_that_resolved_after_the_rollback_may_fire_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The rollback helped, although the incident was not checked for a while since the alert resolved."""
-    now = datetime.now(UTC)
-    for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
-        deployed = deployment(id=version, service="backend", version=version, at=ago(seconds, now), artifact="sha")
-        await journal.transaction(registry.record, deployed, status)
+    await two_versions(journal)
     alertmanager.fires(LABELS, fingerprint(LABELS))
     prometheus.sees(LABELS)
     (decided,) = await judged(journal, connections, trouble())
-    assert decided.execution is not None
-    closed = Closed(at=datetime.now(UTC), outcome="succeeded", by="responder", reason="")
-    await journal.transaction(rollbacks.append, decided.execution, [closed], None)
+    await succeeds(journal, decided)
     prometheus.recorded.clear()
     prometheus.evaluated.clear()
     (other,) = await judged(journal, connections, incident(alerts=(alert(starts_at=datetime.now(UTC)),)))
