@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, HttpUrl, SecretStr, TypeAdapter
 from foundation.durations import Duration
 from foundation.models import StrictModel
 from responder.backends.alertmanager.alerts import Timestamp
-from responder.backends.alertmanager.live_alerts import LiveAlert, LiveAlerts, read_alerts
+from responder.backends.alertmanager.live_alerts import AlertQuery, LiveAlert, LiveAlerts
 from responder.backends.alertmanager.matchers import Matcher, MatcherText, all_match
 from responder.config.text import one_line
 from responder.errors import Unavailable
@@ -106,6 +106,9 @@ _OFF_THE_LOOP = 1 << 16
 """Bytes; a larger answer is parsed in a thread."""
 
 
+_QUERIES = 8
+"""Queries whose last answers are kept: decisions make one for each environment and one for the watchdog."""
+
 _LOADED = TypeAdapter(_Loaded).validate_json
 _SILENCE = TypeAdapter(Silence).validate_json
 _SILENCES = TypeAdapter(list[_Listed]).validate_json
@@ -121,6 +124,7 @@ class Alertmanager:
         headers = {"Authorization": f"Bearer {settings.token.get_secret_value()}"} if settings.token else {}
         self._http = HttpClient(settings.timeout, headers=headers, follow_redirects=True)
         self._shared: SharedAnswers[LiveAlerts] = SharedAnswers()
+        self._queries: dict[frozenset[tuple[str, str]], AlertQuery] = {}
 
     @classmethod
     async def connect(cls, settings: AlertmanagerSettings) -> Self:
@@ -136,14 +140,20 @@ class Alertmanager:
         Peers receive a silence one after the other, so an alert that one of them suppresses counts as suppressed.
         Calls at the same time share an answer that was requested after they began.
         """
-        return await self._shared.get(frozenset(labels.items()), lambda: self._alerts(labels))
+        key = frozenset(labels.items())
+        return await self._shared.get(key, lambda: self._alerts(labels, self._query(key)))
 
-    async def _alerts(self, labels: Mapping[str, str]) -> LiveAlerts:
+    def _query(self, key: frozenset[tuple[str, str]]) -> AlertQuery:
+        self._queries[key] = self._queries.pop(key) if key in self._queries else AlertQuery()
+        if len(self._queries) > _QUERIES:
+            del self._queries[next(iter(self._queries))]
+        return self._queries[key]
+
+    async def _alerts(self, labels: Mapping[str, str], query: AlertQuery) -> LiveAlerts:
         filters = [("filter", f"{name}={json.dumps(value, ensure_ascii=False)}") for name, value in labels.items()]
-        peers = await _answered(self._alerts_of(url, filters) for url in self._urls("/api/v2/alerts"))
-        return LiveAlerts(alert for peer in peers for alert in peer)
+        return query.of(await _answered(self._alerts_of(url, filters, query) for url in self._urls("/api/v2/alerts")))
 
-    async def _alerts_of(self, url: str, filters: list[tuple[str, str]]) -> list[LiveAlert]:
+    async def _alerts_of(self, url: str, filters: list[tuple[str, str]], query: AlertQuery) -> list[LiveAlert]:
         first = b""
 
         async def chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -159,7 +169,7 @@ class Alertmanager:
             if response.status != 200:
                 raise _wrong_status(url, response.status, await body_of(response, cut=True))
             try:
-                return await read_alerts(chunks(response))
+                return await query.read(url, chunks(response))
             except ValueError:
                 raise _unexpected(url, first) from None
 

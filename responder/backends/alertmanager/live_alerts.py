@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Collection, Iterable, Iterator
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, NotRequired, TypeVar
 
 from pydantic import TypeAdapter
@@ -81,27 +82,64 @@ _RAW = TypeAdapter(list[_Raw])
 _PART = 1 << 16
 """Bytes that are parsed at once, which takes less than a millisecond."""
 
-_BETWEEN = b'},{"annotations":'
-"""Where the JSON array is cut. No JSON string contains it: a quotation mark in a string follows a backslash."""
+_FIRST, _BETWEEN, _LAST = b'[{"annotations":', b'},{"annotations":', b"}]"
+"""The JSON array is cut in between. No JSON string contains that: a quotation mark in a string follows a backslash."""
 
 
-async def read_alerts(chunks: AsyncIterable[bytes]) -> list[LiveAlert]:
-    """The alerts in an answer of API v2. Raises ValueError.
+class AlertQuery:
+    """Reads what the peers answer to one query of API v2, many times. What did not change is not parsed again.
 
-    Thousands of alerts are megabytes. They are parsed while they arrive, and other tasks run in between: all at once
-    would stop the event loop, even in a thread, because the parser holds the interpreter lock.
+    In a storm thousands of alerts are queried many times a second, and few of them change in between.
     """
-    alerts, rest, turn = list[LiveAlert](), bytearray(), Turn()
-    async for chunk in chunks:
-        rest += chunk
-        if len(rest) >= _PART and (end := rest.rfind(_BETWEEN)) >= 0:
-            alerts += _parsed(bytes(rest[: end + 1]) + b"]")
-            rest[: end + 2] = b"["
-            await turn.pass_on()
-    return alerts + _parsed(rest)
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[bytes, LiveAlert]] = {}
+        self._peers: list[list[LiveAlert]] = []
+        self._alerts = LiveAlerts(())
+
+    def of(self, peers: list[list[LiveAlert]]) -> LiveAlerts:
+        """The alerts in the answers of all peers: the same object as long as nothing changes."""
+        if peers != self._peers:
+            self._peers, self._alerts = peers, LiveAlerts(alert for peer in peers for alert in peer)
+        return self._alerts
+
+    async def read(self, peer: str, chunks: AsyncIterable[bytes]) -> list[LiveAlert]:
+        """The alerts in an answer of this peer. Raises ValueError.
+
+        Thousands of alerts are megabytes. They are parsed while they arrive, and other tasks run in between: all at
+        once would stop the event loop, even in a thread, because the parser holds the interpreter lock.
+        """
+        known, seen = self._known.get(peer, {}), dict[bytes, LiveAlert]()
+        alerts, rest, turn = list[LiveAlert](), bytearray(), Turn()
+        async for chunk in chunks:
+            rest += chunk
+            if len(rest) >= _PART and (end := rest.rfind(_BETWEEN)) >= 0:
+                alerts += _parsed(bytes(rest[: end + 1]) + b"]", known, seen)
+                rest[: end + 2] = b"["
+                await turn.pass_on()
+        alerts += _parsed(bytes(rest), known, seen)
+        self._known[peer] = seen
+        return alerts
 
 
-def _parsed(array: bytes | bytearray) -> list[LiveAlert]:
+def _parsed(array: bytes, known: dict[bytes, LiveAlert], seen: dict[bytes, LiveAlert]) -> list[LiveAlert]:
+    """The alerts in the array. Those that are not `known` by the digest of their text are parsed; all become `seen`."""
+    array = array.strip()
+    if not (array.startswith(_FIRST) and array.endswith(_LAST)):
+        return _validated(array)
+    texts = array[len(_FIRST) : -len(_LAST)].split(_BETWEEN)
+    digests = [blake2b(text, digest_size=16).digest() for text in texts]
+    new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
+    if new:
+        parsed = _validated(_FIRST + _BETWEEN.join(new.values()) + _LAST)
+        if len(parsed) != len(new):
+            return _validated(array)  # a proxy has written it in another layout
+        known = known | dict(zip(new, parsed, strict=True))
+    seen.update((digest, known[digest]) for digest in digests)
+    return [known[digest] for digest in digests]
+
+
+def _validated(array: bytes) -> list[LiveAlert]:
     return [_live(raw) for raw in _RAW.validate_json(array)]
 
 
