@@ -5,10 +5,16 @@ COPY requirements.image.lock .
 # The lock is complete and has hashes, so pip resolves nothing. pip itself is not installed in the environment.
 RUN python -m venv --without-pip /opt/venv \
  && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-compile --require-hashes -r requirements.image.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY responder responder
 COPY exporters exporters
 COPY foundation foundation
+# responder/assets links to these.
+COPY alert_rules alert_rules
+COPY grafana/dashboards grafana/dashboards
+COPY grafana/provisioning grafana/provisioning
+COPY deploy/systemd deploy/systemd
+COPY docs docs
 # Compiled here, because containers cannot write: otherwise each start would compile it again.
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-compile --no-build-isolation . \
  && pip --python /opt/venv/bin/python uninstall --yes setuptools \

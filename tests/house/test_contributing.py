@@ -51,7 +51,7 @@ def tree(tmp_path: Path) -> Path:
     """A copy of the files that the examples change, check and test."""
     for file in ROOT.iterdir():
         if file.is_dir() and not file.name.startswith("."):
-            shutil.copytree(file, tmp_path / file.name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(file, tmp_path / file.name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         elif file.is_file():
             shutil.copy(file, tmp_path)
     if (ROOT / ".mypy_cache").exists():  # from `make lint`: without it, mypy analyzes everything again

@@ -1,0 +1,22 @@
+"""The files that the package brings along: alert rules, dashboards, systemd units, documentation and license.
+
+In a checkout, the entries of this directory are symbolic links to where the files are written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path(__file__).parent
+
+
+def files() -> Iterator[tuple[str, Path]]:
+    """Each file with its name: the path from the root of the assets, such as `alert_rules/errors.yml`."""
+    for folder, folders, names in os.walk(_ROOT, followlinks=True):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.suffix != ".py":
+                yield path.relative_to(_ROOT).as_posix(), path
