@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from responder.assets import RUNBOOK_URL
+
 Json = dict[str, Any]
 
 PROMETHEUS = {"type": "prometheus", "uid": "${prometheus_datasource}"}
@@ -15,7 +17,7 @@ CHOSEN = 'service=~"$service",environment=~"$environment"'
 OF_SERVICE = "service ~ '^(${service:regex})$' AND environment ~ '^(${environment:regex})$'"
 """The same in SQL, written as `$of_service`; `All` includes services that no longer exist."""
 
-RUNBOOK = "https://github.com/rollback-responder/rollback-responder/blob/main/docs/runbooks/${__value.raw}.md"
+RUNBOOK = f"{RUNBOOK_URL}/${{__value.raw}}"
 EXECUTION = (
     "/d/responder-execution?var-execution=${__value.raw}"
     "&from=${__data.fields.began.numeric}&to=${__data.fields.until.numeric}"

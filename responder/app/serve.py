@@ -35,6 +35,7 @@ from responder.web.http.server import listen, routes
 from responder.web.links.approve import ApprovalPage
 from responder.web.links.signing import Links
 from responder.web.links.stop import StopPage
+from responder.web.pages.runbooks import Runbooks
 from responder.web.process import Process
 from responder.web.receiver import Receiver
 from responder.web.reload import Reload
@@ -177,6 +178,7 @@ class App:
             Events(broadcast, worker, lambda request: self._access.allows(request, "read")),
             Evidence(journal, self.evidence_collector),
             ClientDocuments(journal, self.policy_set, lambda: self._config.clients),
+            Runbooks(),
             Reload(self.reload),
         )
 

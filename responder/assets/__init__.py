@@ -9,6 +9,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+RUNBOOK_URL = "http://localhost:9095/runbooks"
+"""Where the shipped rules and dashboards expect the runbooks: at a responder on the same host."""
+
 _ROOT = Path(__file__).parent
 
 

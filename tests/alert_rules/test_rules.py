@@ -14,12 +14,12 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from responder.assets import RUNBOOK_URL
 from tests import parts
 
 ROOT = Path(__file__).parents[2]
 DIRECTORY = ROOT / "alert_rules"
 RUNBOOKS = ROOT / "docs" / "runbooks"
-RUNBOOK_URL = "https://github.com/rollback-responder/rollback-responder/blob/main/docs/runbooks/{}.md"
 
 EXAMPLES = {
     name: yaml.safe_load((DIRECTORY / f"{name}.example.yml").read_text()) for name in ("alertmanager", "prometheus")
@@ -108,7 +108,7 @@ def test_an_alert_has_summary_description_and_runbook(name: str) -> None:
     annotations = of(name)["annotations"]
     assert set(annotations) == {"summary", "description", "runbook_url"}
     assert all(text.strip() for text in annotations.values())
-    assert annotations["runbook_url"] == RUNBOOK_URL.format(name)
+    assert annotations["runbook_url"] == f"{RUNBOOK_URL}/{name}"
 
 
 @pytest.mark.parametrize("name", ALERTS)

@@ -32,7 +32,11 @@ from responder.web.process import ProcessHandlers
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
-PAGES = sorted(p for p in ROOT.rglob("*.md") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts))
+PAGES = sorted(
+    p
+    for p in ROOT.rglob("*.md")
+    if not p.is_symlink() and not any(part.startswith(".") for part in p.relative_to(ROOT).parts)
+)
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "responder": responder_parser,
     "exporters": exporters_parser,

@@ -5,24 +5,46 @@ It only shows the plan, because chat clients open links by themselves. A button 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from html import escape
 
 from aiohttp import web
 
+from responder.assets import RUNBOOK_URL
+from responder.backends.alertmanager.alerts import Alert
 from responder.errors import Conflict, ResponderError
 from responder.journal import Database, executions
+from responder.rollback.events import Accepted
 from responder.rollback.execution import Execution
 from responder.web.executions import Executions
 from responder.web.http.bodies import form_of
 from responder.web.http.routes import Handlers, Route, get, post
-from responder.web.links.page import page
 from responder.web.links.signing import Links
+from responder.web.pages.documents import documents
+from responder.web.pages.page import page
 
 _ALTHOUGH_RESOLVED = (
     '<label><input type="checkbox" name="although_resolved" value="yes" required> '
     "Approve although the trouble is no longer visible</label>"
 )
+
+
+def _alerts(accepted: Accepted) -> str:
+    """The alerts, each with a link to its runbook: that of the rule, otherwise that of the shipped alert."""
+    lines = {
+        alert.name: f"{escape(alert.name)}{_runbook(alert)} {escape(alert.annotations.get('summary', ''))}"
+        for alert in accepted.alerts
+    }
+    return f"<dt>Alerts</dt>{''.join(f'<dd>{line}</dd>' for line in lines.values())}" if lines else ""
+
+
+def _runbook(alert: Alert) -> str:
+    own = alert.annotations.get("runbook_url", "")
+    if re.match("https?://", own) and not own.startswith(RUNBOOK_URL):
+        return f' (<a href="{escape(own)}" rel="noreferrer">runbook</a>)'
+    path = f"runbooks/{alert.name}"
+    return f' (<a href="../{escape(path)}">runbook</a>)' if path in documents() else ""
 
 
 class ApprovalPage(Handlers):
@@ -47,7 +69,7 @@ class ApprovalPage(Handlers):
         blocked = await self._executions.blocked_by(execution)
         blocked_row = f"<dt>Blocked by guard {blocked.guard}</dt><dd>{escape(blocked.reason)}</dd>" if blocked else ""
         body = (
-            f"<dl><dt>Reason</dt><dd>{escape(accepted.reason)}</dd>"
+            f"<dl><dt>Reason</dt><dd>{escape(accepted.reason)}</dd>{_alerts(accepted)}"
             f"<dt>Approval required</dt><dd>{escape(execution.reason)}</dd>{blocked_row}"
             f"<dt>Versions</dt><dd>{escape(accepted.from_version)} → {escape(accepted.to_version)}</dd>"
             f"<dt>Approve before</dt><dd>{execution.approve_before:%Y-%m-%d %H:%M:%S} UTC</dd></dl>"

@@ -13,8 +13,8 @@ from responder.operations.stop import STOPPABLE, effect_of_stop, stop
 from responder.rollback.execution import Execution
 from responder.web.http.bodies import form_of
 from responder.web.http.routes import Handlers, Route, get, post
-from responder.web.links.page import page
 from responder.web.links.signing import Links
+from responder.web.pages.page import page
 
 
 class StopPage(Handlers):

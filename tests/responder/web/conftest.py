@@ -36,6 +36,7 @@ from responder.web.http.server import routes
 from responder.web.links.approve import ApprovalPage
 from responder.web.links.signing import Links
 from responder.web.links.stop import StopPage
+from responder.web.pages.runbooks import Runbooks
 from responder.web.process import Process
 from responder.web.receiver import Receiver
 from responder.web.reload import Reload
@@ -162,7 +163,9 @@ async def make_responder(
         clients = ClientDocuments(journal, lambda: responder.policy_set, lambda: responder.clients)
         handlers = (receiver, rollbacks, steering, registry, status, approval, events, reports, evidence, clients)
         app = routes(
-            lambda: responder.access, (*handlers, StopPage(journal, lambda: links), Reload(list)), metrics.refused
+            lambda: responder.access,
+            (*handlers, StopPage(journal, lambda: links), Reload(list), Runbooks()),
+            metrics.refused,
         )
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does

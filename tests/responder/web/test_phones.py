@@ -1,4 +1,4 @@
-"""The pages behind links, in Chromium at the width of a phone: nothing is wider than the screen."""
+"""The pages, in Chromium at the width of a phone: nothing is wider than the screen."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from tests.responder.web.conftest import ResponderServer
 from tests.responder.web.links.test_approval import held
 
 WIDTH = 375
+DOCUMENTS = ("/runbooks/", "/runbooks/HighErrorRate", "/docs/reference/guards")
 DIGEST = "registry.example/shop/backend@sha256:" + "0123456789abcdef" * 4
 
 
-async def test_long_versions_and_notes_do_not_widen_the_page(
-    guarded_responder: ResponderServer, tmp_path: Path
-) -> None:
+async def test_no_page_is_wider_than_a_phone(guarded_responder: ResponderServer, tmp_path: Path) -> None:
     need("chromium", "chromedriver")
     execution_id = await held(
         guarded_responder, with_plan=plan().model_copy(update={"notes": (DIGEST,)}), from_version=DIGEST
     )
     execution = await guarded_responder.journal.read(executions.load, execution_id)
-    for n, link in enumerate(guarded_responder.links.both(execution)):
-        path = "/" + link.split("://", 1)[1].split("/", 1)[1]
+    signed = ["/" + link.split("://", 1)[1].split("/", 1)[1] for link in guarded_responder.links.both(execution)]
+    paths = (*signed, *DOCUMENTS)
+    for n, path in enumerate(paths):
         async with guarded_responder.client.get(path) as response:
             text = await response.text()
-            assert (response.status, DIGEST in text) == (200, True)
+            assert (response.status, DIGEST in text) == (200, path in signed)
             (tmp_path / f"{n}.html").write_text(text)
 
     def widths() -> list[int]:
         with browser(tmp_path) as driver:
             phone = {"width": WIDTH, "height": 800, "deviceScaleFactor": 1, "mobile": True}
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-            return [_width(driver, tmp_path / f"{n}.html") for n in range(2)]
+            return [_width(driver, tmp_path / f"{n}.html") for n in range(len(paths))]
 
-    assert await asyncio.to_thread(widths) == [WIDTH, WIDTH]
+    assert await asyncio.to_thread(widths) == [WIDTH] * len(paths)
 
 
 def _width(driver: Any, file: Path) -> int:

@@ -1,0 +1,1 @@
+"""Pages for people: the frame of every page, and the runbooks."""
