@@ -19,7 +19,8 @@ _STYLE = (
     "dt{opacity:.7}dd{margin:0 0 .5rem}label{display:block;margin:.75rem 0}input,button{font:inherit;padding:.5rem}"
     "input:not([type=checkbox]){display:block;box-sizing:border-box;width:100%}button{padding:.5rem 1rem}"
     "pre,table{display:block;overflow-x:auto}pre,code{background:#8882}pre{padding:.75rem}pre code{background:none}"
-    "table{border-collapse:collapse;overflow-wrap:break-word}th,td{border:1px solid #8886;padding:.25rem .5rem;text-align:left}"
+    "table{border-collapse:collapse;overflow-wrap:break-word}"
+    "th,td{border:1px solid #8886;padding:.25rem .5rem;text-align:left}"
 )
 
 
