@@ -70,7 +70,8 @@ is a commented example. `responder check` reports every error with its line and 
 - **duration**: as in Prometheus, such as `500ms`, `30s`, `5m` or `1h30m`. Only `0` needs no unit.
 - **size**: an integer with a unit, such as `200kB`, `8MiB` or `1GiB`.
 - **matcher**: as in Alertmanager, `name="value"` with `=`, `!=`, `=~` or `!~`. Expressions are RE2 and match the whole
-  value. A missing label has the empty value.
+  value. A missing label has the empty value. One text may contain several, separated by commas. The classic grammar
+  is tried before the UTF-8 one, as in Alertmanager's default mode.
 - **name**: lower-case letters, digits, `-`, `_` and `.`; at most 63 characters.
 - **secret**: a string that is never shown.
 - **object**: a mapping; its keys follow it in the table.

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from foundation.durations import Duration
 from foundation.models import StrictModel
-from responder.backends.alertmanager.matchers import MatcherText, parse_matcher
+from responder.backends.alertmanager.matchers import Matcher, Matchers
 
 
 class CircuitBreaker(StrictModel):
@@ -50,9 +50,9 @@ class Limits(StrictModel):
 class Watchdog(StrictModel):
     """An always-firing alert. While it does not arrive through Alertmanager, or is silenced, no rollback starts."""
 
-    match: Annotated[
-        tuple[MatcherText, ...], Field(min_length=1, description="Matchers of the alert; all must match")
-    ] = (parse_matcher('alertname="RollbackAutomationArmed"'),)
+    match: Annotated[Matchers, Field(description="Matchers of the alert; all must match")] = (
+        Matcher("alertname", "=", "RollbackAutomationArmed"),
+    )
     interval: Duration = Field(
         default=60.0,
         gt=0,

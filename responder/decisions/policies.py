@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, mod
 
 from foundation.durations import Duration
 from foundation.models import StrictModel
-from responder.backends.alertmanager.matchers import MatcherText, all_match
+from responder.backends.alertmanager.matchers import Matchers, all_match
 from responder.services.service import Name
 
 Mode = Literal["observe", "approve", "auto"]
@@ -67,10 +67,7 @@ class CollateralAlerts(StrictModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    match: Annotated[
-        tuple[MatcherText, ...],
-        Field(min_length=1, description="Matchers; they must not match the alerts of the policy itself"),
-    ]
+    match: Annotated[Matchers, Field(description="Matchers; they must not match the alerts of the policy itself")]
     longest: Duration = Field(
         default=900.0, alias="for", gt=0, le=6 * 3600, description="Maximum duration of the silence"
     )
@@ -87,9 +84,7 @@ class Policy(StrictModel):
     """What to do for an alert. The first policy that matches an alert decides."""
 
     name: Name
-    match: Annotated[
-        tuple[MatcherText, ...], Field(min_length=1, description="Matchers as in Alertmanager; all must match")
-    ]
+    match: Annotated[Matchers, Field(description="Matchers as in Alertmanager; all must match")]
     roll_back: Services | None = Field(
         default=None,
         description="Services, or {label: service} for the service in that label of the alert",

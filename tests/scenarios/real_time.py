@@ -18,7 +18,7 @@ import yaml
 from aiohttp import web
 
 from foundation.durations import format_duration, parse_duration
-from responder.backends.alertmanager.matchers import parse_matcher
+from responder.backends.alertmanager.matchers import parse_matchers
 from responder.runtime.collateral import AUTHOR
 from tests import parts
 from tests.acceptance.stage import ResponderProcess
@@ -247,7 +247,7 @@ class RealTimeRunner(SimulatedRunner):
         self._wanted = [labels for labels in self._wanted if not wanted.items() <= labels.items()]
 
     async def act_silence(self, argument: dict[str, Any]) -> None:
-        matchers = {m.name: m.value for m in map(parse_matcher, argument["match"])}
+        matchers = {m.name: m.value for text in argument["match"] for m in parse_matchers(text)}
         made = await self._alertmanager.silence(matchers, author=argument["by"], comment=argument.get("comment", ""))
         self._silences.append(made)
 

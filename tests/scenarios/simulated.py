@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from foundation.durations import parse_duration
 from responder.app.settings import Config
 from responder.backends.alertmanager.client import Alertmanager
-from responder.backends.alertmanager.matchers import parse_matcher
+from responder.backends.alertmanager.matchers import parse_matchers
 from responder.backends.connections import Connections
 from responder.backends.host.client import Local
 from responder.backends.prometheus.client import Prometheus, Sample
@@ -508,7 +508,7 @@ class SimulatedRunner:
     async def act_silence(self, argument: dict[str, Any]) -> None:
         """`{match: ['service="backend"'], by: bob, comment: …}`; `for` is the duration."""
         until = datetime.now(UTC) + timedelta(seconds=parse_duration(argument.get("for", "2h")))
-        matchers = tuple(parse_matcher(text) for text in argument["match"])
+        matchers = tuple(m for text in argument["match"] for m in parse_matchers(text))
         name = f"silence-{len(self._outside.silences)}"
         self._outside.silences.append(PlacedSilence(name, matchers, argument["by"], argument.get("comment", ""), until))
 
@@ -521,7 +521,7 @@ class SimulatedRunner:
         if argument == "ends":
             self._outside.inhibited.clear()
         else:
-            self._outside.inhibited.append(tuple(parse_matcher(text) for text in argument["match"]))
+            self._outside.inhibited.append(tuple(m for text in argument["match"] for m in parse_matchers(text)))
 
     async def act_down(self, name: str) -> None:
         """Stops `alertmanager`, `prometheus` or `resources`; `resources after a write`: after one more write."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
@@ -15,7 +14,7 @@ from foundation.durations import Duration
 from foundation.models import StrictModel
 from responder.backends.alertmanager.alerts import Timestamp
 from responder.backends.alertmanager.live_alerts import AlertQuery, LiveAlert, LiveAlerts
-from responder.backends.alertmanager.matchers import Matcher, MatcherText, all_match
+from responder.backends.alertmanager.matchers import Matcher, Matchers, all_match
 from responder.config.text import one_line
 from responder.errors import Unavailable
 from responder.transport.http_client import LONGEST, HttpClient, body_of
@@ -78,7 +77,7 @@ class _Listed(Silence):
 class NewSilence(BaseModel):
     """A silence to create. Its comment is its identity."""
 
-    matchers: tuple[MatcherText, ...]
+    matchers: Matchers
     comment: str
     starts_at: datetime
     ends_at: datetime
@@ -150,7 +149,7 @@ class Alertmanager:
         return self._queries[key]
 
     async def _alerts(self, labels: Mapping[str, str], query: AlertQuery) -> LiveAlerts:
-        filters = [("filter", f"{name}={json.dumps(value, ensure_ascii=False)}") for name, value in labels.items()]
+        filters = [("filter", str(Matcher(name, "=", value))) for name, value in labels.items()]
         return query.of(await _answered(self._alerts_of(url, filters, query) for url in self._urls("/api/v2/alerts")))
 
     async def _alerts_of(self, url: str, filters: list[tuple[str, str]], query: AlertQuery) -> list[LiveAlert]:

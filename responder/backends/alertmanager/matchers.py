@@ -4,83 +4,118 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import re2
-from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-_PLAIN = r"""[^\s{}!=~,\\"'`]+"""
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
-_MATCHER = re.compile(rf"""\s*({_QUOTED}|{_PLAIN})\s*(=~|!~|!=|=)\s*({_QUOTED}|[^",]*?)\s*""", re.DOTALL)
-_ESCAPES = {"n": "\n", "\\": "\\", '"': '"'}
+from responder.backends.alertmanager import matcher_grammar
+from responder.backends.alertmanager.matcher_grammar import Parts
+
+_EXAMPLE = 'write it as alertname="BackendDown", with = != =~ or !~'
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False  # the library would write to stderr; the error reports it with the path
-
-
-def _unquoted(text: str, of: str) -> str:
-    if not text.startswith('"'):
-        return text
-
-    def escaped(found: re.Match[str]) -> str:
-        if (char := found[1]) not in _ESCAPES:
-            raise ValueError(f"{of!r} has the unknown escape \\{char}")
-        return _ESCAPES[char]
-
-    return re.sub(r"\\(.)", escaped, text[1:-1], flags=re.DOTALL)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+_SINGLE_BYTE = re2.compile(r"(?s)\A(?:[^\\]|\\[^CQ]|\\Q.*?(?:\\E|\z))*\\C")
 
 
 @dataclass(frozen=True)
 class Matcher:
     """A condition on one label. A missing label has the empty value; expressions match the entire value.
 
-    Source: prometheus/alertmanager `pkg/labels` and `matcher/parse`; RE2 is Go's own expression language.
+    Source: prometheus/alertmanager `pkg/labels`; RE2 is Go's own expression language.
     """
 
     name: str
     op: str
     value: str
+    note: str = field(default="", compare=False, repr=False)
+    """Why newer Alertmanagers warn about its text, and how to write it; empty if they do not."""
 
     def __post_init__(self) -> None:
         equal: Callable[[str], bool] = self.value.__eq__
         if self.op in ("=~", "!~"):
-            try:
-                expression = re2.compile(self.value, _OPTIONS)
-            except re2.error as e:
-                detail = e.args[0].decode() if isinstance(e.args[0], bytes) else e.args[0]
-                raise ValueError(f"{self.value!r} is not a valid RE2 regular expression: {detail}") from None
-            equal = lambda text: expression.fullmatch(text) is not None  # noqa: E731
+            # As Alertmanager anchors it: `a)|(b` is two alternatives there, too.
+            expression = _compiled(self.value)
+            equal = lambda text: expression.search(text) is not None  # noqa: E731
         object.__setattr__(self, "_equal", equal)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         return self._equal(labels.get(self.name, "")) is self.op.startswith("=")  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
-        escaped = _escaped(self.value)
-        name = self.name if re.fullmatch(_PLAIN, self.name) else f'"{_escaped(self.name)}"'
-        return f'{name}{self.op}"{escaped}"'
+        name = self.name if re.fullmatch(matcher_grammar.PLAIN, self.name) else _quoted(self.name)
+        return f"{name}{self.op}{_quoted(self.value)}"
 
 
-def parse_matcher(text: object) -> Matcher:
-    """A matcher from its text, as `environment=~"prod|staging"`. Raises ValueError."""
-    if isinstance(text, Matcher):
-        return text
-    if not isinstance(text, str):
-        raise ValueError(f'a matcher is text such as alertname="BackendDown", not {text!r}')
-    if not (found := _MATCHER.fullmatch(text)):
-        raise ValueError(f'{text!r} is not a matcher; write it as alertname="BackendDown", with = != =~ or !~')
-    name, op, value = found.groups()
-    return Matcher(name=_unquoted(name, text), op=op, value=_unquoted(value, text))
+def _quoted(text: str) -> str:
+    """The text in quotes, as both grammars read it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _compiled(expression: str) -> re2._Regexp:
+    if _SINGLE_BYTE.search(expression):
+        raise ValueError(f"{expression!r} is not a valid RE2 regular expression: Go does not know \\C")
+    try:
+        return re2.compile(f"^(?:{expression})$", _OPTIONS)
+    except re2.error as e:
+        detail = e.args[0].decode() if isinstance(e.args[0], bytes) else e.args[0]
+        raise ValueError(f"{expression!r} is not a valid RE2 regular expression: {detail}") from None
+
+
+def parse_matchers(text: str) -> tuple[Matcher, ...]:
+    """The matchers of a text, as Alertmanager reads an item of `matchers`. Raises ValueError.
+
+    Where both grammars read the text, the classic reading decides, as in Alertmanager without the feature flags
+    `classic-mode` and `utf8-strict-mode`.
+    """
+    old, new = _read(matcher_grammar.classic, text), _read(matcher_grammar.utf8, text)
+    if isinstance(old, ValueError):
+        if isinstance(new, ValueError):
+            raise ValueError(f"{text!r} is not a matcher: {old}; {_EXAMPLE}")
+        return new
+    if old == new:
+        return old
+    reading = "cannot read it" if isinstance(new, ValueError) else f"would read it as {_listed(new)}"
+    note = f"{text!r}: the UTF-8 mode of newer Alertmanagers {reading}; write it as {_listed(old)}"
+    return tuple(Matcher(m.name, m.op, m.value, note) for m in old)
+
+
+def _listed(matchers: Iterable[Matcher]) -> str:
+    return ",".join(map(str, matchers))
+
+
+def _read(grammar: Callable[[str], list[Parts]], text: str) -> tuple[Matcher, ...] | ValueError:
+    try:
+        text.encode()  # a lone surrogate is no text
+        return tuple(Matcher(*parts) for parts in grammar(text))
+    except ValueError as e:
+        return e
+
+
+def _item(value: object) -> tuple[Matcher, ...]:
+    """The matchers of one item of a list. One that selects everything is a mistake here."""
+    if isinstance(value, Matcher):
+        return (value,)
+    if not isinstance(value, str):
+        raise ValueError(f'a matcher is text such as alertname="BackendDown", not {value!r}')
+    if not (matchers := parse_matchers(value)):
+        raise ValueError(f"{value!r} contains no matcher; {_EXAMPLE}")
+    return matchers
+
+
+def _joined(items: tuple[tuple[Matcher, ...], ...]) -> tuple[Matcher, ...]:
+    return tuple(matcher for item in items for matcher in item)
 
 
 MatcherText = Annotated[
-    Matcher, PlainValidator(parse_matcher), PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string"})
+    Matcher, PlainValidator(_item), PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string"})
 ]
-"""A matcher as a field in YAML."""
+"""An item of a list of matchers in YAML. As in Alertmanager, it may contain several, separated by commas."""
+
+Matchers = Annotated[tuple[MatcherText, ...], Field(min_length=1), AfterValidator(_joined)]
+"""A list of matchers in YAML."""
 
 
 def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from pydantic import Field
@@ -23,6 +24,7 @@ Prometheus would count for five minutes.
 FRESH = 90.0
 """Age in seconds up to which an evaluation counts: one missed evaluation at an interval of 45 s."""
 
+_CLASSIC_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 _IDENTIFYING = ("alertname", "service", "environment")
 
 
@@ -77,7 +79,11 @@ def concerning(samples: Iterable[Sample], service: str, environment: str) -> boo
 
 
 def selector(metric: str, labels: Mapping[str, str]) -> str:
-    return f"{metric}{{{','.join(f'{name}={_quoted(value)}' for name, value in labels.items())}}}"
+    """The selector of a metric with these labels. Prometheus 3 takes every name in quotes."""
+    matchers = (
+        f"{name if _CLASSIC_NAME.fullmatch(name) else _quoted(name)}={_quoted(value)}" for name, value in labels.items()
+    )
+    return f"{metric}{{{','.join(matchers)}}}"
 
 
 def _quoted(value: str) -> str:

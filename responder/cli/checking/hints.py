@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from foundation.durations import format_duration
 from responder.app.settings import Config
-from responder.backends.alertmanager.matchers import all_match
+from responder.backends.alertmanager.matchers import Matcher, all_match
 from responder.backends.host.release import CurrentRelease, PointerFile
 from responder.backends.prometheus.trouble_check import NOW
 from responder.decisions.policies import Policy
@@ -41,12 +41,25 @@ def hints_for(config: Config) -> Iterator[Hint]:
             yield ("policies", n, "expression"), hint
     if not web.loopback and web.external_url is None and not web.allowed_hosts:
         yield ("web", "listen"), f"{web.listen}: requests with a host name are denied until web.allowed_hosts lists it"
+    yield from _disputed_matchers(config)
     for n, service in enumerate(config.services):
         yield from ((("services", n, "rollback"), hint) for hint in _without_restart(service))
     for n, policy in automatic:
         if policy.verify.bake < _SHORTEST_BAKE:
             bake = format_duration(policy.verify.bake)
             yield ("policies", n, "verify", "for"), f"within {bake} a service that is still starting may pass"
+
+
+def _disputed_matchers(config: Config) -> Iterator[Hint]:
+    """Matchers whose text newer Alertmanagers read otherwise in a route or a silence."""
+    lists: list[tuple[tuple[int | str, ...], tuple[Matcher, ...]]] = []
+    for n, policy in enumerate(config.policies):
+        lists.append((("policies", n, "match"), policy.match))
+        for i, alerts in enumerate(policy.silence_collateral):
+            lists.append((("policies", n, "silence_collateral", i, "match"), alerts.match))
+    if config.watchdog:
+        lists.append((("watchdog", "match"), config.watchdog.match))
+    yield from ((path, note) for path, matchers in lists for note in dict.fromkeys(m.note for m in matchers) if note)
 
 
 def _takes_shipped(policy: Policy) -> bool:

@@ -11,6 +11,7 @@ from aioresponses import aioresponses
 from pydantic import SecretStr, ValidationError
 
 from responder.backends.alertmanager.client import Alertmanager, AlertmanagerSettings, NewSilence
+from responder.backends.alertmanager.matchers import parse_matchers
 from responder.errors import Unavailable
 from tests.responder.examples import LABELS, NOW
 from tests.responder.outside import FakeAlertmanager, serving
@@ -48,9 +49,11 @@ async def test_alerts_are_requested_by_their_labels(client: Alertmanager, alertm
 
 
 async def test_a_label_cannot_break_out_of_its_filter(client: Alertmanager, alertmanager: FakeAlertmanager) -> None:
-    await client.alerts({"alertname": 'x", service=~".*\\\n&filter=a'})
-    (matcher,) = alertmanager.requests[0].query.getall("filter")
-    assert matcher == r'alertname="x\", service=~\".*\\\n&filter=a"'
+    labels = {"alertname": 'x", service=~".*\\\n&filter=a', "path": "C:\\temp\t\x01ü", "my label": "1"}
+    await client.alerts(labels)
+    found = alertmanager.requests[0].query.getall("filter")
+    assert found[0] == r'alertname="x\", service=~\".*\\\n&filter=a"'
+    assert {matcher.name: matcher.value for text in found for matcher in parse_matchers(text)} == labels
 
 
 async def test_a_silenced_alert_has_the_author_of_its_silence(

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from responder.backends.prometheus.client import Prometheus, Sample
-from responder.backends.prometheus.trouble_check import FRESH, TroubleCheck
+from responder.backends.prometheus.trouble_check import FRESH, TroubleCheck, selector
 from tests.responder.examples import LABELS, alert
 
 OTHER = {**LABELS, "service": "frontend"}
@@ -68,3 +68,8 @@ async def test_an_expression_replaces_recorded_trouble(labels: Any, holds: bool)
 
 def test_a_rollback_without_alerts_has_no_trouble_check() -> None:
     assert TroubleCheck.of((), "errors > 1", "backend", "production") is None
+
+
+def test_a_selector_quotes_what_promql_needs_quoted() -> None:
+    labels = {"service": 'a"b\\c\nd', "my.label": "ü", "größe": ""}
+    assert selector("ALERTS", labels) == r"""ALERTS{service="a\"b\\c\nd","my.label"="ü","größe"=""}"""

@@ -85,6 +85,14 @@ async def test_alerts_of_other_rules_need_one_and_the_hint_names_the_line(
     assert await hints(tmp_path, capsys, match=match, end="    expression: errors > 1\n") == []
 
 
+async def test_a_matcher_that_newer_alertmanagers_read_otherwise_has_a_hint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = await hints(tmp_path, capsys, match=r"""['rollback="true"', 'team=~"a\.b"']""")
+    assert [hint.partition(":")[0] for hint in found] == ["12 policies[0].match"]
+    assert found[0].endswith(r'write it as team=~"a\\.b"'), found
+
+
 async def test_every_hint_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     web = "web: {listen: '0.0.0.0:9095', tokens: [{name: am, scopes: [alerts], token: 0123456789abcdef}]}"
     end = f"    verify: {{for: 10s, within: 1m}}\n{web}\n"
