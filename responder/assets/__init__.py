@@ -19,7 +19,6 @@ def files() -> Iterator[tuple[str, Path]]:
     """Each file with its name: the path from the root of the assets, such as `alert_rules/errors.yml`."""
     for folder, folders, names in os.walk(_ROOT, followlinks=True):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for name in sorted(names):
-            path = Path(folder, name)
-            if path.suffix != ".py":
+        for path in (Path(folder, name) for name in sorted(names)):
+            if path.parent != _ROOT or path.suffix != ".py":
                 yield path.relative_to(_ROOT).as_posix(), path

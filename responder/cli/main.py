@@ -16,6 +16,7 @@ _COMMANDS = {
         "serve": "run the responder",
         "check": "validate the configuration",
         "notify": "send a test notification",
+        "assets": "write alert rules, dashboards, systemd units, CI helpers and documentation to a directory",
     },
     "responder.cli.rollbacks": {
         "rollback": "roll back a service",
