@@ -7,8 +7,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
-_UNITS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
-_DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNITS))
+_UNITS = {"y": 31_536_000_000, "w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+"""Milliseconds."""
+_DURATION = re.compile("".join(f"(?:([0-9]{{1,99}}){unit})?" for unit in _UNITS))
+_MOST_MILLISECONDS = 2**63 // 1_000_000
+"""Prometheus keeps nanoseconds in 64 bits: about 292 years."""
 
 
 def parse_duration(text: object) -> float:
@@ -16,14 +19,17 @@ def parse_duration(text: object) -> float:
 
     The grammar is that of `model.ParseDuration` in Prometheus: whole numbers, each unit once, larger units first.
     """
-    if text == "0" or (text == 0 and not isinstance(text, bool)):
+    if text == "0" or (type(text) is int and text == 0):
         return 0.0
     if not isinstance(text, str):
         raise ValueError(f"a duration needs a unit, such as 30s or 5m, not {text!r}")
     match = _DURATION.fullmatch(text)
     if not match or not any(match.groups()):
         raise ValueError(f"{text!r} is not a duration such as 30s, 5m or 1h30m")
-    return float(sum(int(n) * unit for n, unit in zip(match.groups(), _UNITS.values(), strict=True) if n))
+    milliseconds = sum(int(n) * size for n, size in zip(match.groups(), _UNITS.values(), strict=True) if n)
+    if milliseconds > _MOST_MILLISECONDS:
+        raise ValueError(f"{text!r} is longer than about 292 years, the longest duration of Prometheus")
+    return milliseconds / 1000
 
 
 def format_duration(seconds: float) -> str:
@@ -32,7 +38,7 @@ def format_duration(seconds: float) -> str:
     for unit, size in _UNITS.items():
         if unit in ("y", "w"):
             continue
-        count, left = divmod(left, round(size * 1000))
+        count, left = divmod(left, size)
         out += f"{count}{unit}" if count else ""
     return out or "0s"
 

@@ -289,6 +289,11 @@ class Prometheus:
         alerts: list[dict[str, Any]] = (await _call("GET", f"{self.url}/api/v1/alerts"))["data"]["alerts"]
         return alerts
 
+    async def rules(self) -> dict[str, Any]:
+        """The loaded groups of rules."""
+        groups: dict[str, Any] = (await _call("GET", f"{self.url}/api/v1/rules"))["data"]
+        return groups
+
     async def targets(self) -> list[dict[str, Any]]:
         answer = await _call("GET", f"{self.url}/api/v1/targets", params={"state": "active"})
         targets: list[dict[str, Any]] = answer["data"]["activeTargets"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(\d+)\]|\[\"([^\"]+)\"\]")
+STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[([0-9]+)\]|\[\"([^\"]+)\"\]")
 
 
 def steps(path: str) -> tuple[str | int, ...]:

@@ -17,7 +17,7 @@ class PhasedRelease(Resource[AppStore, JsonValue]):
     """The state: ACTIVE and PAUSED can be set, INACTIVE has not begun, COMPLETE is final. None: no phased release."""
 
     resource: Literal["phased_release"] = "phased_release"
-    app: str = Field(pattern=r"^\d+$", description="Apple ID of the app, in quotes, such as '1234567890'")
+    app: str = Field(pattern="^[0-9]+$", description="Apple ID of the app, in quotes, such as '1234567890'")
     platform: Literal["IOS", "MAC_OS", "TV_OS", "VISION_OS"] = Field(default="IOS", description="Platform")
     within: Duration = Field(default=300.0, gt=0, description="Deadline until the store shows the change")
     version: str = Field(default="", description="Set by the responder: the version string in the store")

@@ -20,8 +20,10 @@ class PlayRelease(Resource[GooglePlay, JsonValue]):
     """Status and share of the releases in a rollback. Other releases of the track are not changed."""
 
     resource: Literal["play_release"] = "play_release"
-    package: str = Field(pattern=r"^[A-Za-z]\w*(\.[A-Za-z]\w*)+$", description="App, such as com.example.shop")
-    track: str = Field(default="production", pattern=r"^[\w:.-]+$", description="The track")
+    package: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+$", description="App, such as com.example.shop"
+    )
+    track: str = Field(default="production", pattern=r"^[A-Za-z0-9_:.-]+$", description="The track")
     changes_not_sent_for_review: bool = Field(
         default=False,
         description="If Google Play requires it: a person sends each change for review in the Play Console",

@@ -90,7 +90,7 @@ class HaproxyServers(Resource[Local, str | None]):
 
     resource: Literal["haproxy_servers"] = "haproxy_servers"
     haproxy: AbsolutePath = Field(description="Runtime socket with `level admin`")
-    backend: str = Field(min_length=1, pattern=r"^[-\w.:]+$", description="Name of the HAProxy backend")
+    backend: str = Field(min_length=1, pattern="^[-A-Za-z0-9_.:]+$", description="Name of the HAProxy backend")
     servers: Annotated[
         dict[str, Annotated[tuple[str, ...], Field(min_length=1)]],
         Field(min_length=2, description="Servers of each color, such as {blue: [blue1, blue2], green: [green1]}"),

@@ -51,7 +51,7 @@ class CloudfrontKey(BesideReleases):
 
     resource: Literal["cloudfront_key"] = "cloudfront_key"
     kvs: str = Field(
-        pattern=r"^arn:aws[-a-z]*:cloudfront::\d{12}:key-value-store/[-\w]+$", description="ARN of the KeyValueStore"
+        pattern=r"^arn:aws[-a-z]*:cloudfront::[0-9]{12}:key-value-store/[-\w]+$", description="ARN of the KeyValueStore"
     )
     key: Annotated[str, AfterValidator(_short_key)] = Field(
         min_length=1, description="Key whose value names the live release"
@@ -97,7 +97,7 @@ class OriginPath(BesideReleases):
 
     resource: Literal["origin_path"] = "origin_path"
     origin_path: VersionText = Field(pattern="^/.*[^/]$", description="Path, such as /releases/{version}")
-    distribution: str = Field(pattern=r"^\w+$", description="ID of the CloudFront distribution")
+    distribution: str = Field(pattern="^[A-Za-z0-9]+$", description="ID of the CloudFront distribution")
     origin: str = Field(default="", description="Origin ID, if it has several")
     within: Duration = Field(default=1800.0, gt=0, description="Deadline until every edge uses it")
 
@@ -164,7 +164,7 @@ class CloudfrontInvalidation(Purge[Aws]):
     """An invalidation of the caches of CloudFront, once for a rollback: its reference is derived from it."""
 
     resource: Literal["cloudfront_invalidation"] = "cloudfront_invalidation"
-    cloudfront: str = Field(pattern=r"^\w+$", description="ID of the distribution")
+    cloudfront: str = Field(pattern="^[A-Za-z0-9]+$", description="ID of the distribution")
     paths: tuple[Annotated[str, AfterValidator(_invalidation_path)], ...] = Field(
         default=("/*",),
         min_length=1,

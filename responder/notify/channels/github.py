@@ -34,7 +34,9 @@ class GithubSettings(ChannelSettings):
 
     default_stages: ClassVar[tuple[Stage, ...]] = tuple(stage for stage in STAGES if stage not in _QUIET)
 
-    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Repository: owner/name")]
+    repository: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$", description="Repository: owner/name")
+    ]
     token: SecretStr | None = Field(
         default=None, description="Token with write access to issues, such as ${GITHUB_TOKEN}"
     )
