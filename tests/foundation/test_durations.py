@@ -79,7 +79,7 @@ async def test_five_thousand_durations_are_read_as_by_prometheus(tmp_path: Path)
         stderr=subprocess.STDOUT,
     )
     checked = re.findall(r"Checking [0-9]+\n +(SUCCESS|FAILED)", ran.stdout.decode())
-    accepted = [n for n, verdict in enumerate(checked) if verdict == "SUCCESS"]
+    accepted = [n for n, answer in enumerate(checked) if answer == "SUCCESS"]
     read = {n: seconds for n, text in enumerate(texts) if (seconds := _read(text)) is not None}
     assert len(checked) == len(texts)
     assert [texts[n] for n in sorted({*accepted} ^ read.keys())] == [], "accepted by one only"
