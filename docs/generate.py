@@ -15,6 +15,7 @@ from pydantic import BaseModel, HttpUrl, JsonValue, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from docs import alert_rules
 from docs.rooms import architecture
 from exporters.cli import _parser as _exporters
 from foundation.durations import Duration, format_duration
@@ -409,8 +410,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/configuration.md": configuration,
     "reference/cli.md": cli,
     "architecture.md": architecture,
+    "../deploy/kubernetes/monitoring/rules.yaml": alert_rules.manifests,
 }
-"""Every page that the code writes, by its path below docs/."""
+"""Every file that the code writes, by its path from docs/."""
 
 
 def stale() -> list[str]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from exporters.config import load as load_exporters
-from responder.app.loading import parse
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.pod_logs import PodLogs
 from responder.cli.checking.live import targets_of
@@ -22,45 +18,49 @@ from responder.rollback.events import Outcome
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
-from tests.parts import need
+from tests.deploy.rendering import KUBERNETES, kustomized, of, read, with_postgres
 from tests.responder.harness import Rollback
-
-HOME = Path(__file__).parents[2] / "deploy" / "kubernetes"
-SECRETS = {name: f"{name} 0123456789" for name in ("PGPASSWORD", "ALERTS_TOKEN", "SCRAPE_TOKEN", "OPERATOR_TOKEN")}
-Manifests = list[dict[str, Any]]
-
-
-def rendered(directory: Path) -> Manifests:
-    need("kubectl")
-    done = subprocess.run(["kubectl", "kustomize", str(directory)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
-
-
-def read(name: str) -> Manifests:
-    return list(yaml.safe_load_all((HOME / name).read_text()))
-
-
-def of(kind: str, manifests: Manifests) -> Manifests:
-    return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def test_manifests_render() -> None:
-    kinds = sorted(manifest["kind"] for manifest in rendered(HOME))
+    kinds = sorted(manifest["kind"] for manifest in kustomized())
     assert kinds == sorted([
-        "Namespace", "ServiceAccount", "Deployment", "Deployment", "Service", "Service", "PodDisruptionBudget",
-        "ConfigMap", "ConfigMap", "ClusterRole", "ClusterRoleBinding",
+        "Namespace", "ServiceAccount", "Deployment", "Deployment", "Service", "Service", "PersistentVolumeClaim",
+        "ConfigMap", "ConfigMap", "NetworkPolicy", "NetworkPolicy", "ClusterRole", "ClusterRoleBinding",
     ])  # fmt: skip
-    assert [manifest["kind"] for manifest in rendered(HOME / "rights")] == ["Role", "RoleBinding", "NetworkPolicy"]
+    kinds = [manifest["kind"] for manifest in kustomized(KUBERNETES / "rights")]
+    assert kinds == ["Role", "RoleBinding", "NetworkPolicy"]
+
+
+def test_only_one_process_uses_sqlite(tmp_path: Path) -> None:
+    """The journal outlives the pod. Two replicas share PostgreSQL instead, and a drain leaves one of them."""
+    manifests = {name: kustomized(directory) for name, directory in
+                 {"sqlite": KUBERNETES, "postgres": with_postgres(tmp_path)}.items()}  # fmt: skip
+    for name, replicas, strategy, held in (
+        ("sqlite", 1, "Recreate", ["responder"]),
+        ("postgres", 2, "RollingUpdate", []),
+    ):
+        (workload,) = [d for d in of("Deployment", manifests[name]) if d["metadata"]["name"] == "responder"]
+        spec = workload["spec"]
+        assert (spec["replicas"], spec["strategy"]["type"]) == (replicas, strategy)
+        volumes = [
+            v["persistentVolumeClaim"]["claimName"]
+            for v in spec["template"]["spec"]["volumes"]
+            if "persistentVolumeClaim" in v
+        ]
+        assert volumes == held == [claim["metadata"]["name"] for claim in of("PersistentVolumeClaim", manifests[name])]
+        assert len(of("PodDisruptionBudget", manifests[name])) == (replicas > 1)
 
 
 def test_selectors_match() -> None:
-    manifests = [*rendered(HOME), *read("servicemonitor.yaml")]
+    manifests = [*kustomized(), *read("monitoring/servicemonitors.yaml"), *read("postgres/disruption.yaml")]
     labels = [manifest["spec"]["template"]["metadata"]["labels"] for manifest in of("Deployment", manifests)]
     for manifest in of("Service", manifests):
         assert manifest["spec"]["selector"] in labels
     for manifest in of("PodDisruptionBudget", manifests):
         assert manifest["spec"]["selector"]["matchLabels"] in labels
+    for manifest in of("NetworkPolicy", manifests):
+        assert manifest["spec"]["podSelector"]["matchLabels"] in labels
     services = {tuple(manifest["metadata"]["labels"].items()): manifest for manifest in of("Service", manifests)}
     for manifest in of("ServiceMonitor", manifests):
         found = services[tuple(manifest["spec"]["selector"]["matchLabels"].items())]
@@ -74,7 +74,7 @@ def test_selectors_match() -> None:
 
 
 def test_pods_are_confined() -> None:
-    for manifest in of("Deployment", rendered(HOME)):
+    for manifest in of("Deployment", kustomized()):
         pod = manifest["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"]
         for container in pod["containers"]:
@@ -88,17 +88,11 @@ def test_pods_are_confined() -> None:
 
 def test_probes_use_existing_endpoints() -> None:
     known = {"/-/ready", "/-/healthy"}
-    for manifest in of("Deployment", rendered(HOME)):
+    for manifest in of("Deployment", kustomized()):
         for container in manifest["spec"]["template"]["spec"]["containers"]:
             for probe in ("readinessProbe", "livenessProbe"):
                 if probe in container:
                     assert container[probe]["httpGet"]["path"] in known
-
-
-def test_the_configurations_are_good() -> None:
-    config = parse((HOME / "responder.yml").read_text(), "responder.yml", SECRETS)
-    assert config.services[0].rollback.strategy == "rolling"
-    assert load_exporters(HOME / "exporters.yml", {}).config.checks
 
 
 # --- permissions ---

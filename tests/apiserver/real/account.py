@@ -12,7 +12,7 @@ import yaml
 from tests.apiserver.store import Object
 
 _DEPLOY = Path(__file__).parents[3] / "deploy" / "kubernetes"
-_SUSPEND = [
+SUSPEND = [
     {"apiGroups": ["argoproj.io"], "resources": ["applications"], "verbs": ["get", "patch"]},
     {"apiGroups": ["helm.toolkit.fluxcd.io"], "resources": ["helmreleases"], "verbs": ["get", "patch"]},
 ]
@@ -48,7 +48,7 @@ class Account:
         for role, binding in shipped():
             kind, home = role["kind"], self._home(role["kind"])
             name = role["metadata"]["name"] if kind == "Role" else namespace
-            rules = [*role["rules"], *(_SUSPEND if kind == "Role" else ())]
+            rules = [*role["rules"], *(SUSPEND if kind == "Role" else ())]
             self._post(f"{home}/{kind.lower()}s", {**role, "metadata": {"name": name}, "rules": rules})
             ref = {**binding["roleRef"], "name": name}
             bound = {**binding, "metadata": {"name": name}, "roleRef": ref, "subjects": [me]}
@@ -59,7 +59,7 @@ class Account:
     def forbid(self, forbidden: set[Right]) -> None:
         """Removes these permissions, and returns when the server has seen it."""
         for role, _ in shipped():
-            kind, extra = role["kind"], _SUSPEND if role["kind"] == "Role" else []
+            kind, extra = role["kind"], SUSPEND if role["kind"] == "Role" else []
             left = [right for right in rights_of({"rules": [*role["rules"], *extra]}) if right not in forbidden]
             rules = [_rule(verb, resource) for verb, resource in left]
             name = role["metadata"]["name"] if kind == "Role" else self._namespace
