@@ -6,6 +6,7 @@ from grafana.counted import quantile
 from grafana.dashboard import SERVICES, Line, Row, dashboard, marks, of_rows
 from grafana.from_series import locked
 from grafana.panels import (
+    PROBE_JOB,
     RESULT_COLORS,
     RESULTS,
     RUNBOOK,
@@ -161,7 +162,7 @@ SELECT state, location, files, missing, bytes, problem, kept_at FROM evidence_ke
 HEALTH = timeline(
     "Checks of the service",
     "Results of every check of the service.",
-    promql(f"max by (check_id) (probe_success{{{ITS}}})", "{{check_id}}"),
+    promql(f"max by (check_id) (probe_success{{{PROBE_JOB},{ITS}}})", "{{check_id}}"),
     texts={"1": ("healthy", "green"), "0": ("failing", "red")},
 )
 FIRING = timeline(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.counted import quantile
 from grafana.dashboard import Line, Row, dashboard, marks, of_label
-from grafana.panels import RUNBOOK, Json, column, gauges, labels, link, promql, stat, timeline, timeseries
+from grafana.panels import PROBE_JOB, RUNBOOK, Json, column, gauges, labels, link, promql, stat, timeline, timeseries
 
 HOST = 'instance=~"$instance"'
 FULL = ((None, "green"), (0.8, "yellow"), (0.95, "red"))
@@ -56,7 +56,9 @@ LAG = timeseries(
 CERTIFICATES = labels(
     "Certificates",
     "Time until the certificates of the checked services expire.",
-    promql("min by (service, environment, check_id) (probe_ssl_earliest_cert_expiry) - time()", table=True),
+    promql(
+        f"min by (service, environment, check_id) (probe_ssl_earliest_cert_expiry{{{PROBE_JOB}}}) - time()", table=True
+    ),
     value="left",
     noValue="none",
     columns=(column("left", unit="s"),),
@@ -66,7 +68,7 @@ ALERTS = labels(
     "Alerts of exporters and hosts that are pending or firing now.",
     promql(
         "max by (alertname, alertstate, instance, environment) "
-        '(ALERTS{alertname=~"Exporter.+|Prob.+|Resource.+|System.+|Disk.+|TargetDown|Certificate.+"})',
+        '(ALERTS{alertname=~"Exporter.+|Prob.+|Resource.+|System.+|Disk.+|ScrapeTargetDown|Certificate.+"})',
         table=True,
     ),
     noValue="none",

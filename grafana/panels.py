@@ -11,6 +11,7 @@ Json = dict[str, Any]
 PROMETHEUS = {"type": "prometheus", "uid": "${prometheus_datasource}"}
 POSTGRES = {"type": "grafana-postgresql-datasource", "uid": "${postgres_datasource}"}
 
+PROBE_JOB = 'job="probes"'  # blackbox_exporter has series of the same names
 CHOSEN = 'service=~"$service",environment=~"$environment"'
 """PromQL matchers for the selected services and environments."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana.dashboard import SERVICES, Line, Row, dashboard, marks
 from grafana.panels import (
     CHOSEN,
+    PROBE_JOB,
     VERSIONS,
     Json,
     colored,
@@ -24,7 +25,7 @@ HEALTH = timeline(
     "Health by check",
     "Result of each check. A gap is a missing sample, which is neither success nor failure.",
     promql(
-        f"max by (service, environment, check_id) (probe_success{{{CHOSEN}}})",
+        f"max by (service, environment, check_id) (probe_success{{{PROBE_JOB},{CHOSEN}}})",
         "{{service}} in {{environment}}: {{check_id}}",
     ),
     texts={"1": ("healthy", "green"), "0": ("failing", "red")},
@@ -34,7 +35,7 @@ REASONS = labels(
     "Checks that fail now, with the reason from the exporter.",
     promql(
         "max by (service, environment, check_id, reason) (label_replace("
-        f'{{__name__=~"probe_failed_due_to_.+",{CHOSEN}}} == 1, '
+        f'{{__name__=~"probe_failed_due_to_.+",{PROBES},{CHOSEN}}} == 1, '
         '"reason", "$1", "__name__", "probe_failed_due_to_(.+)"))',
         table=True,
     ),
@@ -43,7 +44,7 @@ REASONS = labels(
 DURATION = timeseries(
     "Check duration",
     "Slowest check of each service.",
-    promql(f"max by (service, environment) (probe_duration_seconds{{{CHOSEN}}})", PLACE),
+    promql(f"max by (service, environment) (probe_duration_seconds{{{PROBE_JOB},{CHOSEN}}})", PLACE),
     unit="s",
 )
 ERRORS = timeseries(

@@ -111,6 +111,13 @@ def test_an_alert_has_summary_description_and_runbook(name: str) -> None:
     assert annotations["runbook_url"] == f"{RUNBOOK_URL}/{name}"
 
 
+def test_no_alert_has_the_name_of_one_of_kube_prometheus() -> None:
+    """The same name with another meaning would mix in routes, silences and inhibitions."""
+    taken = (Path(__file__).parent / "kube_prometheus_alerts.txt").read_text().split()
+    assert "TargetDown" in taken
+    assert set(ALERTS) & set(taken) == set()
+
+
 @pytest.mark.parametrize("name", ALERTS)
 def test_labels_are_constant(name: str) -> None:
     labels = of(name)["labels"]
@@ -216,6 +223,17 @@ def test_rules_use_exported_series(file: Path, rule: dict[str, Any]) -> None:
     selectors = re.sub(r'"[^"]*"', '""', rule["expr"])
     used = re.findall(r"(?<![\w:])(?:resource|probe|exporter|responder)_\w+(?![\w:(])", selectors)
     assert [name for name in used if not published().fullmatch(name)] == [], file.name
+
+
+JOBS = {"probe": "probes", "resource": "exporters", "exporter": "exporters"}
+
+
+@pytest.mark.parametrize(("file", "rule"), RULES, ids=titled)
+def test_rules_select_only_series_of_our_exporters(file: Path, rule: dict[str, Any]) -> None:
+    """Other exporters use the same names, such as probe_success of blackbox_exporter."""
+    selectors = re.findall(r"(?<![\w:])((probe|resource|exporter)_\w+)(?![\w:(])(\{[^}]*\})?", rule["expr"])
+    foreign = [name for name, kind, labels in selectors if not labels.startswith(f'{{job="{JOBS[kind]}"')]
+    assert foreign == [], file.name
 
 
 # --- tests of the rules -----------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ async def _shop(request: web.Request) -> web.Response:
         f'http_request_duration_seconds_bucket{{{where},le="0.5"}} {10 * n}',
         f'http_request_duration_seconds_bucket{{{where},le="1"}} {30 * n}',
         f'http_request_duration_seconds_bucket{{{where},le="+Inf"}} {30 * n}',
-        f'probe_ssl_earliest_cert_expiry{{{where},check_id="web_page"}} {time.time() + 1e6}',
+        f'probe_ssl_earliest_cert_expiry{{{where},check_id="web_page",job="probes"}} {time.time() + 1e6}',
     ]
     return web.Response(text="\n".join(lines) + "\n")
 

@@ -18,7 +18,7 @@ def _policy(*match: str) -> Policy:
 def _groups(**labels: str) -> list[dict[str, Any]]:
     rules = [
         {"type": "alerting", "name": "HighErrorRate", "labels": {"rollback": "true", **labels}},
-        {"type": "alerting", "name": "TargetDown", "labels": {"severity": "critical"}},
+        {"type": "alerting", "name": "ScrapeTargetDown", "labels": {"severity": "critical"}},
         {"type": "recording", "name": "a:b", "labels": {"rollback": "true"}},
     ]
     return [{"name": "errors", "rules": rules}]
