@@ -35,7 +35,7 @@ REASONS = labels(
     "Checks that fail now, with the reason from the exporter.",
     promql(
         "max by (service, environment, check_id, reason) (label_replace("
-        f'{{__name__=~"probe_failed_due_to_.+",{PROBES},{CHOSEN}}} == 1, '
+        f'{{__name__=~"probe_failed_due_to_.+",{PROBE_JOB},{CHOSEN}}} == 1, '
         '"reason", "$1", "__name__", "probe_failed_due_to_(.+)"))',
         table=True,
     ),
