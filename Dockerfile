@@ -14,6 +14,7 @@ COPY alert_rules alert_rules
 COPY grafana/dashboards grafana/dashboards
 COPY grafana/provisioning grafana/provisioning
 COPY deploy/systemd deploy/systemd
+COPY deploy/ci deploy/ci
 COPY docs docs
 # Compiled here, because containers cannot write: otherwise each start would compile it again.
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-compile --no-build-isolation . \

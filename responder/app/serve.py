@@ -27,6 +27,7 @@ from responder.runtime.worker import Worker
 from responder.web.access.access import Access
 from responder.web.broadcast import ExecutionBroadcast
 from responder.web.client_documents import ClientDocuments
+from responder.web.deployments.deployments import Deployments
 from responder.web.events import Events
 from responder.web.evidence import Evidence
 from responder.web.executions import Executions
@@ -42,7 +43,7 @@ from responder.web.reload import Reload
 from responder.web.reports import Reports
 from responder.web.rollbacks import Rollbacks
 from responder.web.status import Status
-from responder.web.versions import Registry
+from responder.web.versions import Versions
 
 log = logging.getLogger("responder")
 
@@ -171,7 +172,8 @@ class App:
             Rollbacks(process, receiver),
             executions,
             reports,
-            Registry(journal, self.policy_set),
+            Deployments(journal, self.policy_set),
+            Versions(journal, self.policy_set),
             Status(journal, self.policy_set, worker, self._metrics, reports, state, channels),
             ApprovalPage(journal, executions, lambda: self._links),
             StopPage(journal, lambda: self._links),

@@ -27,16 +27,30 @@ def deployment_time(reported_at: datetime | None, now: datetime) -> datetime:
 
 
 async def report_deployment(
-    deployment: Deployment, status: Status | None, requires: Mapping[str, str], *, journal: Database
+    deployment: Deployment,
+    status: Status | None,
+    requires: Mapping[str, str],
+    *,
+    if_changed: bool = False,
+    journal: Database,
 ) -> tuple[Deployment, bool]:
-    """Records a deployment; returns it as recorded, and whether it is new. The first report of an ID stays."""
+    """Records a deployment; returns it as recorded, and whether it is new. The first report of an ID stays.
 
-    async def record(tx: Transaction) -> bool:
+    `if_changed`: the sender repeats what it sees, so a report of the running version, or one that is older than the
+    running deployment, records nothing. The running deployment is returned then.
+    """
+
+    async def record(tx: Transaction) -> tuple[Deployment, bool]:
+        await deployments.hold(tx, (deployment.service, deployment.environment))
+        if if_changed:
+            runs = await deployments.newest(tx, deployment.service, deployment.environment, deployment.platform)
+            if runs and (runs.version == deployment.version or deployment.at < runs.at):
+                return runs, False
         await registry.require(tx, deployment, dict(requires), journal.now())
-        return await registry.record(tx, deployment, status)
+        new = await registry.record(tx, deployment, status)
+        return await deployments.get(tx, deployment), new
 
-    new = await journal.transaction(record)
-    return await journal.read(deployments.get, deployment), new
+    return await journal.transaction(record)
 
 
 async def mark_version(

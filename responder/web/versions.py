@@ -1,28 +1,22 @@
-"""The version registry: reports of deployments, and marks by people."""
+"""The version registry: versions, and marks by people."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
-from uuid import uuid4
+from typing import Any
 
 from aiohttp import web
 from pydantic import Field
 
-from responder.backends.alertmanager.alerts import Timestamp
-from responder.config.versions import Range
 from responder.decisions.policy_set import PolicySet
-from responder.errors import Forbidden, Invalid, Unknown
+from responder.errors import Invalid, Unknown
 from responder.journal import Database, Row, Transaction, deployments
-from responder.journal.deployments import Deployment, Status
-from responder.operations.versions import deployment_time, mark_version, report_deployment, version_row
-from responder.services.pins import pins_of
-from responder.services.service import Name
-from responder.web.access.access import WHO, who_asks
+from responder.journal.deployments import Status
+from responder.operations.versions import mark_version, version_row
+from responder.web.access.access import who_asks
 from responder.web.access.permission import demand, narrowed, permitted, service_of
 from responder.web.http.requests import (
     ApiRequest,
-    Version,
     answer,
     as_json,
     limit,
@@ -34,19 +28,6 @@ from responder.web.http.requests import (
 from responder.web.http.routes import Handlers, Route, get, post
 
 
-class _Deployed(ApiRequest):
-    id: str | None = Field(default=None, min_length=1, max_length=200)
-    service: str
-    environment: str | None = None
-    version: Annotated[Version, Field(min_length=1)]
-    platform: Name | None = None
-    artifact: str = Field(default="", max_length=1000)
-    provenance: str = Field(default="", max_length=1000)
-    at: Timestamp | None = None
-    status: Status | None = None
-    requires: dict[Name, Range] = Field(default_factory=dict, max_length=100)
-
-
 class _Mark(ApiRequest):
     environment: str | None = None
     status: Status | None = None
@@ -54,52 +35,18 @@ class _Mark(ApiRequest):
     reason: str = Field(default="", max_length=1000)
 
 
-class Registry(Handlers):
-    """`/api/v1/deployments` and `/api/v1/versions`."""
+class Versions(Handlers):
+    """`/api/v1/versions`."""
 
     def __init__(self, journal: Database, policy_set: Callable[[], PolicySet]) -> None:
         self._journal, self._policy_set = journal, policy_set
 
     def routes(self) -> Iterable[Route]:
         return (
-            get("/api/v1/deployments", "read", self.deployments),
-            post("/api/v1/deployments", ("deploy", "operate"), self.deployed),
             get("/api/v1/versions/{service}", "read", self.versions),
             get("/api/v1/versions/{service}/{platform}", "read", self.platform),
             post("/api/v1/versions/{service}/{version}", "operate", self.mark),
         )
-
-    async def deployed(self, request: web.Request) -> web.Response:
-        """`POST /api/v1/deployments`: reports a deployment."""
-        body = await read(request, _Deployed)
-        service = service_of(request, self._policy_set(), body.service, body.environment)
-        if body.status not in (None, "good") and "operate" not in request[WHO].scopes:
-            raise Forbidden(f"{request[WHO].name} lacks scope operate, which is required for status {body.status}")
-        now = self._journal.now()
-        deployment = Deployment(
-            id=body.id or f"{body.version}-{uuid4().hex[:8]}",
-            service=service.name,
-            environment=service.environment,
-            version=body.version,
-            platform=body.platform or "",
-            artifact=body.artifact,
-            provenance=body.provenance,
-            at=deployment_time(body.at, now),
-            reported_at=body.at,
-            recorded_by=who_asks(request, body.model_dump()),
-        )
-        pins = await self._journal.read(pins_of, service.name, service.environment)
-        recorded, new = await report_deployment(deployment, body.status, body.requires, journal=self._journal)
-        made = {"deployment": recorded.model_dump(exclude={"status"}), "new": new, "pinned": pins.active if new else []}
-        return answer(made, status=201 if new else 200)
-
-    async def deployments(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/deployments[?service=&environment=&limit=]`, newest first."""
-        query = request.query
-        requested = query.get("service"), query.get("environment")
-        demand(request, *requested)
-        found = await self._journal.read(deployments.find_permitted, *requested, limit(request), permitted(request))
-        return answer({"deployments": found})
 
     async def versions(self, request: web.Request) -> web.Response:
         """`GET /api/v1/versions/{service}[?environment=&history=true]`."""

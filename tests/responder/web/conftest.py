@@ -29,6 +29,7 @@ from responder.web.access.settings import Token, WebSettings
 from responder.web.broadcast import ExecutionBroadcast
 from responder.web.client_documents import ClientDocuments
 from responder.web.client_settings import ClientSettings
+from responder.web.deployments.deployments import Deployments
 from responder.web.events import Events
 from responder.web.evidence import Evidence
 from responder.web.executions import Executions
@@ -43,7 +44,7 @@ from responder.web.reload import Reload
 from responder.web.reports import Reports
 from responder.web.rollbacks import Rollbacks
 from responder.web.status import Status
-from responder.web.versions import Registry
+from responder.web.versions import Versions
 from tests.responder.examples import ago, alert, deployment, policy_set, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
@@ -150,7 +151,8 @@ async def make_responder(
         links = Links(WebSettings(tokens=tokens))
         rollbacks = Rollbacks(process, receiver)
         steering = Executions(process, links.approve_link)
-        registry = Registry(journal, lambda: responder.policy_set)
+        versions = Versions(journal, lambda: responder.policy_set)
+        reported = Deployments(journal, lambda: responder.policy_set)
         approval = ApprovalPage(journal, steering, lambda: links)
         reports = Reports(process, lambda: responder.mistakes, within=1.0)
         state = JournalState(journal, lambda: responder.policy_set)
@@ -161,7 +163,19 @@ async def make_responder(
         events = Events(broadcast, worker, lambda request: responder.access.allows(request, "read"), look=0.05)
         evidence = Evidence(journal, lambda: responder.collector)
         clients = ClientDocuments(journal, lambda: responder.policy_set, lambda: responder.clients)
-        handlers = (receiver, rollbacks, steering, registry, status, approval, events, reports, evidence, clients)
+        handlers = (
+            receiver,
+            rollbacks,
+            steering,
+            versions,
+            reported,
+            status,
+            approval,
+            events,
+            reports,
+            evidence,
+            clients,
+        )
         app = routes(
             lambda: responder.access,
             (*handlers, StopPage(journal, lambda: links), Reload(list), Runbooks()),

@@ -17,6 +17,7 @@ ROUTES = [
     ("POST", "/api/v2/alerts", "alerts"),
     ("GET", "/api/v1/deployments", "read"),
     ("POST", "/api/v1/deployments", "deploy"),
+    ("POST", "/api/v1/deployments/flux", "deploy"),
     ("GET", "/api/v1/versions/backend", "read"),
     ("POST", "/api/v1/versions/backend/2.1", "operate"),
     ("GET", "/api/v1/versions/backend/web", "read"),
@@ -47,7 +48,7 @@ ROUTES = [
 ]
 
 
-OR = {("POST", "/api/v1/deployments"): "operate"}
+OR = {("POST", path): "operate" for path in ("/api/v1/deployments", "/api/v1/deployments/flux")}
 """A second scope that is accepted."""
 
 
@@ -106,7 +107,8 @@ async def test_every_route_is_in_the_table_above(guarded_responder: ResponderSer
     known = {(m, p.replace("/2.1", "/{version}").replace("/app.log.gz", "/{name}")) for m, p in known}
     known = {(m, p.replace("/web", "/{platform}")) for m, p in known}
     known = {(m, p.replace("clients/backend", "clients/{service}")) for m, p in known}
-    open_to_all = {("GET", "/-/healthy"), ("GET", "/-/ready")}
+    documents = ("/runbooks", "/runbooks/", "/runbooks/{alert}", "/docs/{page}", "/docs/{folder}/{page}")
+    open_to_all = {("GET", path) for path in ("/-/healthy", "/-/ready", *documents)}
     by_a_signed_link = {(m, path) for m in ("GET", "POST") for path in ("/approve/{id}", "/stop/{id}")}
     assert found == known | open_to_all | by_a_signed_link
 

@@ -1,0 +1,1 @@
+"""Reports of deployments, by pipelines and by Flux."""
