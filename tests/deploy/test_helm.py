@@ -61,10 +61,11 @@ CASES: dict[str, Manifest] = {
         "image": {"repository": "registry.example/responder", "tag": f"sha256:{64 * 'a'}"},
         "imagePullSecrets": [{"name": "registry"}],
         "existingSecret": "",
-        "secrets": {"ALERTS_TOKEN": "a: b\nc"},
+        "secrets": {f"{name}_TOKEN": "a: b\nc" for name in ("ALERTS", "SCRAPE", "DEPLOY", "OPERATOR")},
         "responder": {
             **POSTGRES,
             **POD,
+            "env": [{"name": "PGPASSWORD", "value": "x"}],
             "serviceAccountAnnotations": {"a": "b"},
             "persistence": {"existingClaim": "x"},
         },
@@ -272,6 +273,7 @@ BAD: dict[str, tuple[Manifest, str]] = {
     "no replica": ({"responder": {"replicas": 0}}, "'/responder/replicas': minimum"),
     "a number as tag": ({"image": {"tag": 1.5}}, "'/image/tag': got number, want string"),
     "two secrets": ({"secrets": {"A": "b"}}, "existingSecret names a Secret"),
+    "a missing secret": ({"existingSecret": "", "secrets": {"ALERTS_TOKEN": "b"}}, "secrets.SCRAPE_TOKEN: missing"),
     "an empty secret": ({"existingSecret": "", "secrets": {"A": ""}}, "'/secrets/A': minLength"),
     "the address": (
         {"responder": {"config": {"web": {"listen": "[::]:1"}}}},

@@ -25,6 +25,18 @@ labels:
 {{ .Values.existingSecret | default "responder" }}
 {{- end }}
 
+{{- /* Fails if the configuration needs a variable that nothing sets. An existing Secret may have any. */ -}}
+{{- define "variables" -}}
+{{- $set := keys .Values.secrets -}}
+{{- range .Values.responder.env }}{{ $set = append $set .name }}{{ end -}}
+{{- range regexFindAll `(^|[^$])\$\{\w+\}` (include "responder.yml" .) -1 -}}
+{{- $name := regexFind `\w+` (regexFind `\{\w+` .) -}}
+{{- if not (has $name $set) -}}
+{{- fail (printf "secrets.%s: missing, but responder.config contains ${%s}" $name $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- /* "true" if the journal is a file. */ -}}
 {{- define "sqlite" -}}
 {{ hasPrefix "sqlite:" .Values.responder.config.state | ternary "true" "" }}

@@ -41,5 +41,9 @@ async def missing_rights(kube: Kubernetes, namespace: str, rights: Iterable[Righ
     if not missing:
         return []
     lacks = f"the responder's account cannot {', '.join(missing)} in {namespace or 'the cluster'}"
-    role = "Role of deploy/kubernetes/rights" if namespace else "ClusterRole of deploy/kubernetes/nodes.yaml"
+    role = (
+        "Role of deploy/kubernetes/rights (Helm: rights.namespaces)"
+        if namespace
+        else "ClusterRole of deploy/kubernetes/nodes.yaml (Helm: rights.nodes)"
+    )
     return [Problem("Kubernetes permissions", lacks, f"grant the {role}")]

@@ -251,7 +251,9 @@ class PodTemplate(Workload[Any]):
         for owner in await owners_of(kube, self):
             if owner.unseen:
                 unseen = f"the responder's account cannot {owner.unseen}, which would show {owner.who}"
-                problems.append(Problem(self.what, unseen, "grant the Role of deploy/kubernetes/rights"))
+                problems.append(
+                    Problem(self.what, unseen, "grant the Role of deploy/kubernetes/rights (Helm: rights.namespaces)")
+                )
             elif owner.fights or self.gitops == "refuse":
                 fix = owner.mend + ("" if owner.fights else ", or set gitops: suspend")
                 problems.append(Problem(self.what, f"belongs to {owner.who}: a rollback is refused", fix))
