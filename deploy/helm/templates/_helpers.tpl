@@ -1,11 +1,13 @@
-{{- define "image" -}}
+{{- /* Helpers have the prefix "responder.", because charts that depend on this one share the names. */ -}}
+
+{{- define "responder.image" -}}
 {{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
 {{ .Values.image.repository }}{{ hasPrefix "sha256:" $tag | ternary "@" ":" }}{{ $tag }}
 {{- end }}
 
 {{- /* Name, namespace and labels. Arguments: the root, a name and, if it is not the release's, a namespace. More labels
 may follow. */ -}}
-{{- define "metadata" -}}
+{{- define "responder.metadata" -}}
 {{- $root := first . -}}
 name: {{ index . 1 }}
 namespace: {{ rest . | rest | first | default $root.Release.Namespace }}
@@ -18,7 +20,8 @@ labels:
   helm.sh/chart: {{ $root.Chart.Name }}-{{ $root.Chart.Version }}
 {{- end }}
 
-{{- define "secret" -}}
+{{- /* Name of the Secret with the variables of the configuration. */ -}}
+{{- define "responder.secret" -}}
 {{- if and .Values.existingSecret .Values.secrets -}}
 {{ fail "secrets: not used, because existingSecret names a Secret: set existingSecret to \"\" or remove secrets" }}
 {{- end -}}
@@ -26,10 +29,10 @@ labels:
 {{- end }}
 
 {{- /* Fails if the configuration needs a variable that nothing sets. An existing Secret may have any. */ -}}
-{{- define "variables" -}}
+{{- define "responder.variables" -}}
 {{- $set := keys .Values.secrets -}}
 {{- range .Values.responder.env }}{{ $set = append $set .name }}{{ end -}}
-{{- range regexFindAll `(^|[^$])\$\{\w+\}` (include "responder.yml" .) -1 -}}
+{{- range regexFindAll `(^|[^$])\$\{\w+\}` (include "responder.config" .) -1 -}}
 {{- $name := regexFind `\w+` (regexFind `\{\w+` .) -}}
 {{- if not (has $name $set) -}}
 {{- fail (printf "secrets.%s: missing, but responder.config contains ${%s}" $name $name) -}}
@@ -38,11 +41,12 @@ labels:
 {{- end }}
 
 {{- /* "true" if the journal is a file. */ -}}
-{{- define "sqlite" -}}
+{{- define "responder.sqlite" -}}
 {{ hasPrefix "sqlite:" .Values.responder.config.state | ternary "true" "" }}
 {{- end }}
 
-{{- define "responder.yml" -}}
+{{- /* The configuration of the responder. */ -}}
+{{- define "responder.config" -}}
 {{- $web := .Values.responder.config.web | default dict -}}
 {{- if hasKey $web "listen" -}}
 {{- fail "responder.config.web.listen: the chart sets it: remove it" -}}
@@ -53,7 +57,8 @@ labels:
 {{ toYaml (merge (dict "web" (merge $set $web)) .Values.responder.config) }}
 {{- end }}
 
-{{- define "exporters.yml" -}}
+{{- /* The configuration of the exporters. */ -}}
+{{- define "responder.exporters" -}}
 {{- range list "listen" "advertise" -}}
 {{- if hasKey $.Values.exporters.config . -}}
 {{- fail (printf "exporters.config.%s: the chart sets it: remove it" .) -}}
@@ -63,8 +68,9 @@ labels:
 {{ toYaml (merge $set .Values.exporters.config) }}
 {{- end }}
 
-{{- /* Security, scheduling and pull secrets of a pod. Argument: the values of the program, and the root. */ -}}
-{{- define "pod" -}}
+{{- /* Security, scheduling and pull secrets of a pod. Arguments by name: the root, the values of the program, and whether
+it writes to a volume (fsGroup). */ -}}
+{{- define "responder.pod" -}}
 securityContext:
   runAsNonRoot: true
   runAsUser: 65532
@@ -90,7 +96,8 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
-{{- define "container.securityContext" -}}
+{{- /* The security context of a container. */ -}}
+{{- define "responder.container" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
