@@ -23,6 +23,14 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="also check access to every external system, as this user; changes nothing",
     )
+    parser.add_argument(
+        "--rules",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="rule files of Prometheus: report rules that offer a rollback but reach no policy",
+    )
     parser = commands.add("notify", "notify slack", _notify, local=True)
     parser.add_argument("channel", help="one of `notify.channels`")
     parser = commands.add("assets", "assets /etc/prometheus/responder", _assets, local=True)
@@ -66,7 +74,7 @@ def _serve(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from responder.cli.checking.check import check
 
-    return interrupt.run(check(args.config, live=args.live, output=args.output))
+    return interrupt.run(check(args.config, live=args.live, output=args.output, rules=args.rules))
 
 
 def _notify(args: argparse.Namespace) -> int:

@@ -13,8 +13,12 @@ import pytest
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from pydantic import TypeAdapter
 
 from responder.assets import RUNBOOK_URL
+from responder.cli.checking.alert_chain import unmatched_rules
+from responder.cli.checking.rule_files import read_rules
+from responder.decisions.policies import Policy
 from tests import parts
 
 ROOT = Path(__file__).parents[2]
@@ -279,6 +283,35 @@ def test_tests_name_only_alerts_that_exist() -> None:
     for group in cases():
         assert {check["alertname"] for check in group.get("alert_rule_test", ())} <= set(ALERTS), group["name"]
         assert group["name"].split(":")[0] in ALERTS
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+def documented_policies() -> list[tuple[str, tuple[Policy, ...]]]:
+    """The policies of every configuration that is shown to users."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    blocks = [
+        (page, text) for page in pages for text in re.findall(r"^ *```yaml\n(.*?)^ *```", page.read_text(), re.M | re.S)
+    ]
+    blocks += [
+        (file, file.read_text())
+        for file in (ROOT / "examples" / "responder.yml", ROOT / "examples/stack/responder.yml")
+    ]
+    loaded = [(page, yaml.safe_load(text)) for page, text in blocks if re.search("^policies:", text, re.M)]
+    read = TypeAdapter(tuple[Policy, ...]).validate_python
+    return [(f"{page.relative_to(ROOT)}", read(data["policies"])) for page, data in loaded]
+
+
+COMPLETE = {"README.md", "examples/responder.yml", "examples/stack/responder.yml"}
+
+
+@pytest.mark.parametrize(
+    ("page", "policies"), documented_policies(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_shown_policies_take_every_shipped_offer_of_a_rollback_or_none(page: str, policies: tuple[Policy, ...]) -> None:
+    """Each of the rules may be the first to fire after a bad deployment."""
+    groups = [group for file in FILES for group in read_rules(file)]
+    missing = sorted(problem.target.split()[1] for problem in unmatched_rules(groups, policies))
+    assert missing == [] or (missing == ROLLING_BACK and page not in COMPLETE)
 
 
 # --- runbooks ---------------------------------------------------------------------------------------------------------

@@ -1,28 +1,47 @@
-"""Checks whether the loaded alert rules and routes lead to a policy. Pure."""
+"""Checks whether alert rules lead to a policy. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
-import yaml
-
-from responder.backends.alertmanager.matchers import Matcher, all_match
 from responder.backends.problems import Problem
 from responder.backends.prometheus.trouble_check import EVALUATED, NOW
+from responder.cli.checking.routing import takes
+from responder.decisions.limits import Watchdog
 from responder.decisions.policies import Policy
 
+Labels = dict[str, str]
+
 _OFFERS = ("rollback", "true")
-_OURS = ("/api/v1/alerts", "/api/v2/alerts")
+_REQUEST = {"alertname": "RollbackRequested"}
+
+
+def expected_alerts(groups: Iterable[Any], policies: Sequence[Policy], watchdog: Watchdog | None) -> list[Labels]:
+    """The known labels of alerts that must arrive: the watchdog, requests by hand, and offers that policies take."""
+    alerts = [{m.name: m.value for m in watchdog.match if m.op == "="}] if watchdog else []
+    if any(m.name == "alertname" and m.op in ("=", "=~") and m.matches(_REQUEST) for p in policies for m in p.match):
+        alerts.append(_REQUEST)
+    return alerts + [_known(labels) for _, _, labels in _offering(groups) if _acting(policies, labels)]
 
 
 def unmatched_rules(groups: Iterable[Any], policies: Sequence[Policy]) -> Iterator[Problem]:
-    """Alerting rules that offer a rollback but can match no policy."""
+    """Alerting rules that offer a rollback but can reach no policy that acts."""
     for where, _, labels in _offering(groups):
-        if not any(policy.actions and _may_match(policy.match, labels) for policy in policies):
+        if not _acting(policies, labels):
             fix = "add a policy that matches it, such as match: ['rollback=\"true\"'], or remove the label"
             yield Problem(where, 'has the label rollback="true", and no policy matches it', fix)
+
+
+def _acting(policies: Sequence[Policy], labels: Labels) -> bool:
+    """Whether a policy that acts can be the first to match."""
+    for policy in policies:
+        matches = takes(policy.match, _known(labels))
+        if matches is not False and policy.actions:
+            return True
+        if matches:
+            return False
+    return False
 
 
 def unrecorded_rules(groups: Sequence[Any], policies: Sequence[Policy]) -> Iterator[Problem]:
@@ -30,7 +49,7 @@ def unrecorded_rules(groups: Sequence[Any], policies: Sequence[Policy]) -> Itera
     rules = [rule for group in groups for rule in group.get("rules", ()) if rule.get("name") in (NOW, EVALUATED)]
     recorded = {(rule["name"], rule.get("labels", {}).get("alertname")) for rule in rules}
     for where, rule, labels in _offering(groups):
-        policy = next((candidate for candidate in policies if _may_match(candidate.match, labels)), None)
+        policy = next((found for found in policies if takes(found.match, _known(labels)) is not False), None)
         missing = [name for name in (NOW, EVALUATED) if (name, labels["alertname"]) not in recorded]
         if not missing or policy is None or policy.roll_back is None or policy.force:
             continue
@@ -53,29 +72,6 @@ def _offering(groups: Iterable[Any]) -> Iterator[tuple[str, dict[str, Any], dict
                 yield f"rule {labels['alertname']} in group {group.get('name', '')}", rule, labels
 
 
-def _may_match(matchers: Sequence[Matcher], labels: dict[str, str]) -> bool:
-    """Whether the matchers can match. Labels from the series or from a template can have any value."""
-    known = {name: value for name, value in labels.items() if "{{" not in value}
-    return all_match([matcher for matcher in matchers if matcher.name in known], known)
-
-
-def without_route(configuration: str) -> bool:
-    """Whether an Alertmanager has no route to this responder. False if unknown: it may hide webhook URLs."""
-    try:
-        loaded = yaml.safe_load(configuration)
-        named = {receiver["name"]: receiver.get("webhook_configs") or () for receiver in loaded.get("receivers") or ()}
-        return not any(_may_be_ours(hook) for name in _receivers(loaded["route"]) for hook in named.get(name, ()))
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
-        return False
-
-
-def _may_be_ours(hook: dict[str, Any]) -> bool:
-    url = hook.get("url")
-    return not isinstance(url, str) or "://" not in url or urlsplit(url).path.rstrip("/").endswith(_OURS)
-
-
-def _receivers(route: dict[str, Any]) -> Iterator[str]:
-    if "receiver" in route:
-        yield route["receiver"]
-    for child in route.get("routes") or ():
-        yield from _receivers(child)
+def _known(labels: Labels) -> Labels:
+    """Without those from a template, which can have any value, as those from the series."""
+    return {name: value for name, value in labels.items() if "{{" not in value}

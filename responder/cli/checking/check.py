@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from responder.app.loading import load, locator
 from responder.app.settings import Config
 from responder.backends.host.access import user
+from responder.cli.checking.alert_chain import unmatched_rules, unrecorded_rules
 from responder.cli.checking.hints import hints_for
 from responder.cli.checking.live import Found, preflight
+from responder.cli.checking.rule_files import read_rules
 from responder.cli.command import NO, OK, WRONG
 from responder.cli.display.terminal import console
 from responder.errors import ConfigError
@@ -22,11 +25,15 @@ _AS_ROOT = (
 )
 
 
-async def check(file: Path, *, live: bool, output: str) -> int:
-    """Exit code 0 without problems, 1 if a rollback could not use a configured target, 2 if the file has mistakes."""
+async def check(file: Path, *, live: bool, output: str, rules: Sequence[Path] = ()) -> int:
+    """Exit code 0 without problems, 1 if something would prevent a rollback, 2 if a file has mistakes.
+
+    `rules`: files of alert rules, which are checked against the policies.
+    """
     try:
         config = load(file)
         _check_state(config)
+        groups = [group for rule_file in rules for group in read_rules(rule_file)]
     except ConfigError as e:
         if output == "json":
             _print_json(e.mistakes, [], [], live=live)
@@ -35,7 +42,10 @@ async def check(file: Path, *, live: bool, output: str) -> int:
                 console().print(mistake, style="red", markup=False, soft_wrap=True)
         return WRONG
     locate = locator(file)
-    found = [(locate(problem.path), problem) for problem in await preflight(config)] if live else []
+    offered = [*unmatched_rules(groups, config.policies), *unrecorded_rules(groups, config.policies)]
+    problems = [Found(("policies",), problem) for problem in offered]
+    problems += await preflight(config) if live else []
+    found = [(locate(problem.path), problem) for problem in problems]
     hints = [f"{locate(path)}: {hint}" for path, hint in hints_for(config)]
     hints += [_AS_ROOT] if live and os.geteuid() == 0 else []
     if output == "json":

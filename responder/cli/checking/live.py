@@ -19,7 +19,8 @@ from responder.backends.connections import Connections
 from responder.backends.problems import Problem
 from responder.backends.prometheus.client import Prometheus
 from responder.backends.resource import Resource
-from responder.cli.checking.alert_chain import unmatched_rules, unrecorded_rules, without_route
+from responder.cli.checking.alert_chain import expected_alerts, unmatched_rules, unrecorded_rules
+from responder.cli.checking.routing import unrouted, without_route
 from responder.errors import ConfigError, ResponderError
 from responder.evidence.settings import EvidenceSettings
 from responder.evidence.store import store_of, try_out
@@ -164,15 +165,33 @@ async def _prometheus(config: Config, connections: Connections) -> list[Problem]
 
 async def _alertmanager(config: Config, connections: Connections) -> list[Problem]:
     """Checks every peer. A rollback needs only one answer, so it would not notice missing peers."""
-    found = []
+    found: list[Problem] = []
+    expected = expected_alerts(await _rules(connections), config.policies, config.watchdog)
     acting = any(policy.actions for policy in config.policies)
     for url, loaded in (await (await connections.to(Alertmanager)).configurations()).items():
         if isinstance(loaded, ResponderError):
             found.append(Problem(f"Alertmanager {url}", str(loaded)))
-        elif acting and without_route(loaded) and not await _posts_directly(config, connections):
-            fix = "add the route and the receiver of docs/how-to/connect-alertmanager.md"
-            found.append(Problem(f"Alertmanager {url}", "no route leads to a webhook that ends in /api/v1/alerts", fix))
+        elif acting and not await _posts_directly(config, connections):
+            found += _routes(f"Alertmanager {url}", loaded, expected)
     return found
+
+
+def _routes(alertmanager: str, configuration: str, alerts: list[dict[str, str]]) -> Iterator[Problem]:
+    fix = "add the routes and the receiver of docs/how-to/connect-alertmanager.md"
+    if without_route(configuration):
+        yield Problem(alertmanager, "no route leads to a webhook that ends in /api/v1/alerts", fix)
+        return
+    for labels in unrouted(configuration, alerts):
+        shown = ", ".join(f'{name}="{value}"' for name, value in labels.items())
+        yield Problem(alertmanager, f"no route leads {shown} to the responder", fix)
+
+
+async def _rules(connections: Connections) -> list[Any]:
+    """The loaded groups of rules; none if Prometheus does not answer, which another target reports."""
+    try:
+        return list(await (await connections.to(Prometheus)).rules())
+    except ResponderError:
+        return []
 
 
 async def _posts_directly(config: Config, connections: Connections) -> bool:

@@ -1,13 +1,13 @@
-"""Reports rules that offer a rollback but reach no policy, and an Alertmanager without a route to the responder."""
+"""Reports rules that offer a rollback but reach no policy."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-import yaml
 
-from responder.cli.checking.alert_chain import unmatched_rules, unrecorded_rules, without_route
+from responder.cli.checking.alert_chain import expected_alerts, unmatched_rules, unrecorded_rules
+from responder.decisions.limits import Watchdog
 from responder.decisions.policies import Policy
 
 
@@ -73,27 +73,26 @@ def test_one_of_the_two_recordings_is_not_enough(kept: str) -> None:
     assert found.found == f"has no recording rule {missing}"
 
 
-_HOOK = {"url": "http://127.0.0.1:9095/api/v1/alerts"}
+ONLY_NOTIFIES = {"name": "notify", "notify": ["slack"]}
+
+
+@pytest.mark.parametrize(("match", "reached"), [('alertname="HighErrorRate"', False), ('team="a"', True)])
+def test_a_policy_that_only_notifies_hides_later_ones_if_it_always_matches(match: str, reached: bool) -> None:
+    first = Policy.model_validate({**ONLY_NOTIFIES, "match": [match]})
+    assert bool(list(unmatched_rules(_groups(), [first, _policy('rollback="true"')]))) is not reached
 
 
 @pytest.mark.parametrize(
-    ("hooks", "routes", "missing"),
+    ("policies", "watchdog", "expected"),
     [
-        ([_HOOK], [{"receiver": "us"}], False),
-        ([_HOOK], [{"receiver": "nobody", "routes": [{"receiver": "us"}]}], False),
-        ([_HOOK], [], True),
-        ([], [{"receiver": "us"}], True),
-        ([{"url": "http://127.0.0.1:9095/hook"}], [{"receiver": "us"}], True),
-        ([{"url": "<secret>"}], [{"receiver": "us"}], False),  # newer ones hide the address
-        ([{"url_file": "/etc/alertmanager/url"}], [{"receiver": "us"}], False),
+        ([_policy('alertname="Other"')], None, []),
+        ([_policy('rollback="true"')], Watchdog(), ["RollbackAutomationArmed", "HighErrorRate"]),
+        (
+            [_policy('alertname=~"Rollback.*"'), _policy('rollback="true"')],
+            None,
+            ["RollbackRequested", "HighErrorRate"],
+        ),
     ],
 )
-def test_an_alertmanager_without_a_route_to_the_responder(hooks: list[Any], routes: list[Any], missing: bool) -> None:
-    receivers = [{"name": "nobody"}, {"name": "us", "webhook_configs": hooks}]
-    configuration = {"route": {"receiver": "nobody", "routes": routes}, "receivers": receivers}
-    assert without_route(yaml.safe_dump(configuration)) is missing
-
-
-@pytest.mark.parametrize("configuration", ["", "[]", "a: [", "route: 1", "receivers: {}"])
-def test_an_unreadable_alertmanager_configuration_proves_nothing(configuration: str) -> None:
-    assert not without_route(configuration)
+def test_alerts_that_must_arrive(policies: list[Policy], watchdog: Watchdog | None, expected: list[str]) -> None:
+    assert [labels["alertname"] for labels in expected_alerts(_groups(), policies, watchdog)] == expected
