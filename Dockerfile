@@ -1,5 +1,5 @@
 # One image with two commands, `responder` and `exporters`, and with all extras.
-FROM python:3.11.13-slim-bookworm AS builder
+FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1 AS builder
 WORKDIR /build
 COPY requirements.image.lock .
 # The lock is complete and has hashes, so pip resolves nothing. pip itself is not installed in the environment.
@@ -21,7 +21,7 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-comp
  && pip --python /opt/venv/bin/python uninstall --yes setuptools \
  && python -m compileall -q -j 0 /opt/venv/lib
 
-FROM python:3.11.13-slim-bookworm
+FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
 LABEL org.opencontainers.image.title="rollback-responder" org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=builder /opt/venv /opt/venv
 # A numeric user, so that Kubernetes can verify that it is not root. Mount the releases of this host in /srv.

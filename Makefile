@@ -49,7 +49,24 @@ lock:  ## update the pinned versions
 	@$(PIN) --group dev -o requirements.lock
 	@echo setuptools | $(PIN) - -c requirements.lock -o requirements.image.lock
 
+TOOLS := build/tools
+$(TOOLS)/.installed: Makefile
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip install -q build==1.6.1 cyclonedx-bom==7.5.0
+	@touch $@
+
+package: $(TOOLS)/.installed  ## build wheel and source distribution in dist/
+	@$(TOOLS)/bin/python -m build
+
+sbom: $(TOOLS)/.installed  ## list the packages of the image in dist/, as CycloneDX
+	@$(PYTHON) -m venv --clear --without-pip build/image
+	@$(TOOLS)/bin/pip --python build/image/bin/python install -q --no-deps --no-compile --require-hashes -r requirements.image.lock
+	@$(TOOLS)/bin/pip --python build/image/bin/python uninstall -q --yes setuptools
+	@mkdir -p dist
+	@$(TOOLS)/bin/cyclonedx-py environment build/image/bin/python --pyproject pyproject.toml --output-reproducible \
+		-o dist/rollback-responder.cdx.json
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo stack test lint bench docs lock clean
+.PHONY: help demo stack test lint bench docs lock package sbom clean
