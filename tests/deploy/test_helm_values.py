@@ -63,6 +63,8 @@ BAD: dict[str, tuple[Manifest, str]] = {
     "an unknown value": ({"responder": {"replica": 2}}, "'/responder': additional properties 'replica' not allowed"),
     "no replica": ({"responder": {"replicas": 0}}, "'/responder/replicas': minimum"),
     "a number as tag": ({"image": {"tag": 1.5}}, "'/image/tag': got number, want string"),
+    "a tag in the repository": ({"image": {"repository": "r.example/responder:1"}}, "'/image/repository'"),
+    "a digest in the repository": ({"image": {"repository": "responder@sha256:aa"}}, "'/image/repository'"),
     "two secrets": ({"secrets": {"A": "b"}}, "existingSecret names a Secret"),
     "a missing secret": ({"existingSecret": "", "secrets": {"ALERTS_TOKEN": "b"}}, "secrets.SCRAPE_TOKEN: missing"),
     "an empty secret": ({"existingSecret": "", "secrets": {"A": ""}}, "'/secrets/A': minLength"),
