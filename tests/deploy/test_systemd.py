@@ -115,3 +115,13 @@ def _starts_confined(tmp_path: Path, command: str, text: str) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_units_are_enabled_after_their_files_are_checked() -> None:
+    page = (HOME.parents[1] / "docs" / "operations.md").read_text()
+    section = page.partition("### With systemd\n")[2].partition("\n#### ")[0]
+    enabled = section.index("systemctl enable")
+    for name in ("responder", "exporters"):
+        file = f"/etc/responder/{name}.yml"
+        assert section.index(f"`{file}`") < section.index(f"{name} check") < enabled
+        assert f"AssertPathExists={file}\n" in (HOME / f"{name}.service").read_text()
