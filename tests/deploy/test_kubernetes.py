@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +52,23 @@ def test_only_one_process_uses_sqlite(tmp_path: Path) -> None:
         ]
         assert volumes == held == [claim["metadata"]["name"] for claim in of("PersistentVolumeClaim", manifests[name])]
         assert len(of("PodDisruptionBudget", manifests[name])) == (replicas > 1)
+
+
+def test_the_overlay_of_the_documentation_renders(tmp_path: Path) -> None:
+    text = (KUBERNETES.parents[1] / "docs" / "how-to" / "kubernetes.md").read_text()
+    (overlay,) = re.findall(r"```yaml\n(resources:.*?)```", text, flags=re.DOTALL)
+    shutil.copytree(KUBERNETES, tmp_path / "rollback-responder" / "deploy" / "kubernetes")
+    (tmp_path / "kustomization.yaml").write_text(overlay.replace("# components", "components"))
+    for name in ("responder.yml", "exporters.yml"):
+        (tmp_path / name).write_text("own: file")
+    manifests = kustomized(tmp_path)
+    assert [m["data"] for m in of("ConfigMap", manifests)] == [
+        {"exporters.yml": "own: file"},
+        {"responder.yml": "own: file"},
+    ]
+    images = [m["spec"]["template"]["spec"]["containers"][0]["image"] for m in of("Deployment", manifests)]
+    assert images == 2 * ["registry.example/rollback-responder:0.1.0"]
+    assert len(of("PodDisruptionBudget", manifests)) == 1
 
 
 def test_selectors_match() -> None:
