@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import click
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, HttpUrl, JsonValue, SecretStr
 from pydantic.fields import FieldInfo
@@ -17,7 +18,8 @@ from pydantic_core import PydanticUndefined
 
 from docs import alert_rules
 from docs.rooms import architecture
-from exporters.cli import _parser as _exporters
+from exporters.cli import PROGRAM as EXPORTERS
+from foundation.commands.program import Program
 from foundation.durations import Duration, format_duration
 from foundation.registry import Only
 from responder.app.settings import Config
@@ -28,7 +30,7 @@ from responder.backends.host.release import AbsolutePath, Argv, PlainName
 from responder.backends.postgres.migrations.registry import MIGRATION_TOOLS
 from responder.backends.registries import CHECKS, LOG_SOURCES, RESOURCES, AnyCheck, AnyLogSource
 from responder.backends.resource import Resource
-from responder.cli.main import _parser as _responder
+from responder.cli.main import PROGRAM as RESPONDER
 from responder.config.sizes import Size, exactly
 from responder.rollback.strategies import STRATEGIES, AnyStrategy
 from responder.rollback.strategies.strategy import Strategy
@@ -347,63 +349,74 @@ CLI = """\
 Commands call the HTTP API of the running responder. `serve`, `check`, `notify`, `snapshots`, `schema` and `preserved`
 use the configuration file instead and have no connection options. See also [exporters](exporters.md).
 
-Exit codes: 0 success; 1 a negative answer (denied, not succeeded, a person is needed); 2 a wrong command or
-configuration, or no answer from the responder.
+Exit codes: 0 success; 1 the negative answer that the command documents (denied, not succeeded, a person is needed); 2 a
+wrong command, configuration or token, or no answer from the responder; 130 Ctrl-C.
+
+Errors are text on standard error. With `--output json`, they are one object on standard output: `error` says what
+failed, `where` names the option, file or URL, `hint` says what to do.
+
+A unique beginning of the ID of a rollback is enough, such as `20261123-23`. Without an ID, a command takes the only
+rollback that is open, awaits approval or is stuck.
+
+Completion of commands, options, choices, services, IDs and names in the configuration, for `exporters` alike:
+
+```
+echo 'source <(responder completion bash)' >> ~/.bashrc
+echo 'source <(responder completion zsh)' >> ~/.zshrc      # after compinit
+responder completion fish > ~/.config/fish/completions/responder.fish
+```
 """
 _EVERYWHERE = ("config", "output", "url", "token_file", "ca_file", "cert_file", "key_file")
 
 
 def cli() -> str:
-    """docs/reference/cli.md, from the parsers of both programs."""
+    """docs/reference/cli.md, from the commands of both programs."""
     parts = [MADE, "", CLI]
-    for parser in (_responder(), _exporters()):
-        commands = _commands(parser)
-        common = {a.dest: a for c in commands.values() for a in c._actions if a.dest in _EVERYWHERE}
-        parts += [f"## {parser.prog}", "", parser.description or "", "", "Common options:", ""]
-        parts += [_item(common[dest]) for dest in _EVERYWHERE if dest in common]
+    for program in (RESPONDER, EXPORTERS):
+        commands = dict(_commands(program))
+        common = {p.name: p for command in commands.values() for p in command.params if p.name in _EVERYWHERE}
+        parts += [f"## {program.name}", "", program.help or "", "", "Common options:", ""]
+        parts += [_item(common[name]) for name in _EVERYWHERE if name in common]
         for name, command in commands.items():
-            parts += ["", f"### {parser.prog} {name}", "", command.description or ""]
-            own = [a for a in command._actions if a.dest not in ("help", *_EVERYWHERE)]
+            parts += ["", f"### {program.name} {name}", "", command.help or ""]
+            own = [p for p in command.params if p.name not in _EVERYWHERE]
             if own:
                 parts += ["", *map(_item, own)]
-            example = (command.epilog or "").removeprefix("example: ")
+            example = (command.epilog or "").removeprefix("\b\nexample: ")
             parts += ["", "```", example, "```"]
         parts.append("")
     return "\n".join(parts)
 
 
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return {
-                " ".join((name, inner)).strip(): command
-                for name, choice in action.choices.items()
-                for inner, command in (_commands(choice) or {"": choice}).items()
-            }
-    return {}
+def _commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    for name in group.commands:
+        command = group.load(name) if isinstance(group, Program) else group.commands[name]
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", subcommand) for inner, subcommand in _commands(command))
+        else:
+            yield name, command
 
 
-def _item(action: argparse.Action) -> str:
-    meaning = _help(action)
-    return f"- {_usage(action)}: {meaning}" if meaning else f"- {_usage(action)}"
+def _item(parameter: click.Parameter) -> str:
+    meaning = _help(parameter)
+    return f"- {_usage(parameter)}: {meaning}" if meaning else f"- {_usage(parameter)}"
 
 
-def _usage(action: argparse.Action) -> str:
-    value = "" if action.nargs == 0 else str(action.metavar or ("" if action.choices else action.dest.upper()))
-    if action.choices:
-        value = " or ".join(str(choice) for choice in action.choices)
-    if not action.option_strings:
-        return f"`{action.metavar or action.dest}`"
-    return f"`{' '.join((action.option_strings[-1], value)).strip()}`"
+def _usage(parameter: click.Parameter) -> str:
+    if not isinstance(parameter, click.Option):
+        return f"`{parameter.human_readable_name}`"
+    choices = parameter.type.choices if isinstance(parameter.type, click.Choice) else ()
+    value = " or ".join(choices) or ("" if parameter.is_flag else parameter.metavar or str(parameter.name).upper())
+    return f"`{' '.join((parameter.opts[-1], value)).strip()}`"
 
 
-def _help(action: argparse.Action) -> str:
-    text = action.help or ""
-    needed = action.required if action.option_strings else action.nargs != "?"
-    marks = ["required"] if needed else []
-    if action.default not in (None, False, "", []) and str(action.default) not in text:
-        marks.append(f"default `{action.default}`")
-    return "; ".join((*([text] if text else []), *marks))
+def _help(parameter: click.Parameter) -> str:
+    choices = "" if isinstance(parameter, click.Option) else " or ".join(getattr(parameter.type, "choices", ()))
+    marks = [parameter.help or choices] if parameter.help or choices else []
+    marks += ["required"] if parameter.required else []
+    if isinstance(parameter, click.Option) and parameter.show_default:
+        marks.append(f"default `{parameter.default}`")
+    return "; ".join(marks)
 
 
 PAGES: dict[str, Callable[[], str]] = {

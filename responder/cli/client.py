@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import ssl
@@ -11,45 +12,88 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import yaml
 
 from foundation.secrets import read_secret
-from responder.cli.command import CONFIG, TLS_FILES, Refused
+from responder.cli.command import CONFIG, TLS_FILES, CommandError, Refused
 from responder.errors import ResponderError
 from responder.transport.http_client import Answer, HttpClient, NoAnswer, body_of
+
+
+@contextlib.asynccontextmanager
+async def connect(options: Mapping[str, Any]) -> AsyncIterator[ResponderClient]:
+    """A client as the common options say. Raises CommandError if one of them is wrong."""
+    tls = trust(*(options.get(option.replace("-", "_")) for option, _, _ in TLS_FILES))
+    url = address(options.get("url"), options["config"])
+    async with ResponderClient(url, bearer(options.get("token_file")), tls) as client:
+        yield client
 
 
 def address(url: str | None, config: Path) -> str:
     """The address of the responder: `url`, RESPONDER_URL, or `web` in the configuration file.
 
-    Raises ResponderError if `--config` names a file that cannot be read: the default address may be another responder.
+    Raises CommandError for an invalid one, and for a file that cannot be read: the default address may be another
+    responder.
     """
-    if found := url or os.environ.get("RESPONDER_URL"):
-        return found.rstrip("/")
+    if url is not None:
+        return _valid(url, "--url")
+    if found := os.environ.get("RESPONDER_URL"):
+        return _valid(found, "RESPONDER_URL")
     try:
-        web = yaml.safe_load(config.read_text()).get("web") or {}
-        listen, scheme = web.get("listen", LISTENS), "https" if _has_tls(web.get("config_file")) else "http"
-    except OSError as e:
+        listen, scheme = _web(config)
+    except FileNotFoundError as e:
         if config != CONFIG:
-            raise ResponderError(f"{config}: cannot be read: {e.strerror} (or set the address with --url)") from None
+            raise CommandError(f"cannot be read: {e.strerror}", where=str(config), hint=_OR_URL) from None
         listen, scheme = LISTENS, "http"
-    except (yaml.YAMLError, AttributeError):
-        listen, scheme = LISTENS, "http"
-    return f"{scheme}://{listen}"
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as e:
+        reason = e.strerror if isinstance(e, OSError) else "it is not a configuration in UTF-8"
+        hint = f"responder check finds the mistake; {_OR_URL}"
+        raise CommandError(f"cannot be read: {reason}", where=str(config), hint=hint) from None
+    return _valid(f"{scheme}://{listen}", f"{config} web.listen")
 
 
-def _has_tls(file: str | None) -> bool:
-    return file is not None and bool((yaml.safe_load(Path(file).read_text()) or {}).get("tls_server_config"))
+_OR_URL = "set the address with --url"
+
+
+def _web(config: Path) -> tuple[str, str]:
+    web = (yaml.safe_load(config.read_text("utf-8")) or {}).get("web") or {}
+    file = web.get("config_file")
+    tls = file is not None and (yaml.safe_load(Path(file).read_text("utf-8")) or {}).get("tls_server_config")
+    return web.get("listen", LISTENS), "https" if tls else "http"
+
+
+def _valid(url: str, where: str) -> str:
+    """The URL without a slash at its end."""
+    problem = ""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            problem = "expected http://HOST:PORT or https://HOST:PORT"
+        elif parts.username is not None:
+            problem = "must not contain a user or password: use --token-file"
+        elif parts.query or parts.fragment or not url.isprintable() or " " in url:
+            problem = "must not contain a query, a fragment or spaces"
+    except ValueError as e:  # such as a port of 99999
+        problem = str(e)
+    if problem:
+        raise CommandError(f"invalid URL: {problem}", where=where, hint="such as http://127.0.0.1:9095")
+    return url.rstrip("/")
 
 
 def execution_path(execution_id: str) -> str:
-    """The path of an execution in the API. Raises ResponderError for an ID that would name another path."""
-    if execution_id in ("", ".", ".."):
-        raise ResponderError(f"invalid execution ID {execution_id!r}")
-    return f"/api/v1/executions/{quote(execution_id, safe='')}"
+    """The path of an execution in the API."""
+    return api_path("executions", execution_id)
+
+
+def api_path(*segments: str) -> str:
+    """A path in the API. Raises CommandError for a segment that would name another path."""
+    for segment in segments:
+        if segment in ("", ".", ".."):
+            raise CommandError(f"{segment!r} is neither an ID nor a name")
+    return "/".join(("/api/v1", *(quote(segment, safe="") for segment in segments)))
 
 
 def bearer(token_file: Path | None) -> str | None:
@@ -61,9 +105,9 @@ def bearer(token_file: Path | None) -> str | None:
         try:
             token = read_secret(token_file)
         except ValueError as e:
-            raise ResponderError(str(e)) from None
+            raise CommandError(str(e), where="--token-file") from None
     if not token.isascii() or not token.isprintable():
-        raise ResponderError(f"{where} must hold one token of printable ASCII characters")
+        raise CommandError("must hold one token of printable ASCII characters", where=where)
     return token
 
 
@@ -74,17 +118,20 @@ def trust(*given: Path | None) -> ssl.SSLContext | bool:
     if not any(files):
         return True
     if key_file and not cert_file:
-        raise ResponderError("--key-file needs --cert-file")
+        raise CommandError("needs --cert-file", where="--key-file")
     try:
         made = ssl.create_default_context(cafile=ca_file)
         if cert_file:
             made.load_cert_chain(cert_file, key_file)
     except OSError as e:
-        raise ResponderError(f"{', '.join(str(f) for f in files if f)} cannot be used: {e.strerror or e}") from None
+        raise CommandError(f"cannot be used: {e.strerror or e}", where=", ".join(str(f) for f in files if f)) from None
     return made
 
 
 LISTENS = "127.0.0.1:9095"
+
+_SET = "set its address with --url or RESPONDER_URL"
+_TRUST = "trust its certificate authority with --ca-file or RESPONDER_CA_FILE"
 
 _TIMEOUT = 30.0
 """Seconds for a request and its answer."""
@@ -165,7 +212,7 @@ class ResponderClient:
         answer = await self._send(method, path, **options)
         body = answer.json_object
         if not body and answer.body.strip() != b"{}":
-            raise ResponderError(f"{self._url}{path} answered {answer.status}, but without a JSON object")
+            raise CommandError(f"answered {answer.status}, but without a JSON object", where=f"{self._url}{path}")
         return body
 
     async def _send(self, method: str, path: str, **options: Any) -> Answer:
@@ -181,7 +228,7 @@ class ResponderClient:
     def _inspect(self, status: int, headers: Mapping[str, str]) -> None:
         # A proxy sets its own `Server`.
         if "rollback-responder" not in (headers.get("X-Responder"), headers.get("Server")):
-            raise ResponderError(f"{self._url} answered {status}, but is not a responder")
+            raise CommandError(f"answered {status}, but is not a responder", where=self._url, hint=_SET)
         try:
             ahead = parsedate_to_datetime(headers["Date"]) - datetime.now(UTC)
         except (KeyError, ValueError, TypeError):
@@ -191,17 +238,15 @@ class ResponderClient:
         )  # the header has a resolution of one second
 
     def _unreachable(self, e: NoAnswer) -> ResponderError:
-        return ResponderError(
-            f"cannot connect to the responder at {self._url}: {e.reason} (set its address with --url or RESPONDER_URL)"
-        )
+        hint = _TRUST if "certificate" in e.reason else _SET
+        return CommandError(f"cannot connect to the responder: {e.reason}", where=self._url, hint=hint)
 
 
 def _refused(answer: Answer, url: str) -> Refused:
     body, status = answer.json_object, answer.status
-    where = f" (at {body['where']})" if body.get("where") else ""
     guard = f"{body['guard']}: {body.get('reason')}" if body.get("guard") else f"{url} answered {status}"
     message = body["error"] if isinstance(body.get("error"), str) and body["error"] else guard
-    return Refused(f"{message}{where}", body, status)
+    return Refused(message, body, status)
 
 
 def _event(text: str) -> tuple[str, dict[str, Any]] | None:

@@ -1,21 +1,23 @@
-"""What all commands share: their names, how they are declared, and their exit codes. `--help` imports nothing else."""
+"""What all commands share: how they are declared, their common options and their errors."""
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from foundation import interrupt
+from foundation.commands.command import Args, Command, OneOf, declare
+from foundation.commands.failure import NO, WRONG
 from responder.errors import ResponderError
 
 if TYPE_CHECKING:
     from responder.backends.connections import C
-
-OK, NO, WRONG = 0, 1, 2
-"""Exit codes: success; valid command with a negative result; wrong command or configuration."""
+    from responder.cli.client import ResponderClient
 
 CONFIG = Path("responder.yml")
 
@@ -26,98 +28,103 @@ TLS_FILES = (
 )
 """TLS options: name, environment variable, help."""
 
-_WRONG_USE = (401, 403, 415)
-"""Statuses of a wrong command: the token is missing, wrong or lacks a scope, or the address is not allowed."""
+FILE = click.Path(path_type=Path)
+
+_LOCAL = (
+    click.Option(["--config"], type=FILE, default=CONFIG, metavar="FILE", help="configuration file", show_default=True),
+    click.Option(["--output"], type=OneOf(("text", "json")), default="text", help="output format", show_default=True),
+)
+_REMOTE = (
+    *_LOCAL,
+    click.Option(
+        ["--url"], help="URL of the responder (default: RESPONDER_URL, else web.listen of the configuration file)"
+    ),
+    click.Option(
+        ["--token-file"], type=FILE, metavar="FILE", help="file with the bearer token (default: RESPONDER_TOKEN)"
+    ),
+    *(
+        click.Option([f"--{option}"], type=FILE, metavar="FILE", help=f"{what} ({variable})")
+        for option, variable, what in TLS_FILES
+    ),
+)
+
+_NEGATIVE = (409, 412)
+"""Statuses of a valid request with a negative answer: not possible in the current state, changed meanwhile."""
 
 
-class Refused(ResponderError):
+class CommandError(ResponderError):
+    """A command cannot run as given. `hint` is what to do."""
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.where, self.hint = where, hint
+
+
+class Refused(CommandError):
     """The responder answered with an error status. `body` is its answer."""
 
     def __init__(self, message: str, body: dict[str, Any], status: int) -> None:
-        super().__init__(message)
+        super().__init__(message, where=str(body.get("where") or ""))
         self.body, self.status = body, status
 
     @property
     def exit_code(self) -> int:
-        return WRONG if self.status in _WRONG_USE else NO
+        return NO if self.status in _NEGATIVE else WRONG
 
 
-class Commands:
-    """The subcommands of a program. `summaries`: one line on each, by name."""
+def local(example: str) -> Callable[[Callable[[Args], int]], Command]:
+    """Declares a command that uses only the configuration file."""
+    return lambda run: declare(run, run, example=f"responder {example}", common=_LOCAL)
 
-    def __init__(self, parser: argparse.ArgumentParser, summaries: Mapping[str, str]) -> None:
-        self._summaries = summaries
-        self._subparsers: Any = parser.add_subparsers(metavar="COMMAND", required=True)
-        self._local = argparse.ArgumentParser(add_help=False)
-        self._local.add_argument(
-            "--config", type=Path, default=CONFIG, help="configuration file (default: responder.yml)"
+
+def remote(example: str) -> Callable[[Callable[[Args, ResponderClient], Awaitable[int]]], Command]:
+    """Declares a command that asks a responder."""
+
+    async def connect_and(run: Callable[[Args, ResponderClient], Awaitable[int]], args: Args) -> int:
+        from responder.cli.client import connect  # slow to import
+
+        async with connect(vars(args)) as client:
+            return await run(args, client)
+
+    def declared(run: Callable[[Args, ResponderClient], Awaitable[int]]) -> Command:
+        import asyncio
+
+        return declare(
+            run, lambda args: asyncio.run(connect_and(run, args)), example=f"responder {example}", common=_REMOTE
         )
-        self._local.add_argument("--output", choices=("text", "json"), default="text", help="output format")
-        self._remote = argparse.ArgumentParser(add_help=False, parents=[self._local])
-        self._remote.add_argument(
-            "--url", help="URL of the responder (default: RESPONDER_URL, else web.listen of the configuration file)"
+
+    return declared
+
+
+def connected(
+    kind: Callable[[], type[C]], example: str, group: click.Group | None = None, summary: str = ""
+) -> Callable[[Callable[[Args, C], Awaitable[int]]], Command]:
+    """Declares a command with a client of an outside system, connected as the configuration file says.
+
+    `kind` returns the class of the client. `group`, `summary`: of a subcommand.
+    """
+
+    async def connect_and(run: Callable[[Args, C], Awaitable[int]], args: Args) -> int:
+        import asyncio
+
+        from responder.app.loading import load  # slow to import
+
+        connections = (await asyncio.to_thread(load, args.config)).connections()
+        try:
+            return await run(args, await connections.to(kind()))
+        finally:
+            await connections.close()
+
+    def declared(run: Callable[[Args, C], Awaitable[int]]) -> Command:
+        command = declare(
+            run, lambda args: interrupt.run(connect_and(run, args)), example=f"responder {example}", common=_LOCAL
         )
-        self._remote.add_argument(
-            "--token-file", type=Path, help="file with the bearer token (default: RESPONDER_TOKEN)"
-        )
-        for option, variable, what in TLS_FILES:
-            self._remote.add_argument(f"--{option}", type=Path, help=f"{what} ({variable})")
+        if group is not None:
+            command.short_help, command.help = summary, f"{summary[0].upper()}{summary[1:]}."
+            group.add_command(command)
+        return command
 
-    def name(self, name: str) -> None:
-        """Lists a command that this call of the program does not use."""
-        self._subparsers.add_parser(name, help=self._summaries[name])
-
-    def add(self, name: str, example: str, run: Any, *, local: bool = False) -> argparse.ArgumentParser:
-        """Declares a command. A `local` one uses only the configuration file; the others get a client."""
-        common = self._local if local else self._remote
-        return _declare(self._subparsers, name, self._summaries[name], example, common, run)
-
-    def group(self, name: str, description: str, example: str) -> Group:
-        """Declares a command that has subcommands of its own."""
-        made = self._subparsers.add_parser(
-            name, help=self._summaries[name], description=description, epilog=f"example: responder {example}"
-        )
-        return Group(name, made, self._local)
-
-
-class Group:
-    """The subcommands of one command. They use only the configuration file."""
-
-    def __init__(self, name: str, parser: argparse.ArgumentParser, local: argparse.ArgumentParser) -> None:
-        self._name, self._local = name, local
-        self._subparsers: Any = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(self, name: str, summary: str, example: str, run: Any) -> argparse.ArgumentParser:
-        """Declares a subcommand."""
-        return _declare(self._subparsers, name, summary, f"{self._name} {example}", self._local, run)
-
-
-def _declare(
-    subparsers: Any, name: str, summary: str, example: str, common: argparse.ArgumentParser, run: Any
-) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = subparsers.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example: responder {example}",
-        parents=[common],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.set_defaults(act=run)
-    return made
-
-
-async def with_client(args: argparse.Namespace, kind: type[C], act: Callable[[C], Awaitable[int]]) -> int:
-    """Runs a command with a client of an outside system, connected as the configuration file says."""
-    import asyncio
-
-    from responder.app.loading import load  # slow to import
-
-    connections = (await asyncio.to_thread(load, args.config)).connections()
-    try:
-        return await act(await connections.to(kind))
-    finally:
-        await connections.close()
+    return declared
 
 
 def user_name() -> str:

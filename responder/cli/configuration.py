@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import json
 from dataclasses import asdict
-from pathlib import Path
+
+import click
 
 from foundation import interrupt
+from foundation.commands.command import Args, Many
+from foundation.commands.completion import completion_of
+from foundation.commands.failure import OK
 from responder.assets import RUNBOOK_URL
-from responder.cli.command import CONFIG, OK, Commands
+from responder.cli.command import CONFIG, FILE, local
+from responder.cli.ids import CHANNEL
+
+completion = completion_of("responder")
 
 
-def add_to(commands: Commands) -> None:
-    """Declares the commands."""
-    commands.add("serve", "serve --config /etc/responder/responder.yml", _serve, local=True)
-    parser = commands.add("check", "check --live", _check, local=True)
-    parser.add_argument(
-        "--live",
-        action="store_true",
-        help="also check access to every external system, as this user; changes nothing",
-    )
-    parser.add_argument(
-        "--rules",
-        type=Path,
-        nargs="+",
-        default=(),
-        metavar="FILE",
-        help="rule files of Prometheus: report rules that offer a rollback but reach no policy",
-    )
-    parser = commands.add("notify", "notify slack", _notify, local=True)
-    parser.add_argument("channel", help="one of `notify.channels`")
-    parser = commands.add("assets", "assets /etc/prometheus/responder", _assets, local=True)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="created if it does not exist")
-    parser.add_argument(
-        "--runbook-url",
-        metavar="URL",
-        help=f"address of the runbooks in rules and dashboards (default: the responder of the configuration file if it"
-        f" exists, else {RUNBOOK_URL})",
-    )
-    parser.add_argument("--force", action="store_true", help="overwrite files that have other content")
-
-
-def _assets(args: argparse.Namespace) -> int:
+@local("assets /etc/prometheus/responder")
+@click.argument("directory", type=FILE, metavar="DIR", help="created if it does not exist")
+@click.option(
+    "--runbook-url",
+    metavar="URL",
+    help=f"address of the runbooks in rules and dashboards (default: the responder of the configuration file if it"
+    f" exists, else {RUNBOOK_URL})",
+)
+@click.option("--force", is_flag=True, help="overwrite files that have other content")
+def assets(args: Args) -> int:
     from responder.assets.writing import write
 
     url = args.runbook_url
@@ -63,21 +48,33 @@ def _assets(args: argparse.Namespace) -> int:
 
 
 # Each imports most of the responder, which takes longer than any other command.
-def _serve(args: argparse.Namespace) -> int:
+@local("serve --config /etc/responder/responder.yml")
+def serve(args: Args) -> int:
     gc.disable()  # until the configuration is loaded: nothing that the imports make is garbage
-    from responder.app.serve import serve
+    from responder.app.serve import serve as run
 
-    asyncio.run(serve(args.config))
+    asyncio.run(run(args.config))
     return OK
 
 
-def _check(args: argparse.Namespace) -> int:
-    from responder.cli.checking.check import check
+@local("check --live")
+@click.option("--live", is_flag=True, help="also check access to every external system, as this user; changes nothing")
+@click.option(
+    "--rules",
+    cls=Many,
+    type=FILE,
+    metavar="FILE...",
+    help="rule files of Prometheus: report rules that offer a rollback but reach no policy",
+)
+def check(args: Args) -> int:
+    from responder.cli.checking.check import check as run
 
-    return interrupt.run(check(args.config, live=args.live, output=args.output, rules=args.rules))
+    return interrupt.run(run(args.config, live=args.live, output=args.output, rules=args.rules))
 
 
-def _notify(args: argparse.Namespace) -> int:
+@local("notify slack")
+@click.argument("channel", type=CHANNEL, help="one of `notify.channels`")
+def notify(args: Args) -> int:
     from responder.cli.checking.notification import test_notification
 
     return interrupt.run(test_notification(args.config, args.channel))

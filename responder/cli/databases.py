@@ -2,62 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from foundation import interrupt
-from responder.cli.command import NO, OK, Commands, with_client
+import click
+
+from foundation.commands.command import Args
+from foundation.commands.failure import NO, OK
+from responder.cli.command import connected
 from responder.cli.display.terminal import console
+from responder.cli.ids import DATABASE
 
 if TYPE_CHECKING:
     from responder.backends.postgres.schemas import Schemas
 
-    Act = Callable[[argparse.Namespace, Schemas], Awaitable[int]]
+_database = click.argument("database", type=DATABASE, help="one of `databases`")
 
 
-def add_to(commands: Commands) -> None:
-    """Declares the two commands. They need the configuration file, but no running responder."""
-    example = 'deployed database 0046 --artifact "$(responder schema shop)"'
-    _takes_a_database(commands.add("schema", example, _with_schemas(_schema), local=True))
-    group = commands.group("preserved", "Data that rollbacks of a database preserved.", "preserved list shop")
-    _takes_a_database(group.add("list", "list preserved data by rollback", "list shop", _with_schemas(_list)))
-    parser = group.add(
-        "restore",
-        "restore all data that a rollback preserved, in one transaction",
-        "restore shop 20261123-231500-4f2a9c1b --dry-run",
-        _with_schemas(_restore),
-    )
-    _takes_a_database(parser)
-    parser.add_argument("id", help="ID of the rollback")
-    parser.add_argument("--overwrite", action="store_true", help="also replace values that are not NULL")
-    parser.add_argument("--dry-run", action="store_true", help="restore, count the rows, and undo it")
-
-
-def _takes_a_database(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("database", help="one of `databases`")
-
-
-def _with_schemas(act: Act) -> Callable[[argparse.Namespace], int]:
-    return lambda args: interrupt.run(_run(args, act))
-
-
-async def _run(args: argparse.Namespace, act: Act) -> int:
+def _schemas() -> type[Schemas]:
     from responder.backends.postgres.schemas import Schemas  # slow to import
 
-    return await with_client(args, Schemas, lambda schemas: act(args, schemas))
+    return Schemas
 
 
-async def _schema(args: argparse.Namespace, schemas: Schemas) -> int:
+@connected(_schemas, 'deployed database 0046 --artifact "$(responder schema shop)"')
+@_database
+async def schema(args: Args, schemas: Schemas) -> int:
     from responder.backends.postgres.checks import fingerprint
 
-    schema = f"schema:{await fingerprint(schemas, args.database)}"
-    print(json.dumps({"schema": schema}) if args.output == "json" else schema)
+    found = f"schema:{await fingerprint(schemas, args.database)}"
+    print(json.dumps({"schema": found}) if args.output == "json" else found)
     return OK
 
 
-async def _list(args: argparse.Namespace, schemas: Schemas) -> int:
+preserved = click.Group("preserved")
+
+
+@connected(_schemas, "preserved list shop", preserved, "list preserved data by rollback")
+@_database
+async def _list(args: Args, schemas: Schemas) -> int:
     records = await schemas.preserved_data(args.database)
     if args.output == "json":
         print(json.dumps(records, default=str, indent=2))
@@ -74,7 +57,17 @@ async def _list(args: argparse.Namespace, schemas: Schemas) -> int:
     return OK
 
 
-async def _restore(args: argparse.Namespace, schemas: Schemas) -> int:
+@connected(
+    _schemas,
+    "preserved restore shop 20261123-231500-4f2a9c1b --dry-run",
+    preserved,
+    "restore all data that a rollback preserved, in one transaction",
+)
+@_database
+@click.argument("id", help="ID of the rollback or its beginning")
+@click.option("--overwrite", is_flag=True, help="also replace values that are not NULL")
+@click.option("--dry-run", is_flag=True, help="restore, count the rows, and undo it")
+async def _restore(args: Args, schemas: Schemas) -> int:
     restored = await schemas.restore_preserved(args.database, args.id, overwrite=args.overwrite, dry_run=args.dry_run)
     if args.output == "json":
         print(json.dumps(restored, default=str, indent=2))

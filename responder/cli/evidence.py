@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
 import json
@@ -11,27 +10,29 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import click
+
+from foundation.commands.command import Args
+from foundation.commands.failure import NO, OK
 from responder.cli.client import ResponderClient, execution_path
-from responder.cli.command import NO, OK, Commands
+from responder.cli.command import FILE, CommandError, remote
 from responder.cli.display import evidence as display
 from responder.cli.display.terminal import console
+from responder.cli.ids import ANY_ID, OPEN, find_id
 from responder.config.private_files import is_plain, make_directory, open_file
-from responder.errors import ResponderError
 
 
-def add_to(commands: Commands) -> None:
-    """Declares the command."""
-    parser = commands.add(
-        "evidence",
-        "evidence 20261123-231500-4f2a9c1b --fetch /tmp/evidence",
-        evidence,
-    )
-    parser.add_argument("id")
-    parser.add_argument("--fetch", type=Path, metavar="DIR", help="download the files and verify their checksums")
-
-
-async def evidence(args: argparse.Namespace, client: ResponderClient) -> int:
-    path = f"{execution_path(args.id)}/evidence"
+@remote("evidence 20261123-231500-4f2a9c1b --fetch /tmp/evidence")
+@click.argument(
+    "id",
+    type=ANY_ID,
+    required=False,
+    help="ID of the rollback or its beginning, or of a decision; default: the only open rollback",
+)
+@click.option("--fetch", type=FILE, metavar="DIR", help="download the files and verify their checksums")
+async def evidence(args: Args, client: ResponderClient) -> int:
+    execution_id = await find_id(client, args.id, OPEN)
+    path = f"{execution_path(execution_id)}/evidence"
     body = await client.get(path)
     fetched = await _fetch(client, path, body, args.fetch) if args.fetch else []
     if args.output == "json":
@@ -52,16 +53,16 @@ async def _fetch(client: ResponderClient, path: str, body: dict[str, Any], into:
         for file in body["manifest"]["files"]:
             name = str(file["name"])
             if not is_plain(name):
-                raise ResponderError(f"{name!r} is not a valid name of an evidence file")
+                raise CommandError("not a valid name of an evidence file", where=repr(name))
             data = await client.download(f"{path}/{quote(name)}")
             if hashlib.sha256(data).hexdigest() != file["sha256"]:
-                raise ResponderError(f"{name} does not match its checksum in the manifest")
+                raise CommandError("does not match its checksum in the manifest", where=name)
             await asyncio.to_thread(_write, into / name, data)
             fetched.append(name)
         manifest = json.dumps(body["manifest"], indent=1).encode()
         await asyncio.to_thread(_write, into / "manifest.json", manifest)
     except OSError as e:
-        raise ResponderError(f"{e.filename or into} cannot be written: {e.strerror}") from None
+        raise CommandError(f"cannot be written: {e.strerror}", where=str(e.filename or into)) from None
     return fetched
 
 

@@ -1,14 +1,11 @@
-"""The program `responder`: parses its arguments, runs one command, and turns errors into exit codes."""
+"""The program `responder`."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any
 
-from responder.cli.command import TLS_FILES, WRONG, Commands, Refused
+from foundation.commands.failure import WRONG, Failure
+from foundation.commands.program import Program
 from responder.errors import ConfigError, ResponderError
 
 _COMMANDS = {
@@ -17,6 +14,7 @@ _COMMANDS = {
         "check": "validate the configuration",
         "notify": "send a test notification",
         "assets": "write alert rules, dashboards, systemd units, CI helpers and documentation to a directory",
+        "completion": "print the script that completes commands in a shell",
     },
     "responder.cli.rollbacks": {
         "rollback": "roll back a service",
@@ -28,10 +26,8 @@ _COMMANDS = {
     },
     "responder.cli.reports": {
         "status": "show the current state; exit 1 if a person is needed",
-        "report": "report health, warnings and recommendations; with an ID, draft the post-mortem of a rollback",
-    },
-    "responder.cli.decisions": {
         "explain": "explain the last decisions, or evaluate a webhook body",
+        "report": "report health, warnings and recommendations; with an ID, draft the post-mortem of a rollback",
     },
     "responder.cli.versions": {
         "deployed": "report a deployment",
@@ -55,61 +51,21 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    argv = sys.argv[1:] if argv is None else argv
-    used = next((word for word in argv if not word.startswith("-")), "")
-    args = _parser(used).parse_args(argv)
-    try:
-        if "url" not in args:  # it uses only the configuration file
-            return int(args.act(args))
-        return _run_with_client(args)
-    except ConfigError as e:
-        print("\n".join(map(_printable, e.mistakes)), file=sys.stderr)
-        return WRONG
-    except ResponderError as e:
-        print(f"responder: {_printable(e)}", file=sys.stderr)
-        return e.exit_code if isinstance(e, Refused) else WRONG
-    except KeyboardInterrupt:
-        return 130
+    return PROGRAM.run(argv)
 
 
-def _run_with_client(args: argparse.Namespace) -> int:
-    import asyncio  # slow to import, as the client
-
-    from responder.cli.client import ResponderClient, address, bearer, trust
-
-    async def run() -> int:
-        tls = trust(*(getattr(args, option.replace("-", "_")) for option, _, _ in TLS_FILES))
-        async with ResponderClient(address(args.url, args.config), bearer(args.token_file), tls) as client:
-            return int(await args.act(args, client))
-
-    return asyncio.run(run())
+def _failures_of(error: Exception) -> tuple[Sequence[Failure], int] | None:
+    if isinstance(error, ConfigError):
+        return [Failure(what, where) for where, _, what in (m.partition(": ") for m in error.mistakes)], WRONG
+    if isinstance(error, ResponderError):
+        failure = Failure(str(error), getattr(error, "where", ""), getattr(error, "hint", ""))
+        return [failure], getattr(error, "exit_code", WRONG)
+    return None
 
 
-def _parser(used: str | None = None) -> argparse.ArgumentParser:
-    """The parser of all commands. If `used` names the one that is used, the others are only listed."""
-    parser = argparse.ArgumentParser(
-        prog="responder", description="Rolls services back to their last known-good version when Prometheus alerts."
-    )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
-    commands = Commands(parser, {name: line for lines in _COMMANDS.values() for name, line in lines.items()})
-    for module, summaries in _COMMANDS.items():
-        if used is None or used in summaries:
-            import_module(module).add_to(commands)
-        else:
-            for name in summaries:
-                commands.name(name)
-    return parser
-
-
-class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import version  # slow to import
-
-        print(f"responder {version('rollback-responder')}")
-        parser.exit()
-
-
-def _printable(text: object) -> str:
-    from responder.cli.display.terminal import clean  # slow to import
-
-    return "\n".join(map(clean, str(text).splitlines()))
+PROGRAM = Program(
+    "responder",
+    "Rolls services back to their last known-good version when Prometheus alerts.",
+    _COMMANDS,
+    _failures_of,
+)

@@ -2,65 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import click
+
+from foundation.commands.command import Args, OneOf, wrong_use
+from foundation.commands.failure import NO, OK
 from responder.cli.client import ResponderClient, execution_path
-from responder.cli.command import NO, OK, Commands, Refused, user_name
+from responder.cli.command import Refused, remote, user_name
 from responder.cli.display import rollbacks as display
 from responder.cli.display.terminal import out
-from responder.cli.watch import OVER, show_until
-from responder.errors import ResponderError
+from responder.cli.ids import ANY_ID, OPEN, SERVICE, UNDERWAY, find_id, id_in, refuse_with_id
+from responder.cli.watch import OVER, say_that_it_continues, show_until
 
 _STATES = ("accepted", "awaiting_approval", "running", "reverting", "stuck", "closed")
 
 
-def add_to(commands: Commands) -> None:
-    """Declares the commands."""
-    parser = commands.add("rollback", 'rollback backend --reason "errors after 2.1" --wait', rollback)
-    parser.add_argument("service")
-    parser.add_argument("--environment", help="required if the service is in more than one")
-    parser.add_argument(
-        "--to", metavar="VERSION", help="deployed version to restore (default: last known-good version)"
-    )
-    parser.add_argument(
-        "--with",
-        dest="also",
-        action="append",
-        default=[],
-        metavar="SERVICE",
-        help="another service to roll back with this one; repeatable",
-    )
-    parser.add_argument("--strategy", help="one of the service's alternatives")
-    parser.add_argument("--reason", required=True, help="reason, recorded in the journal")
-    parser.add_argument("--dry-run", action="store_true", help="show guard results and plan; change nothing")
-    parser.add_argument("--wait", action="store_true", help="follow the rollback; exit 1 unless it succeeds")
-    parser = commands.add("watch", "watch 20261123-231500-4f2a9c1b", watch)
-    parser.add_argument("id", help="ID of the rollback")
-    parser = commands.add("approve", "approve 20261123-231500-4f2a9c1b", approve)
-    parser.add_argument("id", help="ID of the rollback")
-    parser.add_argument("--plan", metavar="HASH", help="hash of the reviewed plan (default: current plan)")
-    parser.add_argument(
-        "--although-resolved", action="store_true", help="approve although the trouble is no longer visible"
-    )
-    parser = commands.add("stop", 'stop --all --reason "maintenance"', stop)
-    parser.add_argument("id", nargs="?", help="ID of the rollback")
-    parser.add_argument("--all", action="store_true", help="set the kill switch; `close --all` releases it")
-    parser.add_argument("--reason", default="", help="reason, recorded in the journal")
-    parser = commands.add("close", 'close 20261123-231500-4f2a9c1b --reason "fixed by hand"', close)
-    parser.add_argument("id", nargs="?", help="ID of the rollback")
-    parser.add_argument("--all", action="store_true", help="release the kill switch")
-    parser.add_argument("--outcome", choices=("failed", "succeeded", "reverted", "cancelled"), default="failed")
-    parser.add_argument("--reason", required=True, help="reason, recorded in the journal")
-    parser = commands.add("history", "history --service backend", history)
-    parser.add_argument("id", nargs="?", help="ID of the rollback")
-    parser.add_argument("--service", help="only this service")
-    parser.add_argument("--state", choices=_STATES)
-    parser.add_argument("--since", metavar="TIME", help="time or age, such as 2026-11-23T22:00:00Z or 24h")
-    parser.add_argument("--before", metavar="ID", help="only older ones than this rollback, such as the last one shown")
-    parser.add_argument("--limit", type=int, default=20, help="number of rollbacks to show (default: 20)")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_WAITING, _STUCK = ("waiting_for_approval",), ("stuck",)
 
 
-async def rollback(args: argparse.Namespace, client: ResponderClient) -> int:
+def _id(lists: tuple[str, ...], which: str) -> Callable[[F], F]:
+    what = f"ID of the rollback or its beginning (default: the only one that {which})"
+    return click.argument("id", type=id_in(lists), required=False, help=what)
+
+
+_reason = click.option("--reason", required=True, help="reason, recorded in the journal")
+
+
+@remote('rollback backend --reason "errors after 2.1" --wait')
+@click.argument("service", type=SERVICE)
+@click.option("--environment", help="required if the service is in more than one")
+@click.option("--to", metavar="VERSION", help="deployed version to restore (default: last known-good version)")
+@click.option(
+    "--with", "also", type=SERVICE, multiple=True, metavar="SERVICE",
+    help="another service to roll back with this one; repeatable",
+)  # fmt: skip
+@click.option("--strategy", help="one of the service's alternatives")
+@_reason
+@click.option("--dry-run", is_flag=True, help="show guard results and plan; change nothing")
+@click.option("--wait", is_flag=True, help="follow the rollback; exit 1 unless it succeeds")
+async def rollback(args: Args, client: ResponderClient) -> int:
     payload = {
         "service": args.service,
         "environment": args.environment,
@@ -88,22 +72,34 @@ async def rollback(args: argparse.Namespace, client: ResponderClient) -> int:
     return OK
 
 
-async def watch(args: argparse.Namespace, client: ResponderClient) -> int:
+@remote("watch 20261123-231500-4f2a9c1b")
+@_id(OPEN, "is open")
+async def watch(args: Args, client: ResponderClient) -> int:
     """Follows a rollback until it is closed or stuck, even while it awaits approval."""
-    return await show_until(args, client, args.id, OVER)
+    say_that_it_continues(args.id or "")
+    return await show_until(args, client, await find_id(client, args.id, OPEN), OVER)
 
 
-async def approve(args: argparse.Namespace, client: ResponderClient) -> int:
-    path = execution_path(args.id)
+@remote("approve 20261123-231500-4f2a9c1b")
+@_id(_WAITING, "awaits approval")
+@click.option("--plan", metavar="HASH", help="hash of the reviewed plan (default: current plan)")
+@click.option("--although-resolved", is_flag=True, help="approve although the trouble is no longer visible")
+async def approve(args: Args, client: ResponderClient) -> int:
+    execution_id = await find_id(client, args.id, _WAITING)
+    path = execution_path(execution_id)
     plan_hash = args.plan or (await client.get(path))["plan_hash"]
     payload = {"plan_hash": plan_hash or "none", "by": user_name(), "although_resolved": args.although_resolved}
     body = await client.post(f"{path}/approve", payload)
-    out(args, body, f"{args.id}: plan {plan_hash} approved; execution continues")
+    out(args, body, f"{execution_id}: plan {plan_hash} approved; execution continues")
     return OK
 
 
-async def stop(args: argparse.Namespace, client: ResponderClient) -> int:
-    target = _execution_or_all(args, "throw it with: responder stop --all")
+@remote('stop --all --reason "maintenance"')
+@_id(UNDERWAY, "is running")
+@click.option("--all", is_flag=True, help="set the kill switch; `close --all` releases it")
+@click.option("--reason", default="", help="reason, recorded in the journal")
+async def stop(args: Args, client: ResponderClient) -> int:
+    target = await _execution_or_all(args, client, "throw it with: responder stop --all", UNDERWAY)
     body = await client.post(f"{execution_path(target)}/stop", {"reason": args.reason, "by": user_name()})
     message = (
         "all automation is stopped; start it again: responder close --all --reason ..."
@@ -114,27 +110,54 @@ async def stop(args: argparse.Namespace, client: ResponderClient) -> int:
     return OK
 
 
-async def close(args: argparse.Namespace, client: ResponderClient) -> int:
-    target = _execution_or_all(args, "release it with: responder close --all --reason ...")
+@remote('close 20261123-231500-4f2a9c1b --reason "fixed by hand"')
+@_id(_STUCK, "is stuck")
+@click.option("--all", is_flag=True, help="release the kill switch")
+@click.option(
+    "--outcome",
+    type=OneOf(("failed", "succeeded", "reverted", "cancelled")),
+    default="failed",
+    show_default=True,
+    help="outcome for the record",
+)
+@_reason
+async def close(args: Args, client: ResponderClient) -> int:
+    target = await _execution_or_all(args, client, "release it with: responder close --all --reason ...", _STUCK)
     payload = {"reason": args.reason, "outcome": args.outcome, "by": user_name()}
     body = await client.post(f"{execution_path(target)}/close", payload)
     out(args, body, "automation is armed again" if args.all else f"{target} closed as {args.outcome}")
     return OK
 
 
-def _execution_or_all(args: argparse.Namespace, kill_switch: str) -> str:
-    if args.all == (args.id is not None):
-        raise ResponderError("needs either the ID of a rollback or --all")
+async def _execution_or_all(args: Args, client: ResponderClient, kill_switch: str, lists: tuple[str, ...]) -> str:
+    if args.all and args.id is not None:
+        raise wrong_use("the ID of a rollback and --all exclude each other")
     if args.id == "all":  # in the API, that ID is the kill switch
-        raise ResponderError(f"'all' is not the ID of a rollback. If you mean the kill switch, {kill_switch}")
-    return "all" if args.all else str(args.id)
+        raise wrong_use(f"'all' is not the ID of a rollback. If you mean the kill switch, {kill_switch}")
+    return "all" if args.all else await find_id(client, args.id, lists)
 
 
-async def history(args: argparse.Namespace, client: ResponderClient) -> int:
-    if args.id:
-        body = await client.get(execution_path(args.id))
+@remote("history --service backend")
+@click.argument(
+    "id", type=ANY_ID, required=False, help="ID of the rollback or its beginning; without it: all rollbacks"
+)
+@click.option("--service", type=SERVICE, help="only this service")
+@click.option("--state", type=OneOf(_STATES), help="only rollbacks in this state")
+@click.option("--since", metavar="TIME", help="time or age, such as 2026-11-23T22:00:00Z or 24h")
+@click.option(
+    "--before", type=ANY_ID, metavar="ID", help="only older ones than this rollback, such as the last one shown"
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="number of rollbacks to show"
+)
+async def history(args: Args, client: ResponderClient) -> int:
+    if args.id is not None:
+        refuse_with_id(args, "service", "state", "since", "before")
+        body = await client.get(execution_path(await find_id(client, args.id)))
         out(args, body, display.execution(body))
         return OK
+    if args.before is not None:
+        args.before = await find_id(client, args.before)
     wanted = {name: getattr(args, name) for name in ("service", "state", "since", "before", "limit")}
     body = await client.get("/api/v1/executions", **wanted)
     out(args, body["executions"], display.history(body["executions"]))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import re
 from datetime import UTC, datetime
 from typing import Any
 
+from foundation.commands.command import Args, wrong_use
+from foundation.commands.failure import NO, OK
 from responder.app.loading import load
 from responder.backends.postgres.snapshots.client import Snapshots
 from responder.backends.postgres.snapshots.columns import restore_columns
@@ -28,21 +29,19 @@ from responder.cli.display.terminal import clean, clock, console, table
 from responder.errors import JournalUnavailable, ResponderError, StepFailed, Unavailable
 from responder.journal import open_executions
 
-OK, NO = 0, 1
-
 _PROOF = {"read": "read, not restored", "restore": "restored and compared"}
 """What the verification of a snapshot proved."""
 _NOT_COMPARED = "rows not compared, because it was taken with `--verify read` and has no checksums"
 
 
-def _print(args: argparse.Namespace, body: Any, text: Any) -> None:
+def _print(args: Args, body: Any, text: Any) -> None:
     if args.output == "json":
         print(json.dumps(body, indent=2))
     else:
         console().print(clean(text) if isinstance(text, str) else text, markup=False, soft_wrap=True)
 
 
-def _stores(args: argparse.Namespace, snapshots: Snapshots) -> list[SnapshotStore]:
+def _stores(args: Args, snapshots: Snapshots) -> list[SnapshotStore]:
     if args.store:
         return [snapshots.store(args.store)]
     if not snapshots.stores:
@@ -50,7 +49,7 @@ def _stores(args: argparse.Namespace, snapshots: Snapshots) -> list[SnapshotStor
     return list(snapshots.stores.values())
 
 
-async def _find(args: argparse.Namespace, snapshots: Snapshots) -> tuple[SnapshotStore, SnapshotManifest]:
+async def _find(args: Args, snapshots: Snapshots) -> tuple[SnapshotStore, SnapshotManifest]:
     if not re.fullmatch(r"[-\w.]+/[-\w.]+", args.key) or ".." in args.key:
         raise ResponderError(
             f"invalid key {args.key}: expected DATABASE/EXECUTION such as shop/20261123-231500-4f2a9c1b"
@@ -61,7 +60,7 @@ async def _find(args: argparse.Namespace, snapshots: Snapshots) -> tuple[Snapsho
     raise ResponderError(f"snapshot {args.key} does not exist: run `responder snapshots list`")
 
 
-async def list_stored(args: argparse.Namespace, snapshots: Snapshots) -> int:
+async def list_stored(args: Args, snapshots: Snapshots) -> int:
     found = [(store, snapshot) for store in _stores(args, snapshots) for snapshot in await store.stored()]
     if args.database:
         found = [(store, snapshot) for store, snapshot in found if snapshot.key.startswith(f"{args.database}/")]
@@ -92,7 +91,7 @@ def _summary(store: SnapshotStore, snapshot: StoredSnapshot) -> dict[str, Any]:
     return summary
 
 
-async def verify(args: argparse.Namespace, snapshots: Snapshots) -> int:
+async def verify(args: Args, snapshots: Snapshots) -> int:
     store, manifest = await _find(args, snapshots)
     try:
         await read_archives(store, manifest, jobs=args.jobs)
@@ -109,7 +108,7 @@ async def verify(args: argparse.Namespace, snapshots: Snapshots) -> int:
     return OK
 
 
-async def restore(args: argparse.Namespace, snapshots: Snapshots) -> int:
+async def restore(args: Args, snapshots: Snapshots) -> int:
     store, manifest = await _find(args, snapshots)
     postgres = snapshots.postgres
     database, _, other = args.into.partition("/")
@@ -172,15 +171,11 @@ async def _is_source(snapshots: Snapshots, manifest: SnapshotManifest, database:
         raise ResponderError(f"{e}; {consequence}") from e
 
 
-async def _columns(
-    args: argparse.Namespace, snapshots: Snapshots, store: SnapshotStore, manifest: SnapshotManifest
-) -> int:
+async def _columns(args: Args, snapshots: Snapshots, store: SnapshotStore, manifest: SnapshotManifest) -> int:
     table, _, columns = args.columns.rpartition(":")
     database, _, other = args.into.partition("/")
     if not table or not columns or args.tables or args.replace or other:
-        raise ResponderError(
-            "--columns: expected TABLE:COLUMN,COLUMN with --into DATABASE, without --tables and --replace"
-        )
+        raise wrong_use("--columns: expected TABLE:COLUMN,COLUMN with --into DATABASE, without --tables and --replace")
     restored = await restore_columns(
         snapshots.postgres,
         store,
@@ -201,7 +196,7 @@ async def _columns(
     return OK
 
 
-async def prune(args: argparse.Namespace, snapshots: Snapshots) -> int:
+async def prune(args: Args, snapshots: Snapshots) -> int:
     body = []
     for store in _stores(args, snapshots):
         settings, stored = store.settings, await store.stored()
@@ -223,7 +218,7 @@ async def prune(args: argparse.Namespace, snapshots: Snapshots) -> int:
     return OK
 
 
-async def _open(args: argparse.Namespace) -> frozenset[str]:
+async def _open(args: Args) -> frozenset[str]:
     """Open executions, which may need their snapshots. Raises ResponderError if the journal cannot be read."""
     try:
         return await open_executions((await asyncio.to_thread(load, args.config)).journal_url)
@@ -234,7 +229,7 @@ async def _open(args: argparse.Namespace) -> frozenset[str]:
         ) from e
 
 
-async def take(args: argparse.Namespace, snapshots: Snapshots) -> int:
+async def take(args: Args, snapshots: Snapshots) -> int:
     store = _stores(args, snapshots)[0]
     resource = Snapshot(
         database=args.database,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -14,6 +13,7 @@ from typing import Any
 from rich.live import Live
 
 from foundation import interrupt
+from foundation.commands.command import Args
 from responder.cli.client import NoStream, ResponderClient, execution_path
 from responder.cli.command import Refused
 from responder.cli.display.progress import Progress, line
@@ -32,12 +32,17 @@ AWAY = 120.0
 """Seconds without an answer after which a responder that answered before counts as gone."""
 
 
-async def show_until(args: argparse.Namespace, client: ResponderClient, execution: str, over: frozenset[str]) -> int:
+def say_that_it_continues(execution: str) -> None:
+    """From now on, Ctrl-C says that it ends only this command."""
+    interrupt.on_leaving(f"the rollback continues; follow it again: responder watch {execution}".rstrip())
+
+
+async def show_until(args: Args, client: ResponderClient, execution: str, over: frozenset[str]) -> int:
     """Shows a rollback until it is in one of the states `over`. Returns 0 if it succeeded, 1 otherwise."""
     progress = Progress(execution)
     terminal = console()
     live = args.output == "text" and terminal.is_terminal
-    interrupt.on_leaving(f"the rollback continues; follow it again: responder watch {execution}")
+    say_that_it_continues(execution)
     async with contextlib.aclosing(follow(client, execution)) as events:
         if live:
             await _draw(progress, events, client, over)

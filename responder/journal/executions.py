@@ -15,18 +15,12 @@ from responder.errors import Conflict, LeaseLost, Unknown
 from responder.journal.database import END_OF_TIME, EPOCH, Row, Transaction, narrow
 from responder.rollback.events import (
     Accepted,
-    ApprovalRequested,
-    Approved,
-    Closed,
     Event,
-    EvidenceCollected,
-    Planned,
     Resumed,
-    RetriesExhausted,
     StepCompleted,
     StepFailed,
     StepStarted,
-    StopRequested,
+    note_of,
 )
 from responder.rollback.execution import Execution, begin, fold, seconds_between
 
@@ -130,7 +124,7 @@ async def append_event(tx: Transaction, execution: Execution, event: Event) -> N
         state=execution.state,
         step=step,
         title=title,
-        note=_note(event),
+        note=note_of(event),
         body=event.model_dump_json(),
     )
     if written is None:
@@ -140,28 +134,6 @@ async def append_event(tx: Transaction, execution: Execution, event: Event) -> N
 def _text(text: str) -> str:
     """The text without NUL, which PostgreSQL cannot store: text in an alert must not prevent a rollback."""
     return text.replace("\0", "")
-
-
-def _note(event: Event) -> str | None:
-    """The text of the event in the view rollback_events."""
-    match event:
-        case Accepted() | StepFailed() | RetriesExhausted():
-            return event.reason
-        case Planned():
-            return f"{len(event.plan.steps)} steps, plan {event.plan.hash}"
-        case ApprovalRequested():
-            return f"{event.reason}; waits until {event.until:%Y-%m-%d %H:%M:%S} UTC"
-        case Approved():
-            return f"by {event.by}, plan {event.plan_hash}"
-        case Resumed():
-            return f"by {event.worker}"
-        case StepCompleted() | EvidenceCollected():
-            return event.note
-        case StopRequested():
-            return f"by {event.by}: {event.reason}"
-        case Closed():
-            return f"{event.outcome}, by {event.by}" + (f": {event.reason}" if event.reason else "")
-    return None
 
 
 async def load(tx: Transaction, execution_id: str) -> Execution:
@@ -279,18 +251,23 @@ async def find(
     state: str | None = None,
     since: datetime | None = None,
     before: str | None = None,
+    beginning: str = "",
     most: int = 100,
     permitted: Permitted = EVERYTHING,
 ) -> list[Row]:
     """History rows, newest first, of the executions whose services are all permitted.
 
     `before`: the ID of the last row of the previous page. Raises Unknown if it does not exist.
+    `beginning`: of the ID. Only `most` and `permitted` go with it.
     """
     last = await tx.first("execution", id=before) if before else None
     if before and last is None:
         raise Unknown(f"execution {before} does not exist")
     page = {"before": last["accepted_at"] if last else END_OF_TIME, "before_id": before or ""}
     where = {"state": state, "since": since or EPOCH, **page, "most": most, **permitted.parameters}
+    if beginning:
+        rows = await tx.all("executions_by_id", **where, id=beginning, id_end=f"{beginning}z")  # `z` sorts last
+        return [row for row in rows if row["id"].startswith(beginning)]  # a collation may ignore the hyphens
     if state not in (None, "closed"):
         return await tx.all("executions_in_state", **where, service=service)
     found: dict[str, Row] = {}

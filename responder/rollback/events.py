@@ -166,3 +166,25 @@ Event = Annotated[
     | Closed,
     Field(discriminator="type"),
 ]
+
+
+def note_of(event: Event) -> str | None:
+    """The text of the event in histories; None for the start of a step, which has its title."""
+    match event:
+        case Accepted() | StepFailed() | RetriesExhausted():
+            return event.reason
+        case Planned():
+            return f"{len(event.plan.steps)} steps, plan {event.plan.hash}"
+        case ApprovalRequested():
+            return f"{event.reason}; waits until {event.until:%Y-%m-%d %H:%M:%S} UTC"
+        case Approved():
+            return f"by {event.by}, plan {event.plan_hash}"
+        case Resumed():
+            return f"by {event.worker}"
+        case StepCompleted() | EvidenceCollected():
+            return event.note
+        case StopRequested():
+            return f"by {event.by}: {event.reason}"
+        case Closed():
+            return f"{event.outcome}, by {event.by}" + (f": {event.reason}" if event.reason else "")
+    return None

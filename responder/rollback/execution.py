@@ -119,7 +119,8 @@ class Execution(FrozenModel):
             case RetriesExhausted():
                 return self._stuck(event.reason)
             case Closed():
-                reason = event.reason or self.reason
+                # While it runs, the reason is only its approval. A success needs no other reason than the alert.
+                reason = event.reason or ("" if self.state == "running" else self.reason)
                 return {"state": "closed", "outcome": event.outcome, "reason": reason, "ended_at": event.at, "todo": ()}
         return {}
 

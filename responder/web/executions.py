@@ -14,7 +14,7 @@ from responder.journal import Transaction, executions
 from responder.operations.approve import approve, blocked_by
 from responder.operations.close import close, resume_all
 from responder.operations.stop import STOPPABLE, effect_of_stop, stop, stop_all
-from responder.rollback.events import Event, Outcome
+from responder.rollback.events import Event, Outcome, note_of
 from responder.rollback.execution import Execution, State, fold
 from responder.web.access.access import WHO, who_asks
 from responder.web.access.permission import demand, demand_execution, demand_unlimited, permitted
@@ -37,6 +37,10 @@ class _Approve(ApiRequest):
     although_resolved: bool = False  # also if the trouble is no longer visible
 
 
+def _shown(event: Event) -> dict[str, Any]:
+    return {**event.model_dump(mode="json"), "text": note_of(event) or ""}
+
+
 class Executions(ProcessHandlers):
     """`/api/v1/executions` and the operations on one of them. The ID `all` stands for the kill switch."""
 
@@ -54,8 +58,14 @@ class Executions(ProcessHandlers):
         )
 
     async def find(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/executions[?service=&state=&since=&before=&limit=]`, newest first; `before`: the last ID."""
+        """`GET /api/v1/executions[?service=&state=&since=&before=&limit=]`, newest first; `before`: the last ID.
+
+        Or `?id=&limit=`: those whose IDs begin like this.
+        """
         query = request.query
+        beginning = query.get("id", "")
+        if beginning and (others := query.keys() - {"id", "limit"}):
+            raise Invalid(f"excludes {', '.join(sorted(others))}", "id")
         if query.get("state", "closed") not in get_args(State):
             raise Invalid(f"must be one of {', '.join(get_args(State))}, not {query['state']!r}", "state")
         demand(request, query.get("service"), None)
@@ -65,6 +75,7 @@ class Executions(ProcessHandlers):
             state=query.get("state"),
             since=since(request),
             before=query.get("before"),
+            beginning=beginning,
             most=limit(request),
             permitted=permitted(request),
         )
@@ -82,7 +93,7 @@ class Executions(ProcessHandlers):
             events = await executions.events_of(tx, execution_id)
             execution = fold(execution_id, events)
             link = self._approve_link(execution) if "approve" in request[WHO].scopes else None
-            body = {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}
+            body = {**(row or {}), "events": [_shown(event) for event in events]}
             body["effect_of_stop"] = effect_of_stop(execution) if execution.state in STOPPABLE else ""
             body["messages"] = await tx.all("messages_of", subject=execution_id)
             return {**body, "approve_url": link} if link else body

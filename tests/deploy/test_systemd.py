@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_lines import usage_error
 from tests.parts import free_port, need
 
 HOME = Path(__file__).parents[2] / "deploy" / "systemd"
@@ -62,14 +63,7 @@ def test_it_starts_an_existing_command(name: str, command: str) -> None:
     unit.read(HOME / name)
     program, *words = unit["Service"]["ExecStart"].split()
     assert Path(program).name == command
-    main = {"responder": "responder.cli.main", "exporters": "exporters.cli"}[command]
-    parsed = subprocess.run(
-        [sys.executable, "-c", f"import sys; from {main} import _parser; _parser().parse_args(sys.argv[1:])", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert parsed.returncode == 0, parsed.stderr
+    assert usage_error(command, words) == ""
     assert unit["Service"]["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert unit["Service"]["Restart"] == "on-failure"
 

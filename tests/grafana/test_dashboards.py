@@ -17,7 +17,7 @@ import yaml
 from grafana import generate
 from grafana.panels import Json
 from responder.assets import RUNBOOK_URL
-from responder.cli.main import _parser
+from tests.command_lines import usage_error
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = {path.name: json.loads(path.read_text()) for path in generate.DIRECTORY.glob("*.json")}
@@ -180,7 +180,7 @@ def test_links_point_to_existing_dashboards_and_runbooks(dashboard: Json) -> Non
 def test_commands_in_texts_exist(dashboard: Json) -> None:
     texts = "\n".join([*_values(dashboard, "description"), *_values(dashboard, "content")])
     for command in re.findall(r"`responder ([^`]+)`", texts):
-        _parser().parse_args(shlex.split(command))
+        assert usage_error("responder", shlex.split(command)) == ""
 
 
 def test_every_used_variable_is_defined(dashboard: Json) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from foundation.commands.failure import NO, OK, WRONG
 from responder.app.loading import load, locator
 from responder.app.settings import Config
 from responder.backends.host.access import user
@@ -15,7 +16,6 @@ from responder.cli.checking.alert_chain import unmatched_rules, unrecorded_rules
 from responder.cli.checking.hints import hints_for
 from responder.cli.checking.live import Found, preflight
 from responder.cli.checking.rule_files import read_rules
-from responder.cli.command import NO, OK, WRONG
 from responder.cli.display.terminal import console
 from responder.errors import ConfigError
 

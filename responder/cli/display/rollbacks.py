@@ -39,10 +39,7 @@ def execution(body: dict[str, Any]) -> RenderableType:
         f"  {clean(body['service'])} in {clean(body['environment'])}  {body['from_version']} → {body['to_version']}  ",
         word(body["outcome"] or body["state"]),
     )
-    rows = []
-    for event in body["events"]:
-        text = event.get("title") or event.get("note") or event.get("reason") or ""
-        rows.append((clock(event["at"]), event["type"], text))
+    rows = ((clock(event["at"]), event["type"], event.get("title") or event["text"]) for event in body["events"])
     parts: list[RenderableType] = [head, Text(clean(body["reason"] or ""), style="dim"), table("", ("", "", ""), rows)]
     if body.get("archived_in"):
         parts.append(Text(f"events and messages: {clean(body['archived_in'])}", overflow="fold"))

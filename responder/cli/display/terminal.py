@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Iterable
@@ -10,9 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from foundation.commands.command import Args
+from foundation.commands.failure import legible
 
 _UNWRAPPED = 10_000
 _COLORS = {
@@ -57,12 +58,8 @@ def clock(text: str | None) -> str:
 
 
 def clean(text: Any) -> str:
-    """Text without control characters: a label must not clear or retitle a terminal."""
-    return "".join(c if c.isprintable() else "�" for c in str(text if text is not None else "-"))
-
-
-def _plain(text: Any) -> str:
-    return escape(clean(text))
+    """Text as one line without control characters: a label must not clear or retitle a terminal."""
+    return legible(str(text if text is not None else "-"))
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
@@ -71,7 +68,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
     for column in columns:
         made.add_column(column, overflow="fold", no_wrap=column == "id")  # an ID is copied: keep it on one line
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else _plain(cell) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
     return made
 
 
@@ -83,7 +80,7 @@ def console() -> Console:
     return made
 
 
-def out(args: argparse.Namespace, body: Any, shown: Any) -> None:
+def out(args: Args, body: Any, shown: Any) -> None:
     """Prints the answer: as received with `--output json`, otherwise formatted for people."""
     if args.output == "json":
         print(json.dumps(body, indent=2))

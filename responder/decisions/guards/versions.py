@@ -120,6 +120,8 @@ def once_per_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
         return "allow", "the running version was not rolled back before"
     if before.stop_requested_by:
         history = f"{before.stop_requested_by} stopped {before.id}, a rollback of {before.from_version}"
+    elif before.outcome is None:
+        history = f"{before.id}, a rollback of {before.from_version}, is {before.state}"
     elif before.outcome != "succeeded":
         history = f"{before.id}, an earlier rollback of {before.from_version}, was {before.outcome}"
     else:

@@ -122,6 +122,12 @@ WHERE p.environment = :environment AND p.service = x.service AND p.accepted_at >
   AND (CAST(:state AS TEXT) IS NULL OR x.state = :state) AND {permitted}
 ORDER BY p.accepted_at DESC, p.execution DESC LIMIT :most;
 
+-- name: executions_by_id
+-- The newest in a range of IDs.
+SELECT x.* FROM executions AS x
+WHERE x.id >= :id AND x.id < :id_end AND {permitted}
+ORDER BY x.id DESC LIMIT :most;
+
 -- name: open_executions
 -- Executions that are live, await approval or are stuck, with their stop requests.
 SELECT * FROM executions WHERE state <> 'closed' ORDER BY accepted_at, id;

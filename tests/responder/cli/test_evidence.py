@@ -35,19 +35,19 @@ async def test_it_does_not_follow_a_symbolic_link(ask: Run, kept: str, tmp_path:
     into.mkdir()
     (into / "app.log.gz").symlink_to(target)
     code, _, err = await ask("evidence", kept, "--fetch", str(into))
-    assert (code, "app.log.gz cannot be written" in err) == (2, True)
+    assert (code, "app.log.gz: cannot be written" in err) == (2, True)
     assert target.read_text() == "mine"
 
 
 async def test_a_modified_file_is_rejected(ask: Run, kept: str, tmp_path: Path) -> None:
     next((tmp_path / "evidence").rglob("app.log.gz")).write_bytes(gzip.compress(b"nothing happened"))
     code, _, err = await ask("evidence", kept, "--fetch", str(tmp_path / "fetched"))
-    assert (code, "app.log.gz does not match its checksum" in err) == (2, True)
+    assert (code, "app.log.gz: does not match its checksum" in err) == (2, True)
 
 
-async def test_without_evidence_the_exit_code_is_1(ask: Run, kept: str, responder: ResponderServer) -> None:
+async def test_an_unknown_id_exits_2(ask: Run, kept: str, responder: ResponderServer) -> None:
     code, _, err = await ask("evidence", "none")
-    assert (code, err) == (1, "responder: evidence none does not exist\n")
+    assert (code, err) == (2, "responder: evidence none does not exist\n")
 
 
 # --- the configuration ---

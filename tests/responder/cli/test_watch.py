@@ -111,10 +111,10 @@ async def test_a_stuck_rollback_ends_it_but_a_closed_one_succeeds(ask: Run, resp
     assert (result.code, result.out.splitlines()[-1].split()[2:4]) == (0, ["closed", "succeeded:"])
 
 
-async def test_an_unknown_id_exits_1_and_no_responder_exits_2(ask: Run, run: Run, free_port: int) -> None:  # noqa: F811
+async def test_an_unknown_id_and_no_responder_exit_2(ask: Run, run: Run, free_port: int) -> None:  # noqa: F811
     assert (await ask("watch", "none")).err == "responder: execution none does not exist\n"
-    assert (await ask("watch", "none")).code == 1
-    assert (await ask("watch", "no such/../one")).code == 1
+    assert (await ask("watch", "none")).code == 2
+    assert (await ask("watch", "no such/../one")).code == 2
     assert (await run("watch", "x", "--url", f"http://127.0.0.1:{free_port}")).code == 2
 
 

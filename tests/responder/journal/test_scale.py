@@ -53,6 +53,7 @@ ALSO: dict[str, dict[str, Any]] = {
     "deployment": {"id": "s3-3"},
     "platform_deployment": {"id": "s3-3"},
     "executions": {"before": ago(), "state": "closed"},
+    "executions_by_id": {"id": "2", "id_end": "3"},
     "executions_in_state": {"before": ago()},
     "executions_of": {"before": ago(), "state": None, "services": "|s3|"},
     "executions_in": {"before": ago(), "state": None, "environments": "|production|"},
@@ -71,6 +72,7 @@ READS_ALL = {
 
 FIRST_PAGE = {"most": 4, "services": None, "environments": None}
 PLANNED_AGAIN = {
+    "executions_by_id": "a person typed it; the plan for the beginning of nearly all IDs differs",
     "executions_in_state": "the plan for a state that nearly all rollbacks have differs",
 }
 

@@ -92,9 +92,9 @@ async def test_a_snapshot_is_taken_listed_verified_and_restored(shop: SourceData
         {"key": key, "intact": True, "how": "restored, 5 checksums match"},
     )
 
-    code, _, err = await run("restore", key, "--into", "shop")
+    code, body, _ = await run("restore", key, "--into", "shop")
     assert code == 2
-    assert "was taken from" in err, "never over its own database"
+    assert "was taken from" in body["error"], "never over its own database"
     assert (await run("restore", key, "--into", "shop", "--replace"))[0] == 2
     assert (await run("restore", key, "--into", f"server/{name_of(shop)}", "--replace"))[0] == 2, "by any name"
 
@@ -107,9 +107,9 @@ async def test_a_snapshot_is_taken_listed_verified_and_restored(shop: SourceData
         assert await shop.sql(query, dsn=dsn) == await shop.sql(query)
     await shop.sql("INSERT INTO orders (customer) VALUES (1)", dsn=dsn)  # its sequence continues
 
-    code, _, err = await run("restore", key, "--into", f"shop/{back}")
+    code, body, _ = await run("restore", key, "--into", f"shop/{back}")
     assert code == 2
-    assert "is not empty" in err
+    assert "is not empty" in body["error"]
     assert (await run("restore", key, "--into", f"shop/{back}", "--replace"))[0] == 0
     assert len(await shop.sql("SELECT * FROM orders", dsn=dsn)) == 20
 
@@ -122,20 +122,21 @@ async def test_a_snapshot_is_never_restored_over_its_own_database(
     alias = {"name": "alias", "url": shop.postgres.dsn.replace("127.0.0.1", "localhost")}
     assert alias["url"] != shop.postgres.dsn
     file.write_text(yaml.safe_dump({**config, "databases": [*config["databases"], alias]}))
-    code, _, err = await run("restore", key, "--into", f"alias/{name_of(shop)}", "--replace")
+    code, body, _ = await run("restore", key, "--into", f"alias/{name_of(shop)}", "--replace")
     assert code == 2
-    assert "was taken from" in err
+    assert "was taken from" in body["error"]
     file.write_text(yaml.safe_dump({**config, "databases": [alias]}))
-    code, _, err = await run("restore", key, "--into", f"alias/{name_of(shop)}", "--replace")
+    code, body, _ = await run("restore", key, "--into", f"alias/{name_of(shop)}", "--replace")
     assert code == 2
-    assert "database shop is not configured any more" in err
+    assert "database shop is not configured any more" in body["error"]
     await shop.sql("INSERT INTO orders (note) VALUES ('it lives')")
     assert len(await shop.sql("SELECT * FROM orders")) == 21
 
 
 async def test_selected_tables_are_restored(shop: SourceDatabase, run: Run) -> None:
     key, back = await taken(run), f"{name_of(shop)}_some"
-    assert (await run("restore", key, "--into", f"shop/{back}", "--tables", "public.orders", "public.seen"))[0] == 0
+    tables = ("--tables", "public.orders", "public.seen")
+    assert (await run("restore", key, "--into", f"shop/{back}", *tables))[0] == 0
     dsn = shop.dsn.replace(name_of(shop), back)
     counts = (
         'SELECT (SELECT count(*) FROM "Old"."Customers"), (SELECT count(*) FROM orders), (SELECT count(*) FROM seen)'
@@ -169,9 +170,9 @@ async def test_columns_are_restored_into_the_live_table(shop: SourceDatabase, ru
         ("public.none:note", "unknown table public.none"),
         ("note", "--columns: expected TABLE:COLUMN"),
     ):
-        code, _, err = await run("restore", key, "--into", "shop", "--columns", columns)
+        code, body, _ = await run("restore", key, "--into", "shop", "--columns", columns)
         assert code == 2
-        assert message in err
+        assert message in body["error"]
 
 
 async def test_columns_of_partitions_and_quoted_names_are_restored(shop: SourceDatabase, run: Run) -> None:
@@ -213,9 +214,9 @@ async def test_a_snapshot_of_an_open_rollback_is_not_pruned(run: Run, tmp_path: 
     file.write_text(yaml.safe_dump({**config, "state": "sqlite:///nowhere/state.db"}))
     old, _ = await taken(run), await asyncio.sleep(1)  # keys have seconds
     new = await taken(run)
-    code, _, err = await run("prune")
+    code, body, _ = await run("prune")
     assert code == 2
-    assert "nothing was removed: the journal /nowhere/state.db cannot be read" in err
+    assert "nothing was removed: the journal /nowhere/state.db cannot be read" in body["error"]
     file.write_text(yaml.safe_dump({**config, "state": state}))
     journal = await open_journal(state)  # another process has it open
     stuck = await journal.transaction(rollbacks.accept, old.split("/")[1], accepted())
@@ -238,6 +239,6 @@ async def test_damage_fails_verification(shop: SourceDatabase, run: Run) -> None
 
 @pytest.mark.parametrize("words", [("verify", "shop/none"), ("verify", "../x"), ("list", "--store", "none")])
 async def test_wrong_arguments_are_reported(words: tuple[str, ...], run: Run) -> None:
-    code, _, err = await run(*words)
+    code, body, _ = await run(*words)
     assert code == 2
-    assert err.startswith("responder: ")
+    assert body["error"]

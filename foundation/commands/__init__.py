@@ -1,0 +1,1 @@
+"""The command line of both programs: commands, errors, exit codes and completion in shells."""
