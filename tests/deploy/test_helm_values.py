@@ -13,7 +13,7 @@ import yaml
 from exporters.config import load as load_exporters
 from responder.app.loading import parse
 from responder.app.settings import Config
-from tests.deploy.rendering import CHART, DEPLOY, NAMESPACE, Manifest, charted, files, helm, of
+from tests.deploy.rendering import CHART, DEPLOY, KUBERNETES, NAMESPACE, Manifest, charted, files, helm, of
 
 ROOT = DEPLOY.parent
 HOW_TO = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
@@ -121,10 +121,11 @@ def test_every_value_is_documented() -> None:
             assert "#" in line or before.lstrip().startswith("#"), line
 
 
-def test_the_chart_has_the_version_of_the_package() -> None:
+def test_all_versions_are_that_of_the_package() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert (chart["version"], chart["appVersion"]) == (version, version)
+    (image,) = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["images"]
+    assert [chart["version"], chart["appVersion"], image["newTag"]] == 3 * [version]
 
 
 def test_the_documentation_applies_what_exists() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.deploy.rendering import helm
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
@@ -64,6 +67,23 @@ def test_the_tag_must_be_the_version(tmp_path: Path) -> None:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (ran.returncode, version[1] in ran.stdout) == (code, bool(code)), ran.stderr
+
+
+def test_the_chart_installs_the_released_image(tmp_path: Path) -> None:
+    (publish,) = (step["run"] for step in steps() if "Helm chart" in step.get("name", ""))
+    shutil.copytree(ROOT / "deploy" / "helm", tmp_path / "deploy" / "helm")
+    (tmp_path / "helm").write_text('#!/bin/sh\necho "$@" >>helm.log\n')
+    (tmp_path / "helm").chmod(0o755)
+    env = {"IMAGE": "ghcr.io/owner/responder", "GITHUB_REF_NAME": "v0.1.0", "GITHUB_ACTOR": "alice", "TOKEN": "x"}
+    path = {"PATH": f"{tmp_path}:/usr/local/bin:/usr/bin:/bin"}
+    subprocess.run(["bash", "-eo", "pipefail", "-c", publish], cwd=tmp_path, env=env | path, check=True)
+    package, _, push = (tmp_path / "helm.log").read_text().splitlines()
+    assert package == "package deploy/helm --app-version v0.1.0"
+    assert push.endswith("oci://ghcr.io/owner/charts")
+    archive = helm().package(tmp_path / "deploy" / "helm", destination=tmp_path, app_version="v0.1.0")
+    with helm().Chart.load(archive) as chart:
+        rendered = "".join(chart.render({}).values())
+    assert set(re.findall(r"image: (.+)", rendered)) == {"ghcr.io/owner/responder:v0.1.0"}
 
 
 @pytest.mark.soak
