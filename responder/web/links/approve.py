@@ -29,14 +29,16 @@ _ALTHOUGH_RESOLVED = (
     "Approve although the trouble is no longer visible</label>"
 )
 
+_ALERTS = 20
+
 
 def _alerts(accepted: Accepted) -> str:
-    """The alerts, each with a link to its runbook: that of the rule, otherwise that of the shipped alert."""
+    """The first alerts, each with a link to its runbook: that of the rule, otherwise that of the shipped alert."""
     lines = {
         alert.name: f"{escape(alert.name)}{_runbook(alert)} {escape(alert.annotations.get('summary', ''))}"
         for alert in accepted.alerts
     }
-    return f"<dt>Alerts</dt>{''.join(f'<dd>{line}</dd>' for line in lines.values())}" if lines else ""
+    return f"<dt>Alerts</dt>{''.join(f'<dd>{line}</dd>' for line in [*lines.values()][:_ALERTS])}" if lines else ""
 
 
 def _runbook(alert: Alert) -> str:
