@@ -93,3 +93,5 @@ def test_both_programs_run_from_an_empty_environment(wheel: Path, tmp_path: Path
     run("responder", "check")
     (tmp_path / "exporters.yml").write_text(EXPORTERS)
     run("exporters", "check")
+    run("responder", "assets", "written")
+    assert (tmp_path / "written" / "docs" / "runbooks" / "HighErrorRate.md").is_file()

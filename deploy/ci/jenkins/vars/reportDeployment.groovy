@@ -15,7 +15,7 @@ def call(Map args) {
                 "ENVIRONMENT=${args.environment ?: ''}",
                 "PLATFORM=${args.platform ?: ''}",
                 "ARTIFACT=${args.artifact ?: ''}",
-                "GOOD=${args.good ?: false}",
+                "GOOD=${args.good ?: false}"
             ]) {
                 sh label: 'Report the deployment', script: '''
                     [ "$GOOD" = true ] && set -- --good
