@@ -72,11 +72,12 @@ def test_the_tag_must_be_the_version(tmp_path: Path) -> None:
 def test_the_chart_installs_the_released_image(tmp_path: Path) -> None:
     (publish,) = (step["run"] for step in steps() if "Helm chart" in step.get("name", ""))
     shutil.copytree(ROOT / "deploy" / "helm", tmp_path / "deploy" / "helm")
-    (tmp_path / "helm").write_text('#!/bin/sh\necho "$@" >>helm.log\n')
+    (tmp_path / "helm").write_text('#!/bin/sh\ncat >/dev/null\necho "$@" >>helm.log\n')
     (tmp_path / "helm").chmod(0o755)
     env = {"IMAGE": "ghcr.io/owner/responder", "GITHUB_REF_NAME": "v0.1.0", "GITHUB_ACTOR": "alice", "TOKEN": "x"}
     path = {"PATH": f"{tmp_path}:/usr/local/bin:/usr/bin:/bin"}
-    subprocess.run(["bash", "-eo", "pipefail", "-c", publish], cwd=tmp_path, env=env | path, check=True)
+    argv = ["bash", "-eo", "pipefail", "-c", publish]
+    subprocess.run(argv, cwd=tmp_path, env=env | path, stdin=subprocess.DEVNULL, check=True)
     package, _, push = (tmp_path / "helm.log").read_text().splitlines()
     assert package == "package deploy/helm --app-version v0.1.0"
     assert push.endswith("oci://ghcr.io/owner/charts")
