@@ -25,8 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _failures_of(error: Exception) -> tuple[Sequence[Failure], int] | None:
     if isinstance(error, ConfigError):
-        problems = (str(problem).partition(": ") for problem in error.problems)
-        return [Failure(what, where) for where, _, what in problems], WRONG
+        return [Failure(found.message, found.where, found.hint) for found in error.findings], WRONG
     return None
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.decorators import FC
 
 from exporters.clients.address import host_and_port
 from exporters.clients.connections import Connections
 from exporters.config import Loaded, load
-from exporters.errors import ConfigError, Problem, Unable
+from exporters.errors import ConfigError, Unable
 from exporters.output import ProbeOutput
 from exporters.probes.check import Check
 from exporters.runner import Result, run
@@ -24,6 +25,7 @@ from foundation import interrupt
 from foundation.commands.command import Args, Command, Names, OneOf, declare, wrong_use
 from foundation.commands.completion import completion_of
 from foundation.commands.failure import NO, OK, WRONG
+from foundation.configuration.findings import FORMATS, finding_of, rendered
 from foundation.durations import format_duration
 from foundation.logging import set_up
 
@@ -35,9 +37,13 @@ _config = click.option(
     help="configuration file",
     show_default=True,
 )
-_output = click.option(
-    "--output", type=OneOf(("text", "json")), default="text", help="output format", show_default=True
-)
+
+
+def _output_option(*formats: str) -> Callable[[FC], FC]:
+    return click.option("--output", type=OneOf(formats), default="text", help="output format", show_default=True)
+
+
+_output = _output_option("text", "json")
 
 
 def _command(example: str) -> Callable[[Callable[[Args], int]], Command]:
@@ -70,35 +76,25 @@ def serve(args: Args) -> int:
 
 @_command("check --config exporters.yml")
 @_config
-@_output
+@_output_option(*FORMATS)
 def check(args: Args) -> int:
     try:
         loaded = load(args.config)
     except ConfigError as error:
         if args.output == "text":
             raise
-        _print_problems(error)
+        print(rendered(error.findings, args.output, "exporters"))
         return WRONG
-    checks = [_summary(check, loaded) for check in loaded.config.checks]
-    if args.output == "json":
-        print(json.dumps({"ok": True, "checks": checks}, indent=2))
+    if args.output != "text":
+        print(rendered(loaded.warnings, args.output, "exporters"))
         return OK
-    for check in checks:
-        print(f"{check['id']:<28} {check['type']:<20} every {check['interval']:<6} {check['target']}")
-    print(f"{args.config}: {len(checks)} checks, no errors")
+    for check in loaded.config.checks:
+        target, interval = loaded.redact(check.shown_target), format_duration(check.interval)
+        print(f"{check.id:<28} {check.type:<20} every {interval:<6} {target}")
+    for warning in loaded.warnings:
+        print(warning)
+    print(f"{args.config}: {len(loaded.config.checks)} checks, no errors")
     return OK
-
-
-def _summary(check: Check, loaded: Loaded) -> dict[str, str]:
-    return {
-        "id": check.id,
-        "service": check.service,
-        "environment": check.environment,
-        "type": check.type,
-        "interval": format_duration(check.interval),
-        "timeout": format_duration(check.time_limit),
-        "target": loaded.redact(check.shown_target),
-    }
 
 
 @_command("probe shop_health --output json")
@@ -111,7 +107,7 @@ def probe(args: Args) -> int:
     if check is None:
         known = ", ".join(loaded.config.by_id) or "none"
         why = f"no check has the ID {args.check!r}; configured: {known}"
-        raise ConfigError([Problem(str(args.config), None, "checks", why)])
+        raise ConfigError([finding_of(why, file=str(args.config), path="checks")])
     try:
         result, output = interrupt.run(_run_once(check, loaded))
     except Unable as unable:
@@ -151,11 +147,3 @@ def _as_json(result: Result, output: ProbeOutput) -> dict[str, object]:
             for sample in family.samples
         ],
     }
-
-
-def _print_problems(error: ConfigError) -> None:
-    problems = [
-        {"file": problem.file, "line": problem.line, "path": problem.path, "message": problem.message}
-        for problem in error.problems
-    ]
-    print(json.dumps({"ok": False, "problems": problems}, indent=2))

@@ -6,23 +6,26 @@ import gc
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails, from_json, to_json
+from pydantic_core import from_json, to_json
 
 from exporters.clients.address import Address
-from exporters.errors import ConfigError, Problem
-from exporters.probes import PROBES, AnyCheck
+from exporters.errors import ConfigError
+from exporters.probes import AnyCheck
 from exporters.probes.check import Check
 from exporters.resources.collector import READERS
+from foundation.configuration.files import read_text
+from foundation.configuration.findings import Finding
+from foundation.configuration.mistakes import covered, mistakes_of
+from foundation.configuration.schema import Schema
+from foundation.configuration.yaml_document import Mistake, UnreadableYaml, YamlDocument, expand
+from foundation.configuration.yaml_document import Path as KeyPath
 from foundation.redaction import Redactor
 from foundation.secrets import is_reference, must_be_secret, read_secret
-from foundation.yaml_document import Path as KeyPath
-from foundation.yaml_document import UnreadableYaml, YamlDocument, expand, path_text
 
 SECRETS_IN_FILES = ("dsn", "password", "bearer_token")
 """Keys that may be given as `<key>_file` instead."""
@@ -64,6 +67,16 @@ class Loaded:
 
     config: Config
     redact: Redactor
+    warnings: tuple[Finding, ...] = ()
+    """Settings that are allowed, but probably not meant."""
+
+
+_EMPTY = "is empty; write checks, or resources to publish only those of the host"
+_UNEXPANDED = "unexpanded reference; write ${NAME}, which is replaced by an environment variable"
+_NO_CHECK = (
+    "system_resource is not a check: resources are always published on /metrics, and compared with limits by alert "
+    "rules; select them under `resources`"
+)
 
 
 def load(file: Path, environment: Mapping[str, str] | None = None) -> Loaded:
@@ -76,13 +89,14 @@ class _Loading:
     file: Path
     environment: Mapping[str, str]
     data: Any = None
-    problems: list[Problem] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
 
     def load(self) -> Loaded:
-        for path, message in self.document.duplicates:
-            self._mistake(path, message)
-        self.data = {} if self.document.data is None else expand(self.document.data, self._variable)
+        self.mistakes += self.document.duplicates
+        if self.document.data is None:
+            raise ConfigError([self.document.finding((), _EMPTY)])
+        self.data = expand(self.document.data, self._variable)
         self._visit_checks()
         # As JSON: a bare 30 must not become a duration, and a list is a tuple.
         values = to_json(self.data, inf_nan_mode="constants", fallback=str)
@@ -93,13 +107,20 @@ class _Loading:
         try:
             config = Config.model_validate_json(values)
         except ValidationError as error:
-            data = from_json(values)
-            for details in error.errors(include_url=False):
-                path, message = _path_and_message(details, data)
-                self._mistake(path, Redactor(self.secrets)(message))
-        if config is None or self.problems:
-            raise ConfigError(_tidy(self.problems))
+            self._add(mistakes_of(error, from_json(values), self.document, _schema(), SYNONYMS))
+        if config is None or self.mistakes:
+            raise ConfigError(self._findings())
         return Loaded(config, Redactor(self.secrets | {text for check in config.checks for text in check.secrets()}))
+
+    def _add(self, later: list[Mistake]) -> None:
+        """Adds mistakes. Those about a value that could not be filled in only follow from that."""
+        known = {path for path, _ in self.mistakes}
+        self.mistakes.extend(mistake for mistake in later if not covered(mistake[0], known))
+
+    def _findings(self) -> list[Finding]:
+        redact = Redactor(self.secrets)
+        found = [self.document.finding(path, redact(text)) for path, text in self.mistakes]
+        return sorted(found, key=lambda finding: (finding.line or 0, finding.path))
 
     @cached_property
     def document(self) -> YamlDocument:
@@ -107,26 +128,23 @@ class _Loading:
         try:
             return YamlDocument(self.text, str(self.file))
         except UnreadableYaml as error:
-            raise ConfigError([Problem(str(self.file), error.line, "", error.problem)]) from error
+            raise ConfigError([error.finding]) from error
 
     @cached_property
     def text(self) -> str:
         """The file as it is written."""
         try:
-            return self.file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError([Problem(str(self.file), None, "", f"cannot be read: {error.strerror}")]) from error
-        except UnicodeDecodeError as error:
-            raise ConfigError([Problem(str(self.file), None, "", f"not UTF-8 ({error.reason})")]) from error
+            return read_text(self.file)
+        except UnreadableYaml as error:
+            raise ConfigError([error.finding]) from error
 
-    def _mistake(self, path: KeyPath, message: str) -> None:
-        line = self.document.line(path) if path else None
-        self.problems.append(Problem(str(self.file), line, path_text(path), message))
+    def _mistake(self, path: KeyPath, text: str) -> None:
+        self.mistakes.append((path, text))
 
     def _variable(self, path: KeyPath, name: str) -> str:
         value = self.environment.get(name, "")
         if not value:
-            self._mistake(path, f"${{{name}}} is not set in the environment")
+            self._mistake(path, f"${{{name}}} is not set in the environment; set it, or write $$ for a dollar sign")
         elif not PUBLIC.intersection(path):
             self.secrets.add(value)
         return value
@@ -143,14 +161,15 @@ class _Loading:
                 self._read_secret_files(basic_auth, (*path, "basic_auth"))
             if isinstance(tls := check.get("tls"), dict):
                 tls |= {key: str(self.file.parent / tls[key]) for key in _TLS_FILES if isinstance(tls.get(key), str)}
+            if check.get("type") == "system_resource":
+                self._mistake((*path, "type"), _NO_CHECK)
             if isinstance(name := check.get("id"), str) and first.setdefault(name, index) != index:
                 self._mistake((*path, "id"), f"{name!r} is already the ID of checks[{first[name]}]")
 
     def _read_secret_files(self, values: dict[str, Any], path: KeyPath) -> None:
         for key in SECRETS_IN_FILES:
             if isinstance(values.get(key), str) and is_reference(values[key]):
-                why = "is an unexpanded reference: only ${NAME} is replaced by an environment variable"
-                self._mistake((*path, key), why)
+                self._mistake((*path, key), _UNEXPANDED)
             if (file_key := f"{key}_file") not in values:
                 continue
             written, file_path = values.pop(file_key), (*path, file_key)
@@ -177,53 +196,13 @@ class _Loading:
 
 
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
-_MESSAGES = {
-    "missing": "is required",
-    "model_type": "must be a mapping of keys and values",
-    "model_attributes_type": "must be a mapping of keys and values",
-    "dict_type": "must be a mapping of keys and values",
-    "tuple_type": "must be a list",
-    "list_type": "must be a list",
-}
 
 
-def _path_and_message(details: ErrorDetails, data: Any) -> tuple[KeyPath, str]:
-    path: KeyPath = tuple(details["loc"])
-    context = details.get("ctx", {})
-    match details["type"]:
-        case "extra_forbidden":
-            return path, _unknown_key(path, data)
-        case "union_tag_invalid" if context.get("tag") == "system_resource":
-            return (*path, "type"), (
-                "system_resource is not a check: resources are always published on /metrics, selected under "
-                "`resources`, and compared with limits by alert rules"
-            )
-        case "union_tag_invalid":
-            return (*path, "type"), f"must be one of {', '.join(PROBES.names)}"
-        case "union_tag_not_found":
-            return (*path, "type"), f"is required: one of {', '.join(PROBES.names)}"
-        case "string_pattern_mismatch":
-            return path, f"does not match {context.get('pattern')}"
-    message = details["msg"].removeprefix("Value error, ")
-    message = _MESSAGES.get(details["type"], message[0].lower() + message[1:])
-    if message.startswith("input should be"):
-        message = "must be" + message.removeprefix("input should be")
-    return (path[:-1] if path[-1:] == ("[key]",) else path), message
-
-
-def _unknown_key(path: KeyPath, data: Any) -> str:
-    model: type[BaseModel] = Config
-    if path[0] == "checks" and len(path) > 1:
-        model = PROBES.load(str(PROBES.name_of(data["checks"][path[1]])))
-    fields = list(model.model_fields) if len(path) in (1, 3) else []
-    key = str(path[-1])
-    meant = [SYNONYMS[key]] if SYNONYMS.get(key) in fields else get_close_matches(key, fields, n=1)
-    return f"unknown key; did you mean {meant[0]}?" if meant else "unknown key"
-
-
-def _tidy(problems: list[Problem]) -> list[Problem]:
-    """The first error of each path: errors that follow from a value that could not be filled in are noise."""
-    first: dict[str, Problem] = {}
-    for number, problem in enumerate(problems):
-        first.setdefault(problem.path or str(number), problem)
-    return sorted(first.values(), key=lambda problem: (problem.line or 0, problem.path))
+@cache
+def _schema() -> Schema:
+    """The schema of the file, in which a secret can be in a file of its own."""
+    schema = Config.model_json_schema()
+    for model in schema["$defs"].values():
+        properties = model.get("properties", {})
+        properties |= {f"{key}_file": {"type": "string"} for key in SECRETS_IN_FILES if key in properties}
+    return schema

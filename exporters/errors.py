@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
+from collections.abc import Sequence
+
+from foundation.configuration.findings import Finding
 
 LOCAL_LIMITS = frozenset(
     {
@@ -32,25 +34,11 @@ class Unable(Exception):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` has every error with its location."""
+    """The configuration cannot be used. `findings` has every mistake with its position."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems = problems
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One error: the file, its line if known, the path of the value, and the problem."""
-
-    file: str
-    line: int | None
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        location = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{location}: {self.path}: {self.message}" if self.path else f"{location}: {self.message}"
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("\n".join(map(str, findings)))
+        self.findings = tuple(findings)
 
 
 def raise_if_local(error: BaseException) -> None:

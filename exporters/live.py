@@ -11,9 +11,10 @@ from pathlib import Path
 
 from exporters.clients.connections import Connections
 from exporters.config import Config, load
-from exporters.errors import ConfigError, Problem
+from exporters.errors import ConfigError
 from exporters.history import History
 from exporters.metrics import OwnMetrics
+from foundation.configuration.findings import finding_of
 from foundation.logging import say
 
 log = logging.getLogger(__name__)
@@ -71,11 +72,11 @@ class Live:
             # In a thread: reading certificates takes milliseconds, which would delay running probes.
             loaded = await asyncio.to_thread(load, self.path)
             if not self._listen_overridden and loaded.config.listen != self.listen:
-                why = f"cannot change from {self.listen} while running: restart the exporter"
-                raise ConfigError([Problem(str(self.path), None, "listen", why)])
+                why = f"cannot change from {self.listen} while running; restart the exporter"
+                raise ConfigError([finding_of(why, file=str(self.path), path="listen")])
         except ConfigError as error:
             self.metrics.reloaded.set(0)
-            problems = [*map(str, error.problems)]
+            problems = [*map(str, error.findings)]
             say(log, "configuration reload failed", level=logging.ERROR, problems=problems)
             raise
         before, self.current = self.current, Generation(loaded.config, Connections(loaded.redact))

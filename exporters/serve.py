@@ -18,10 +18,11 @@ from aiohttp import web
 from prometheus_client import disable_created_metrics
 
 from exporters.clients.address import host_and_port
-from exporters.errors import ConfigError, Problem
+from exporters.errors import ConfigError
 from exporters.live import Live
 from exporters.metrics import OwnMetrics
 from exporters.web.routes import Routes
+from foundation.configuration.findings import finding_of
 from foundation.connections import Cause, Site, allow_many_files
 from foundation.logging import say
 from foundation.sparingly import Sparingly
@@ -105,7 +106,7 @@ async def _listen(runner: web.AppRunner, live: Live, path: Path) -> None:
         await Site(runner, host, port, ended=ended, room_for=scrapers, **SERVER_OPTIONS).start()
     except OSError as error:
         why = f"cannot listen on {live.listen}: {error.strerror}"
-        raise ConfigError([Problem(str(path), None, "listen", why)]) from error
+        raise ConfigError([finding_of(why, file=str(path), path="listen")]) from error
 
 
 async def _reload(live: Live) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from foundation.configuration.findings import Finding, finding_of
+
 
 class ResponderError(Exception):
     """An expected error. Its message is for people."""
@@ -76,8 +80,18 @@ class Invalid(ResponderError):
 
 
 class ConfigError(ResponderError):
-    """The configuration cannot be used. `mistakes` has every one as `file:line path: what is wrong`."""
+    """The configuration cannot be used. `findings` has every mistake with its position."""
 
-    def __init__(self, mistakes: list[str]) -> None:
-        super().__init__("\n".join(mistakes))
-        self.mistakes = mistakes
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("\n".join(map(str, findings)))
+        self.findings = tuple(findings)
+
+    @classmethod
+    def of(cls, path: str, text: str) -> ConfigError:
+        """One mistake in the setting at the path. `text`: what is wrong; what to do."""
+        return cls([finding_of(text, path=path)])
+
+    @property
+    def mistakes(self) -> list[str]:
+        """Every finding as text."""
+        return [*map(str, self.findings)]

@@ -1,91 +1,129 @@
-"""Reads the configuration file. Reports all mistakes at once, each with its line and path."""
+"""Reads the configuration file. Reports all mistakes at once, each with its line, its path and what to do."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
+from foundation.configuration.files import read_text
+from foundation.configuration.findings import finding_of
+from foundation.configuration.mistakes import covered, mistakes_of, written_path
+from foundation.configuration.partial import partial
+from foundation.configuration.yaml_document import Mistake, UnreadableYaml, YamlDocument, expand, value_at
+from foundation.configuration.yaml_document import Path as KeyPath
 from foundation.secrets import is_reference
-from foundation.yaml_document import Mistake, UnreadableYaml, YamlDocument, expand
-from foundation.yaml_document import Path as KeyPath
 from responder.app.settings import Config
-from responder.config.mistakes import mistakes_of, unexpanded, written_path
-from responder.config.text import meant
 from responder.errors import ConfigError
+
+_UNEXPANDED = "unexpanded reference; write ${NAME}, which is replaced by an environment variable"
 
 
 def load(file: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """The configuration in a file. Raises ConfigError with every mistake as `file:line path: what is wrong`."""
+    """The configuration in a file. Raises ConfigError with every mistake."""
+    return load_with_document(file, environment)[0]
+
+
+def load_with_document(file: Path, environment: Mapping[str, str] | None = None) -> tuple[Config, YamlDocument]:
+    """The configuration in a file, and the document that knows the lines of its settings. Raises ConfigError."""
     try:
-        text = file.read_text()
-    except OSError as e:
-        raise ConfigError([f"{file}: cannot be read: {e.strerror} (set its path with --config)"]) from None
-    except UnicodeDecodeError as e:
-        raise ConfigError([f"{file}: cannot be read: it is not UTF-8 ({e.reason})"]) from None
-    return parse(text, str(file), os.environ if environment is None else environment)
-
-
-def locator(file: Path) -> Callable[[KeyPath], str]:
-    """A function from the path of a setting to `file:line path`, for a file that `load` accepts."""
-    return YamlDocument(file.read_text(), str(file)).locate
+        text = read_text(file)
+    except UnreadableYaml as e:
+        raise ConfigError([e.finding]) from None
+    document = _document(text, str(file))
+    return _parse(document, os.environ if environment is None else environment), document
 
 
 def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
     """The configuration in a text. Raises ConfigError; `name` stands for the file in its mistakes."""
+    return _parse(_document(text, name), environment)
+
+
+def _document(text: str, name: str) -> YamlDocument:
     try:
         document = YamlDocument(text, name)
     except UnreadableYaml as e:
-        raise ConfigError([str(e)]) from None
+        raise ConfigError([e.finding]) from None
     if not isinstance(document.data, dict):
-        raise ConfigError([f"{name}: must be a mapping with state, prometheus, alertmanager, services and policies"])
+        what = "is empty" if document.data is None else "is no mapping"
+        needed = "write the keys state, prometheus, alertmanager, services and policies"
+        raise ConfigError([finding_of(f"{what}; {needed}", file=name, line=None if document.data is None else 1)])
+    return document
+
+
+def _parse(document: YamlDocument, environment: Mapping[str, str]) -> Config:
     mistakes = [*document.duplicates]
 
     def variable(path: KeyPath, name: str) -> str:
         if name not in environment:
-            mistakes.append((path, f"${{{name}}} is not set in the environment"))
+            mistakes.append((path, f"${{{name}}} is not set in the environment; set it, or write $$ for a dollar sign"))
         return environment.get(name, "")
 
     data = expand(document.data, variable)
-    if not mistakes:
-        try:
-            # As JSON, so that text stays text: a bare `30` must not become a duration, nor `no` a version.
-            config = Config.model_validate_json(json.dumps(data, default=str))
-        except ValidationError as e:
-            mistakes = mistakes_of(e, document.data, data, keys=_known_keys(), explain_key=_explain_key)
-        else:
-            mistakes = [(written_path(path, data), problem) for path, problem in _contradictions(config)]
-            if not mistakes:
-                return config
-    raise ConfigError([f"{document.locate(path)}: {problem}" for path, problem in mistakes])
+    try:
+        # As JSON, so that text stays text: a bare `30` must not become a duration, nor `no` a version.
+        config = Config.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as e:
+        _add(mistakes, mistakes_of(e, data, document, _schema(), {}))
+        config = partial(Config, data)
+    broken = {name for path, _ in mistakes for name in _names_in(path, data)}
+    found = ((written_path(path, data), text) for path, text in _contradictions(config, sound=not mistakes))
+    _add(mistakes, [mistake for mistake in found if _text_at(mistake[0], data) not in broken])
+    if mistakes:
+        findings = sorted((document.finding(path, text) for path, text in mistakes), key=lambda found: found.line or 0)
+        raise ConfigError(findings)
+    return config
 
 
-def _contradictions(config: Config) -> Iterator[Mistake]:
-    if is_reference(config.state):
-        yield ("state",), "contains an unexpanded reference: only ${NAME} is replaced by an environment variable"
+@cache
+def _schema() -> dict[str, Any]:
+    return Config.model_json_schema()
+
+
+def _text_at(path: KeyPath, data: Any) -> str | None:
+    value = value_at(data, path)
+    return value if isinstance(value, str) else None
+
+
+def _names_in(path: KeyPath, data: Any) -> Iterator[str]:
+    """The names under which other parts refer to the parts that contain the value at the path."""
+    for end, part in enumerate(path, start=1):
+        names = (part, _text_at((*path[:end], "name"), data))
+        yield from (name for name in names if isinstance(name, str))
+
+
+def _add(mistakes: list[Mistake], later: list[Mistake]) -> None:
+    """Adds mistakes. Those about a part that already has one may only follow from it."""
+    known = {path for path, _ in mistakes}
+    mistakes.extend(mistake for mistake in later if not covered(mistake[0], known))
+
+
+def _contradictions(config: Config, *, sound: bool) -> Iterator[Mistake]:
+    """`sound`: whether every part is right. Otherwise a check that cannot work with what is left finds nothing."""
+    if isinstance(config.state, str) and is_reference(config.state):
+        yield ("state",), f"contains an {_UNEXPANDED}"
     yield from unexpanded(config)
-    yield from config.contradictions()
+    for check in config.contradictions():
+        with suppress(*(() if sound else (Exception,))):
+            yield from check()
 
 
-def _explain_key(key: str, mapping: Any) -> str:
-    strategy = mapping.get("strategy") if isinstance(mapping, dict) else None
-    if strategy and (others := [name for name, keys in _strategies().items() if key in keys]):
-        names = ", ".join(f'"{name}"' for name in others)
-        return f'not an option of strategy "{strategy}" (it belongs to {names})'
-    known = _known_keys()
-    return f"unknown key here{meant(key, known - {key})}" if key in known else f"unknown key{meant(key, known)}"
-
-
-def _strategies() -> dict[str, set[str]]:
-    """The keys of each strategy."""
-    schemas = (part.get("properties", {}) for part in Config.model_json_schema()["$defs"].values())
-    return {keys["strategy"]["const"]: set(keys) for keys in schemas if "const" in keys.get("strategy", {})}
-
-
-def _known_keys() -> set[str]:
-    schema = Config.model_json_schema()
-    return {key for part in (schema, *schema["$defs"].values()) for key in part.get("properties", ())}
+def unexpanded(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
+    """Secrets that are still a reference: as literal text, every reader of the file would know the secret."""
+    if isinstance(value, SecretStr) and is_reference(value.get_secret_value()):
+        yield path, _UNEXPANDED
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from unexpanded(getattr(value, name, None), (*path, name))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from unexpanded(item, (*path, key))
+    elif isinstance(value, tuple | list):
+        for i, item in enumerate(value):
+            yield from unexpanded(item, (*path, i))

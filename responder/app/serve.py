@@ -9,6 +9,7 @@ import signal
 import threading
 from pathlib import Path
 
+from foundation.configuration.findings import finding_of
 from responder.app.loading import load
 from responder.app.settings import Config
 from responder.backends.connections import Connections, import_packages
@@ -46,6 +47,8 @@ from responder.web.status import Status
 from responder.web.versions import Versions
 
 log = logging.getLogger("responder")
+
+_FIXED = "cannot change without a restart; restart the responder, or restore the old value"
 
 
 class App:
@@ -202,10 +205,10 @@ class App:
         """Reloads the file; with mistakes, the old configuration stays in use. Returns the mistakes."""
         try:
             if self._file is None:
-                raise ConfigError(["reload is not possible without a configuration file"])
+                raise ConfigError.of("", "reload is not possible without a configuration file")
             new = load(self._file)
             if fixed := self._changed(new):
-                raise ConfigError([f"{self._file}: {name} cannot change without a restart" for name in fixed])
+                raise ConfigError([finding_of(_FIXED, file=str(self._file), path=name) for name in fixed])
         except ConfigError as e:
             self._mistakes = e.mistakes
             self._metrics.reload_ok.set(0)

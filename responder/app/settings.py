@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
@@ -17,9 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+from foundation.configuration.yaml_document import Mistake
 from foundation.models import StrictModel
 from foundation.secrets import SecretFile, read_secret
-from foundation.yaml_document import Mistake
 from responder.backends.alertmanager.client import AlertmanagerSettings
 from responder.backends.app_stores.settings import StoreSettings
 from responder.backends.connections import Connections, missing_package, missing_settings
@@ -147,20 +147,25 @@ class Config(StrictModel):
         key = getattr(client, "setting", None)
         return None if key is None else attrgetter(key)(self)
 
-    def contradictions(self) -> Iterator[Mistake]:
-        """Mistakes that no part of the configuration can see alone."""
+    def contradictions(self) -> tuple[Callable[[], Iterator[Mistake]], ...]:
+        """Checks for mistakes that no part of the configuration can see alone."""
         databases, snapshots = [d.name for d in self.databases], [store.name for store in self.snapshots]
-        named = [(service.name, service.environment) for service in self.services]
+        return (
+            self._of_web,
+            lambda: contradictions(self.services, databases=databases, snapshots=snapshots),
+            self._short_retention,
+            self._unmet_needs,
+            lambda: _duplicates("databases", databases),
+            lambda: _duplicates("snapshots", snapshots),
+            lambda: policy_contradictions(self.policies, self.services, evidence=self.evidence is not None),
+            lambda: self.notify.contradictions(self.policies),
+            lambda: freeze_contradictions(self.freezes, self.services),
+        )
+
+    def _of_web(self) -> Iterator[Mistake]:
+        named = {(service.name, service.environment) for service in self.services}
         for path, problem in self.web.contradictions(named, watchdog=self.watchdog is not None):
             yield ("web", *path), problem
-        yield from contradictions(self.services, databases=databases, snapshots=snapshots)
-        yield from self._short_retention()
-        yield from self._unmet_needs()
-        yield from _duplicates("databases", databases)
-        yield from _duplicates("snapshots", snapshots)
-        yield from policy_contradictions(self.policies, self.services, evidence=self.evidence is not None)
-        yield from self.notify.contradictions(self.policies)
-        yield from freeze_contradictions(self.freezes, self.services)
 
     def _short_retention(self) -> Iterator[Mistake]:
         """What guards and promotion look back on must be in the journal."""
@@ -178,7 +183,7 @@ class Config(StrictModel):
             for missing in sorted(filter(None, (*packages, *settings))):
                 yield ("services", i), missing
             if service.logs and self.evidence is None:
-                yield ("services", i, "logs"), "no store for the logs: configure `evidence`"
+                yield ("services", i, "logs"), "no store for the logs; configure `evidence`"
         if self.journal.bucket and (missing := missing_package(Aws)):
             yield ("journal", "archive"), missing
         if self.evidence and self.evidence.s3 and (missing := missing_package(Aws)):
@@ -186,6 +191,7 @@ class Config(StrictModel):
 
 
 def _duplicates(key: str, names: list[str]) -> Iterator[Mistake]:
+    first: dict[str, int] = {}
     for i, name in enumerate(names):
-        if name in names[:i]:
-            yield (key, i, "name"), f"duplicate name {name}"
+        if first.setdefault(name, i) != i:
+            yield (key, i, "name"), f"duplicate name {name}, as {key}[{first[name]}]; give each its own name"

@@ -38,7 +38,7 @@ def missing_package(kind: type[Any]) -> str:
     if package is None or _is_there(package):
         return ""
     extra = getattr(kind, "extra", kind.__name__.lower())
-    return f"needs the package {package}: pip install 'rollback-responder[{extra}]'"
+    return f"needs the package {package}; pip install 'rollback-responder[{extra}]'"
 
 
 def import_packages(kinds: Iterable[type[Any]]) -> None:
@@ -53,7 +53,7 @@ def import_packages(kinds: Iterable[type[Any]]) -> None:
 def missing_settings(kind: type[Any], settings: Any) -> str:
     """Returns what to configure before this client can be used; empty if nothing is missing."""
     needs = getattr(kind, "needs", "")
-    return f"needs {needs}: configure {kind.setting}" if needs and settings is None else ""
+    return f"needs {needs}; configure {kind.setting}" if needs and settings is None else ""
 
 
 def _is_there(package: str) -> bool:

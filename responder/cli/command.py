@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,15 @@ TLS_FILES = (
 
 FILE = click.Path(path_type=Path)
 
-_LOCAL = (
-    click.Option(["--config"], type=FILE, default=CONFIG, metavar="FILE", help="configuration file", show_default=True),
-    click.Option(["--output"], type=OneOf(("text", "json")), default="text", help="output format", show_default=True),
+
+def _output(*formats: str) -> click.Option:
+    return click.Option(["--output"], type=OneOf(formats), default="text", help="output format", show_default=True)
+
+
+_CONFIG = click.Option(
+    ["--config"], type=FILE, default=CONFIG, metavar="FILE", help="configuration file", show_default=True
 )
+_LOCAL = (_CONFIG, _output("text", "json"))
 _REMOTE = (
     *_LOCAL,
     click.Option(
@@ -72,9 +77,10 @@ class Refused(CommandError):
         return NO if self.status in _NEGATIVE else WRONG
 
 
-def local(example: str) -> Callable[[Callable[[Args], int]], Command]:
-    """Declares a command that uses only the configuration file."""
-    return lambda run: declare(run, run, example=f"responder {example}", common=_LOCAL)
+def local(example: str, formats: Sequence[str] = ()) -> Callable[[Callable[[Args], int]], Command]:
+    """Declares a command that uses only the configuration file. `formats`: of its output; default: text and JSON."""
+    common = (_CONFIG, _output(*formats)) if formats else _LOCAL
+    return lambda run: declare(run, run, example=f"responder {example}", common=common)
 
 
 def remote(example: str) -> Callable[[Callable[[Args, ResponderClient], Awaitable[int]]], Command]:

@@ -13,6 +13,7 @@ from foundation import interrupt
 from foundation.commands.command import Args, Many
 from foundation.commands.completion import completion_of
 from foundation.commands.failure import OK
+from foundation.configuration.findings import FORMATS
 from responder.assets import RUNBOOK_URL
 from responder.cli.command import CONFIG, FILE, local
 from responder.cli.ids import CHANNEL
@@ -57,7 +58,7 @@ def serve(args: Args) -> int:
     return OK
 
 
-@local("check --live")
+@local("check --live", FORMATS)
 @click.option("--live", is_flag=True, help="also check access to every external system, as this user; changes nothing")
 @click.option(
     "--rules",

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _failures_of(error: Exception) -> tuple[Sequence[Failure], int] | None:
     if isinstance(error, ConfigError):
-        return [Failure(what, where) for where, _, what in (m.partition(": ") for m in error.mistakes)], WRONG
+        return [Failure(found.message, found.where, found.hint) for found in error.findings], WRONG
     if isinstance(error, ResponderError):
         failure = Failure(str(error), getattr(error, "where", ""), getattr(error, "hint", ""))
         return [failure], getattr(error, "exit_code", WRONG)

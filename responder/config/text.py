@@ -1,15 +1,6 @@
-"""Sanitizes external text, and suggests corrections for misspelled words."""
+"""Sanitizes external text."""
 
 from __future__ import annotations
-
-import difflib
-from collections.abc import Collection
-
-
-def meant(word: str, known: Collection[str]) -> str:
-    """Returns `; did you mean WORD?` with the most similar known word, or an empty text."""
-    near = difflib.get_close_matches(word, [candidate for candidate in known if candidate != word], n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def one_line(text: object, most: int = 500) -> str:

@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from foundation.configuration.suggestions import meant
+from foundation.configuration.yaml_document import Mistake
 from foundation.models import FrozenModel
-from foundation.yaml_document import Mistake
 from responder.backends.alertmanager.matchers import all_match
-from responder.config.text import meant
 from responder.decisions.freeze_windows import Freeze
 from responder.decisions.incidents import Incident
 from responder.decisions.limits import Limits, Watchdog
@@ -130,43 +130,48 @@ def policy_contradictions(
 
     `evidence`: whether a store for evidence is configured.
     """
+    first: dict[str, int] = {}
+    known = {service.name for service in services}
+    without_logs = known - {service.name for service in services if service.logs}
     for i, policy in enumerate(policies):
-        if any(policy.name == earlier.name for earlier in policies[:i]):
-            yield ("policies", i, "name"), f"duplicate name {policy.name}"
-        for mistakes in (_services(policy, services), _logs(policy, services, evidence=evidence), _silences(policy)):
+        if first.setdefault(policy.name, i) != i:
+            problem = f"duplicate name {policy.name}, as policies[{first[policy.name]}]; give each its own name"
+            yield ("policies", i, "name"), problem
+        logs = _logs(policy, without_logs, evidence=evidence)
+        for mistakes in (_services(policy, known), logs, _silences(policy)):
             yield from ((("policies", i, *path), problem) for path, problem in mistakes)
 
 
 def freeze_contradictions(freezes: Sequence[Freeze], services: Sequence[Service]) -> Iterator[Mistake]:
     """Services that are not configured."""
+    known = {service.name for service in services}
     for i, freeze in enumerate(freezes):
         for j, name in enumerate(freeze.services):
-            yield from _known(("freezes", i, "services", j), name, {service.name for service in services})
+            yield from _known(("freezes", i, "services", j), name, known)
 
 
-def _services(policy: Policy, services: Sequence[Service]) -> Iterator[Mistake]:
+def _services(policy: Policy, known: Collection[str]) -> Iterator[Mistake]:
     for action in policy.actions:
         named = getattr(policy, action)
         for j, name in enumerate(named if isinstance(named, tuple) else ()):
-            yield from _known((action, j), name, {service.name for service in services})
+            yield from _known((action, j), name, known)
 
 
-def _logs(policy: Policy, services: Sequence[Service], *, evidence: bool) -> Iterator[Mistake]:
+def _logs(policy: Policy, without_logs: Collection[str], *, evidence: bool) -> Iterator[Mistake]:
     if policy.preserve_logs is not None and not evidence:
-        yield ("preserve_logs",), "no store for the logs: configure `evidence`"
+        yield ("preserve_logs",), "no store for the logs; configure `evidence`"
     for j, name in enumerate(policy.preserve_logs if isinstance(policy.preserve_logs, tuple) else ()):
-        candidates = [service for service in services if service.name == name]
-        if candidates and not any(service.logs for service in candidates):
-            yield ("preserve_logs", j), f"service {name} has no `logs` to preserve"
+        if name in without_logs:
+            yield ("preserve_logs", j), f"service {name} has no `logs` to preserve; add them to the service"
 
 
 def _silences(policy: Policy) -> Iterator[Mistake]:
     fixed = {matcher.name: matcher.value for matcher in policy.match if matcher.op == "="}
     for j, collateral in enumerate(policy.silence_collateral):
         if all_match(collateral.match, fixed):
-            yield ("silence_collateral", j), "silences the alerts that the policy matches"
+            yield ("silence_collateral", j), "silences the alerts that the policy matches; match other alerts"
 
 
 def _known(path: tuple[int | str, ...], name: str, known: Collection[str]) -> Iterator[Mistake]:
     if name not in known:
-        yield path, f"no service {name} is configured{meant(name, known)}"
+        yield path, f"no service {name} is configured{meant(name, known) or '; add it to services'}"

@@ -6,6 +6,7 @@ It may import `rollback` and below.
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,14 @@ __all__ = [
 ]
 
 
+_NO_DRIVER = "PostgreSQL needs the package asyncpg; pip install 'rollback-responder[postgres]'"
+
+
 def state_problem(state: str) -> str:
     """What is wrong with the setting `state`; empty if it is valid."""
-    if re.match(r"sqlite:///.|postgres(ql)?://.", state):
-        return ""
-    return "must be sqlite:///absolute/path or postgresql://user@host/database"
+    if not re.match(r"sqlite:///.|postgres(ql)?://.", state):
+        return "must be sqlite:///absolute/path or postgresql://user@host/database"
+    return _NO_DRIVER if state.startswith("postgres") and find_spec("asyncpg") is None else ""
 
 
 async def open_journal(state: str, *, lease: float = 15.0, wait: bool = False) -> Database:
@@ -62,7 +66,7 @@ async def check_journal(state: str) -> None:
 
 def _file(state: str) -> Path | None:
     if problem := state_problem(state):
-        raise ConfigError([f"state: {problem}"])
+        raise ConfigError.of("state", problem)
     return Path(state.removeprefix("sqlite://")) if state.startswith("sqlite:///") else None
 
 
@@ -70,5 +74,5 @@ def _postgres() -> type[PostgresJournal]:
     try:
         from responder.journal.postgres.database import PostgresJournal
     except ImportError:
-        raise ConfigError(["state: PostgreSQL needs the extra: pip install 'rollback-responder[postgres]'"]) from None
+        raise ConfigError.of("state", _NO_DRIVER) from None
     return PostgresJournal

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from foundation.configuration.suggestions import meant
 from foundation.durations import Duration, format_duration
 from foundation.models import StrictModel
 from foundation.registry import Only, Registry
-from responder.config.text import meant
 from responder.decisions.policies import Policy
 from responder.notify.channel import ChannelSettings
 from responder.notify.channels import CHANNELS

@@ -14,7 +14,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import AfterValidator
 
-from responder.config.text import meant
+from foundation.configuration.suggestions import meant
 from responder.logging import say
 from responder.notify.notification import VARIABLES, Notification
 

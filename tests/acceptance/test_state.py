@@ -88,7 +88,7 @@ async def test_it_starts_without_postgres_and_acts_once_postgres_is_up(stage_wit
     async def check(stage: Installation) -> str:
         result = await stage.responder.command("check", "--live")
         assert result.code == 1, result
-        assert "the journal: state: PostgreSQL cannot be used: ConnectionRefusedError" in result.out
+        assert "PostgreSQL cannot be used: ConnectionRefusedError" in result.out
         return result.out
 
     await play(

@@ -108,7 +108,7 @@ def test_sighup_reloads_and_an_invalid_file_is_rejected(exporter: Exporter) -> N
         "configuration reloaded",
         "configuration reload failed",
     ]
-    assert log[2]["problems"] == [f"{exporter.path}:1: checks: must be a list"]
+    assert log[2]["problems"] == [f"{exporter.path}:1 checks: must be a list, not 5 (write [5])"]
 
 
 @pytest.fixture

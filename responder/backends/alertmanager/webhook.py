@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NoReturn
 
-from foundation.yaml_document import path_text
+from foundation.configuration.yaml_document import path_text
 from responder.backends.alertmanager.alerts import (
     NEVER,
     Alert,

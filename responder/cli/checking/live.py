@@ -205,7 +205,7 @@ async def _journal(state: str) -> list[Problem]:
     try:
         await check_journal(state)
     except ConfigError as e:
-        return [Problem("the journal", str(e))]
+        return [Problem("the journal", finding.message, finding.hint) for finding in e.findings]
     return []
 
 

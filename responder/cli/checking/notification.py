@@ -7,8 +7,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from foundation.configuration.findings import finding_of
+from foundation.configuration.suggestions import meant
 from responder.app.loading import load
-from responder.config.text import meant
 from responder.errors import ConfigError
 from responder.notify import NotDelivered, Notification
 from responder.notify.channel import redact
@@ -19,7 +20,9 @@ async def test_notification(file: Path, name: str) -> int:
     config = load(file)
     channels = config.notify.channels
     if name not in channels:
-        raise ConfigError([f"{file}: notify: no channel {name!r} is configured{meant(name, channels)}"])
+        raise ConfigError(
+            [finding_of(f"no channel {name!r} is configured{meant(name, channels)}", file=str(file), path="notify")]
+        )
     settings, now = channels[name], datetime.now(UTC)
     channel = settings.open()
     notification = Notification(

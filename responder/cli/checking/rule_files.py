@@ -8,22 +8,29 @@ from typing import Any
 
 import yaml
 
+from foundation.configuration.files import read_text
+from foundation.configuration.findings import finding_of
+from foundation.configuration.syntax_errors import explain
+from foundation.configuration.yaml_document import UnreadableYaml
 from responder.errors import ConfigError
 
 
 def read_rules(file: Path) -> list[dict[str, Any]]:
     """The groups of a rule file, or of the PrometheusRule objects in it. Raises ConfigError."""
     try:
-        documents = [document for document in yaml.safe_load_all(file.read_text()) if document is not None]
+        text = read_text(file, "--rules")
+        documents = [document for document in yaml.safe_load_all(text) if document is not None]
         groups = list(_groups(documents))
-    except OSError as e:
-        raise ConfigError([f"{file}: cannot be read: {e.strerror}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError([f"{file}: is not YAML: {' '.join(str(e).split())}"]) from None
-    except (AttributeError, KeyError, TypeError):
+    except UnreadableYaml as e:
+        raise ConfigError([e.finding]) from None
+    except yaml.MarkedYAMLError as e:
+        line, problem = explain(e, text)
+        raise ConfigError([finding_of(f"invalid YAML: {problem}", file=str(file), line=line)]) from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError):
         groups = []
     if not groups:
-        raise ConfigError([f"{file}: has no groups of rules; name the files of `rule_files` in prometheus.yml"])
+        problem = "has no groups of rules; name the files of `rule_files` in prometheus.yml"
+        raise ConfigError([finding_of(problem, file=str(file))])
     return groups
 
 

@@ -94,7 +94,7 @@ class PostgresJournal:
         except DriverError as e:
             if e.is_configuration or not wait:
                 await opened.close()
-                raise ConfigError([f"state: PostgreSQL cannot be used: {e}"]) from e
+                raise ConfigError.of("state", f"PostgreSQL cannot be used: {e}") from e
             opened._waits_for(e)
             opened._start(opened._prepare_later())
         except BaseException:
@@ -113,7 +113,7 @@ class PostgresJournal:
             finally:
                 await ask(connection.close, timeout=5.0)
         except DriverError as e:
-            raise ConfigError([f"state: PostgreSQL cannot be used: {e}"]) from e
+            raise ConfigError.of("state", f"PostgreSQL cannot be used: {e}") from e
 
     def _start(self, work: Any) -> None:
         self._background.append(asyncio.create_task(work, name=f"journal-{work.__name__.strip('_')}"))

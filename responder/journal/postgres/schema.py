@@ -42,20 +42,20 @@ async def check_schema(connection: Any) -> None:
     role, schema = await ask(value, "SELECT current_user"), await ask(value, "SELECT current_schema()")
     if await ask(value, "SELECT to_regclass('schema_version')") is None:
         if not await ask(value, "SELECT has_schema_privilege(current_schema(), 'CREATE')"):
-            raise ConfigError([f"state: role {role} cannot create tables: GRANT CREATE ON SCHEMA {schema} TO {role}"])
+            grant = f"GRANT CREATE ON SCHEMA {schema} TO {role}"
+            raise ConfigError.of("state", f"role {role} cannot create tables; {grant}")
         return
     done = await ask(value, "SELECT coalesce(max(version), 0) FROM schema_version")
     _refuse_newer(done, known)
     owns = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('schema_version')"
     if done < known and not await ask(value, owns):
-        raise ConfigError([f"state: role {role} cannot migrate the tables: they belong to another role"])
+        raise ConfigError.of("state", f"role {role} cannot migrate the tables: they belong to another role")
 
 
 def _refuse_newer(done: int, known: int) -> None:
     if done > known:
-        raise ConfigError(
-            [f"state: the journal was written by a newer version of the responder (schema {done}, known {known})"]
-        )
+        problem = f"the journal was written by a newer version of the responder (schema {done}, known {known})"
+        raise ConfigError.of("state", problem)
 
 
 async def migrate(connection: Any) -> None:

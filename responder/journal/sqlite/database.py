@@ -51,8 +51,8 @@ class Sqlite:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.close()
-                problem = "is in use by another responder: stop it, or use PostgreSQL for several replicas"
-                raise ConfigError([f"state: {file} {problem}"]) from None
+                problem = "is in use by another responder; stop it, or use PostgreSQL for several replicas"
+                raise ConfigError.of("state", f"{file} {problem}") from None
             try:
                 make_private(file)
                 migrate(file)
@@ -61,7 +61,7 @@ class Sqlite:
                 lock.close()
                 raise
         except (OSError, sqlite3.Error) as e:
-            raise ConfigError([f"state: {file} cannot be used: {e}"]) from e
+            raise ConfigError.of("state", f"{file} cannot be used: {e}") from e
 
     @staticmethod
     def check(file: Path) -> None:
@@ -70,16 +70,18 @@ class Sqlite:
         Creates and changes nothing, and does not check whether the file is in use.
         """
         try:
+            if file.is_dir():
+                raise ConfigError.of("state", f"{file} is a directory; name a file in it: sqlite://{file}/state.db")
             existing = file if file.exists() else next(path for path in file.parents if path.exists())
             if not os.access(existing, os.R_OK | os.W_OK | (os.X_OK if existing != file else 0)):
-                raise ConfigError([f"state: {file} cannot be used: {existing} is not writable by this user"])
+                raise ConfigError.of("state", f"{file} cannot be used: {existing} is not writable by this user")
             if existing == file:
                 # `immutable`: reading creates no other files.
                 connection = sqlite3.connect(f"file:{quote(str(file))}?immutable=1", uri=True)
                 with contextlib.closing(connection):
                     refuse_newer(file, connection.execute("PRAGMA user_version").fetchone()[0])
         except (OSError, sqlite3.Error) as e:
-            raise ConfigError([f"state: {file} cannot be used: {e}"]) from e
+            raise ConfigError.of("state", f"{file} cannot be used: {e}") from e
 
     async def transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs

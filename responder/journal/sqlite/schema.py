@@ -52,4 +52,4 @@ def migrate(file: Path) -> None:
 def refuse_newer(file: Path, done: int) -> None:
     """Raises ConfigError if the file has more migrations than this version of the responder knows."""
     if done > (known := len(load_migrations())):
-        raise ConfigError([f"state: a newer version of the responder wrote {file} (schema {done}, known {known})"])
+        raise ConfigError.of("state", f"a newer version of the responder wrote {file} (schema {done}, known {known})")

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
+from foundation.configuration.suggestions import meant
 from foundation.models import StrictModel
 from foundation.secrets import SecretFile, is_reference, secret_of
-from responder.config.text import meant
 from responder.web.access.web_config import WebConfig
 from responder.web.access.web_config import read as read_web_config
 

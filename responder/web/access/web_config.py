@@ -15,8 +15,8 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from foundation.configuration.suggestions import meant
 from foundation.models import StrictModel
-from responder.config.text import meant
 from responder.logging import say
 
 log = logging.getLogger("responder.web")

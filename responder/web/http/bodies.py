@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from foundation.yaml_document import path_text
+from foundation.configuration.yaml_document import path_text
 from responder.config.text import readable
 from responder.errors import Invalid
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from foundation.configuration.yaml_document import path_text
 from foundation.durations import parse_duration
-from foundation.yaml_document import path_text
 from responder.errors import Changed, Invalid
 from responder.web.http.bodies import body_of, must_be_text
 

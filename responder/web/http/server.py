@@ -113,5 +113,5 @@ async def listen(
         await Site(runner, settings.host, settings.port, tls, note_end, **how).start()
     except OSError as e:
         await runner.cleanup()
-        raise ConfigError([f"web.listen: {settings.listen} cannot listen: {e.strerror}"]) from e
+        raise ConfigError.of("web.listen", f"{settings.listen} cannot listen: {e.strerror}") from e
     return runner

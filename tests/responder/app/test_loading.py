@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -39,7 +38,6 @@ DATABASE = """\
       - {promql: up, at_least: 1}
 """
 TOKEN = "0123456789abcdef"
-READABLE = f"expected a file that uid {os.geteuid()} can read"
 
 
 def put(old: str, new: str, within: str = ALL) -> str:
@@ -48,9 +46,10 @@ def put(old: str, new: str, within: str = ALL) -> str:
 
 
 def mistakes_in(text: str, **environment: str) -> list[str]:
+    """The mistakes without their hints."""
     with pytest.raises(ConfigError) as raised:
         parse(text, "r.yml", environment)
-    return raised.value.mistakes
+    return [str(finding._replace(hint="")) for finding in raised.value.findings]
 
 
 def test_the_smallest_configuration_is_enough() -> None:
@@ -76,17 +75,17 @@ def test_written_settings_are_used() -> None:
     ("text", "mistake"),
     [
         # Keys.
-        (HEAD + "polices: []\n", "r.yml:4 polices: unknown key; did you mean policies?"),
+        (HEAD + "polices: []\n", "r.yml:4 polices: unknown key"),
         (HEAD + "zzzzzz: 1\n", "r.yml:4 zzzzzz: unknown key"),
         (
             put("at_least", "at_lest"),
-            "r.yml:9 services[0].health_checks[0].at_lest: unknown key; did you mean at_least?",
+            "r.yml:9 services[0].health_checks[0].at_lest: unknown key",
         ),
-        (ALL + "    moed: auto\n", "r.yml:14 policies[0].moed: unknown key; did you mean mode?"),
-        (HEAD + "state: sqlite:///x\n", "r.yml:4 state: duplicate key (first in line 1)"),
+        (ALL + "    moed: auto\n", "r.yml:14 policies[0].moed: unknown key"),
+        (HEAD + "state: sqlite:///x\n", "r.yml:4 state: duplicate key, first in line 1"),
         (
             put("environment: production", "environment: production\n    environment: staging"),
-            "r.yml:7 services[0].environment: duplicate key (first in line 6)",
+            "r.yml:7 services[0].environment: duplicate key, first in line 6",
         ),
         (put('prometheus: {url: "http://localhost:9090"}\n', "", HEAD), "r.yml:1 prometheus: is missing"),
         (put("    environment: production\n", ""), "r.yml:5 services[0].environment: is missing"),
@@ -140,18 +139,18 @@ def test_written_settings_are_used() -> None:
         (HEAD + "limits: {lease: 1s}\n", "r.yml:4 limits.lease: must be greater than or equal to 2s, not '1s'"),
         (
             ALL + "    verify:\n      for: 10m\n      within: 1m\n",
-            "r.yml:14 policies[0].verify: `for` is longer than `within`: no rollback could be verified; "
-            "make `within` longer",
+            "r.yml:14 policies[0].verify: `for` is longer than `within`: no rollback could be verified",
         ),
         # Matchers and expressions.
         (
             put('alertname="BackendDown"', "alertname"),
-            "r.yml:12 policies[0].match[0]: 'alertname' is not a matcher; write it as alertname=\"BackendDown\", "
-            "with = != =~ or !~",
+            "r.yml:12 policies[0].match[0]: 'alertname' is not a matcher: expected a label name, then one of "
+            "= != =~ !~",
         ),
         (
             put('alertname="BackendDown"', 'alertname=~"("'),
-            "r.yml:12 policies[0].match[0]: '(' is not a valid RE2 regular expression: missing ): (",
+            "r.yml:12 policies[0].match[0]: 'alertname=~\"(\"' is not a matcher: '(' is not a valid RE2 regular "
+            "expression: missing ): ^(?:()$",
         ),
         (
             put("{promql: up, at_least: 1}", '{http: "http://x", body: "("}'),
@@ -164,7 +163,7 @@ def test_written_settings_are_used() -> None:
         # Names of services.
         (
             put("roll_back: [backend]", "roll_back: [backnd]"),
-            "r.yml:13 policies[0].roll_back[0]: no service backnd is configured; did you mean backend?",
+            "r.yml:13 policies[0].roll_back[0]: no service backnd is configured",
         ),
         (
             put("    rollback", "    depends_on: [database]\n    rollback"),
@@ -180,7 +179,7 @@ def test_written_settings_are_used() -> None:
         ),
         (
             ALL + POLICIES.removeprefix("policies:\n"),
-            "r.yml:14 policies[1].name: duplicate name down",
+            "r.yml:14 policies[1].name: duplicate name down, as policies[0]",
         ),
         (
             put("roll_back: [backend]", "roll_back: []"),
@@ -189,14 +188,14 @@ def test_written_settings_are_used() -> None:
         # Strategies and resources.
         (
             put("immediate", "imediate"),
-            'r.yml:7 services[0].rollback: unknown value "imediate": must be one of "immediate", "rolling", '
-            '"blue_green", "frontend", "database_migration"',
+            'r.yml:7 services[0].rollback.strategy: unknown value "imediate": must be one of immediate, rolling, '
+            "blue_green, frontend, database_migration",
         ),
         (
             put("strategy: immediate, ", "strategy: immediate, batch_size: 3, "),
-            'r.yml:7 services[0].rollback.batch_size: not an option of strategy "immediate" (it belongs to "rolling")',
+            'r.yml:7 services[0].rollback.batch_size: not an option of strategy "immediate"',
         ),
-        (put("strategy: immediate, ", ""), "r.yml:7 services[0].rollback: needs the key strategy"),
+        (put("strategy: immediate, ", ""), "r.yml:7 services[0].rollback.strategy: is missing"),
         (put("/srv/shop", "srv"), "r.yml:7 services[0].rollback.release.root: srv must be an absolute path"),
         # Listener and tokens.
         (
@@ -217,7 +216,7 @@ def test_written_settings_are_used() -> None:
         ),
         (
             HEAD + "web: {tokens: [{name: a, scopes: [read], file: /no/such/file}]}\n",
-            f"r.yml:4 web.tokens[0]: file: /no/such/file cannot be read: No such file or directory; {READABLE}",
+            "r.yml:4 web.tokens[0]: file: /no/such/file cannot be read: No such file or directory",
         ),
         (
             HEAD + "web: {tokens: [{name: a, scopes: [read]}]}\n",
@@ -233,11 +232,11 @@ def test_written_settings_are_used() -> None:
             "r.yml:2 prometheus.url: ${PROMETHEUS} is not set in the environment",
         ),
         # YAML.
-        (HEAD + "a: [\n", "r.yml:5: invalid YAML: expected the node content, but found '<stream end>'"),
-        (HEAD + "\tx: 1\n", "r.yml:4: invalid YAML: found character '\\t' that cannot start any token"),
-        (HEAD + "---\nstate: x\n", "r.yml:4: invalid YAML: but found another document"),
-        ("", "r.yml: must be a mapping with state, prometheus, alertmanager, services and policies"),
-        ("- a\n", "r.yml: must be a mapping with state, prometheus, alertmanager, services and policies"),
+        (HEAD + "a: [\n", "r.yml:4: invalid YAML: a value is missing, or a bracket is not closed"),
+        (HEAD + "\tx: 1\n", "r.yml:4: invalid YAML: a tab in the indentation"),
+        (HEAD + "---\nstate: x\n", "r.yml:4: invalid YAML: a second document begins"),
+        ("", "r.yml: is empty"),
+        ("- a\n", "r.yml:1: is no mapping"),
     ],
 )
 def test_one_mistake_is_reported_once_with_its_line_and_path(text: str, mistake: str) -> None:
@@ -282,7 +281,7 @@ def test_an_invalid_list_of_services_is_reported_once(text: str) -> None:
 def test_an_unknown_key_is_never_suggested_for_itself() -> None:
     """`timeout` exists for another kind of check: `unknown key timeout; did you mean timeout?` is no help."""
     (mistake,) = mistakes_in(put("at_least: 1", "at_least: 1, timeout: 5s"))
-    assert mistake.startswith("r.yml:9 services[0].health_checks[0].timeout: unknown key")
+    assert mistake.startswith("r.yml:9 services[0].health_checks[0].timeout: not an option here")
     assert "did you mean timeout" not in mistake
 
 
@@ -319,7 +318,7 @@ def test_an_unreadable_file_is_a_mistake(make: object, says: str, tmp_path: Path
     with pytest.raises(ConfigError) as raised:
         load(file)
     (mistake,) = raised.value.mistakes
-    assert mistake.startswith(f"{file}: ")
+    assert re.match(rf"{re.escape(str(file))}(:1)?: ", mistake)
     assert says in mistake
 
 
@@ -445,7 +444,7 @@ def test_the_password_of_the_journal_comes_from_a_file(tmp_path: Path) -> None:
             "/dev/null",
             "needs a state such as postgresql://user@host/database, without a password",
         ),
-        ("postgresql://r@h/d", "/no/such", f"/no/such cannot be read: No such file or directory; {READABLE}"),
+        ("postgresql://r@h/d", "/no/such", "/no/such cannot be read: No such file or directory"),
     ],
 )
 def test_a_password_file_without_a_matching_state_is_a_mistake(state: str, file: str, wrong: str) -> None:

@@ -100,7 +100,7 @@ async def test_check_live_reads_the_logs_and_writes_to_the_store(run: Run, tmp_p
         section = f"evidence: {{base_directory: {tmp_path}/{base}}}\n"
         (tmp_path / "responder.yml").write_text(text + SERVICE + logs + section)
         _, out, _ = await run("check", "--live", "--output", "json")
-        places = [problem["location"].partition(" ")[2] for problem in json.loads(out)["problems"]]
+        places = [finding["path"] for finding in json.loads(out)]
         assert "services[0].logs[1]" in places
         assert "services[0].logs[0]" not in places
         assert ("evidence" in places) is wrong

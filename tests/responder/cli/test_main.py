@@ -111,7 +111,7 @@ async def test_every_command_has_help_with_an_example(command: str, run: Run) ->
     code, out, err = await run(command, "--help")
     assert (code, err) == (0, "")
     assert f"example: responder {command}" in out
-    assert "--output [text|json]" in out
+    assert "--output [text|json" in out
 
 
 async def test_the_help_names_every_command(run: Run) -> None:
@@ -473,9 +473,22 @@ async def test_check(run: Run, tmp_path: Path) -> None:
     assert (code, "no problems found" in out) == (0, True)
     file.write_text(CONFIG.format(state=tmp_path / "state.db") + "polices: []\n")
     code, out, _ = await run("check")
-    assert (code, out) == (2, "responder.yml:4 polices: unknown key; did you mean policies?\n")
+    assert (code, out) == (2, "responder.yml:4 polices: unknown key (did you mean policies?)\n")
     code, out, _ = await run("check", "--output", "json")
-    assert (code, len(json.loads(out)["mistakes"])) == (2, 1)
+    (finding,) = json.loads(out)
+    assert (code, finding) == (
+        2,
+        {
+            "file": "responder.yml",
+            "line": 4,
+            "path": "polices",
+            "message": "unknown key",
+            "hint": "did you mean policies?",
+            "severity": "error",
+        },
+    )
+    code, out, _ = await run("check", "--output", "sarif")
+    assert (code, json.loads(out)["runs"][0]["results"][0]["level"]) == (2, "error")
     code, out, _ = await run("check", "--config", "none.yml")
     assert (code, out) == (2, "none.yml: cannot be read: No such file or directory (set its path with --config)\n")
 
@@ -502,8 +515,8 @@ async def test_check_names_missing_packages(run: Run, tmp_path: Path, monkeypatc
     code, out, _ = await run("check")
     assert code == 2
     assert out.splitlines() == [
-        "responder.yml:5 services[0]: needs the package aiodocker: pip install 'rollback-responder[docker]'",
-        "responder.yml:5 services[0]: needs the package kubernetes: pip install 'rollback-responder[kubernetes]'",
+        "responder.yml:5 services[0]: needs the package aiodocker (pip install 'rollback-responder[docker]')",
+        "responder.yml:5 services[0]: needs the package kubernetes (pip install 'rollback-responder[kubernetes]')",
     ]
 
 
@@ -511,10 +524,10 @@ async def test_check_live_reports_targets_without_an_answer(run: Run, tmp_path: 
     text = CONFIG.format(state=tmp_path / "state.db").replace("9090", str(free_port)).replace("9093", str(free_port))
     (tmp_path / "responder.yml").write_text(text)
     code, out, _ = await run("check", "--live", "--output", "json")
-    found = json.loads(out)["problems"]
-    assert (code, [problem["location"] for problem in found]) == (
+    found = [finding for finding in json.loads(out) if finding["severity"] == "error"]
+    assert (code, [(finding["line"], finding["path"]) for finding in found]) == (
         1,
-        ["responder.yml:2 prometheus", "responder.yml:3 alertmanager"],
+        [(2, "prometheus"), (3, "alertmanager")],
     )
 
 
@@ -532,8 +545,8 @@ async def test_check_live_calls_checks_by_name_or_address(run: Run, tmp_path: Pa
       - {{http: "{url}/health"}}
 """
     )
-    found = json.loads((await run("check", "--live", "--output", "json"))[1])["problems"]
-    called = {problem["target"] for problem in found if "health_checks" in problem["location"]}
+    found = json.loads((await run("check", "--live", "--output", "json"))[1])
+    called = {finding["message"].partition(": ")[0] for finding in found if "health_checks" in finding["path"]}
     assert called == {"probes", "up == 1", f"{url}/health"}
 
 
@@ -544,8 +557,8 @@ async def test_channels_are_checked_and_tested(run: Run, tmp_path: Path, free_po
             f"  email: {{host: 127.0.0.1, port: {free_port}, from: a@b.test, to: [c@d.test]}}}}\n"
         )
         (tmp_path / "responder.yml").write_text(text)
-        found = json.loads((await run("check", "--live", "--output", "json"))[1])["problems"]
-        assert [problem["target"] for problem in found if "notify" in problem["location"]] == ["email"]
+        found = json.loads((await run("check", "--live", "--output", "json"))[1])
+        assert [finding["path"] for finding in found if "notify" in finding["path"]] == ["notify.email[0]"]
         assert slack.messages == {}, "nothing is sent"
         code, out, _ = await run("notify", "slack")
         assert (code, out) == (0, "slack: test notification delivered\n")
@@ -561,7 +574,7 @@ async def test_serve_rejects_an_invalid_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "responder.yml").write_text("a: [\n")
     code, out, err = await run("serve")
     assert (code, out) == (2, "")
-    assert err.startswith("responder.yml:2: invalid YAML")
+    assert err.startswith("responder.yml:1: invalid YAML")
 
 
 async def test_check_reports_an_invalid_state_url(run: Run, tmp_path: Path) -> None:

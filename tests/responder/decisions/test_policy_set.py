@@ -82,12 +82,20 @@ def mistakes(*policies: Any, evidence: bool = True, services: tuple[Service, ...
 LOGGED = service(logs=({"file": "/var/log/shop.log"},))
 
 
+DUPLICATE = "duplicate name backend-down, as policies[0]"
+NO_LOGS = "service backend has no `logs` to preserve"
+SILENCES = "silences the alerts that the policy matches"
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
         (mistakes(policy()), []),
         (mistakes(policy(), policy(name="other")), []),
-        (mistakes(policy(), policy()), [(("policies", 1, "name"), "duplicate name backend-down")]),
+        (
+            mistakes(policy(), policy()),
+            [(("policies", 1, "name"), f"{DUPLICATE}; give each its own name")],
+        ),
         (mistakes(policy(roll_back={"label": "service"})), []),
         (
             mistakes(policy(roll_back=("backend", "backnd"))),
@@ -95,19 +103,24 @@ LOGGED = service(logs=({"file": "/var/log/shop.log"},))
         ),
         (
             mistakes(policy(), policy(name="b", preserve_logs=("backend",)), evidence=False, services=(LOGGED,)),
-            [(("policies", 1, "preserve_logs"), "no store for the logs: configure `evidence`")],
+            [(("policies", 1, "preserve_logs"), "no store for the logs; configure `evidence`")],
         ),
         (mistakes(policy(preserve_logs=("backend",)), services=(LOGGED,)), []),
         (mistakes(policy(preserve_logs=("backend",)), services=(service(environment="staging"), LOGGED)), []),
         (
             mistakes(policy(preserve_logs=("backend",))),
-            [(("policies", 0, "preserve_logs", 0), "service backend has no `logs` to preserve")],
+            [(("policies", 0, "preserve_logs", 0), f"{NO_LOGS}; add them to the service")],
         ),
         (mistakes(policy(preserve_logs={"label": "service"})), []),
         (mistakes(policy(silence_collateral=({"match": ['alertname="FrontendDown"']},))), []),
         (
             mistakes(policy(silence_collateral=({"match": ['alertname="A"']}, {"match": ['alertname=~"Backend.*"']}))),
-            [(("policies", 0, "silence_collateral", 1), "silences the alerts that the policy matches")],
+            [
+                (
+                    ("policies", 0, "silence_collateral", 1),
+                    f"{SILENCES}; match other alerts",
+                )
+            ],
         ),
     ],
 )

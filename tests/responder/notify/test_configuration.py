@@ -63,10 +63,10 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
         ({"slack": {**SLACK, "token": "${EMPTY}"}}, "token is empty"),
         ({"slack": {"token_file": "/nowhere/token", "channel": "#ops"}}, "/nowhere/token cannot be read"),
         ({"slack": {**SLACK, "mention": "<!channel>"}}, "notify.slack.mention"),
-        ({"slack": {**SLACK, "chanel": "#x"}}, "notify.slack.chanel: unknown key; did you mean channel?"),
+        ({"slack": {**SLACK, "chanel": "#x"}}, "notify.slack.chanel: unknown key (did you mean channel?)"),
         (
             {"slack": {**SLACK, "severities": ["critcal"]}},
-            "notify.slack.severities[0]: critcal is not in notify.severities; did you mean critical?",
+            "notify.slack.severities[0]: critcal is not in notify.severities (did you mean critical?)",
         ),
         ({"slack": {**SLACK, "stages": ["stuk"]}}, "notify.slack.stages[0]"),
         ({"slack": {**SLACK, "stages": ["stuck"]}}, "policies[1].notify[0]: channel slack does not deliver alerts"),
@@ -76,7 +76,7 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
         ),
         (
             {"slack": [{**SLACK, "name": "slak"}]},
-            "policies[0].notify[0]: no channel slack is configured; did you mean sl",
+            "policies[0].notify[0]: no channel slack is configured (did you mean sl",
         ),
         ({"slack": SLACK, "escalate": {"after": "10m", "to": ["emial"]}}, "notify.escalate.to[0]: no channel emial"),
         ({"slack": SLACK, "escalate": {"after": "10m", "for": ["lunch"], "to": ["slack"]}}, "notify.escalate.for[0]"),
@@ -86,7 +86,7 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
         ),
         (
             {"slack": {**SLACK, "templates": {"text": "{{ titel }}"}}},
-            "unknown variable titel in a template; did you mean title?",
+            "unknown variable titel in a template (did you mean title?)",
         ),
         ({"slack": {**SLACK, "templates": {"text": "{{ title | safe }}"}}}, "line 1: No filter named 'safe'"),
         (

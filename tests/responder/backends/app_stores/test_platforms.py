@@ -382,25 +382,25 @@ async def test_check_live_reports_problems(tmp_path: Path, capsys: pytest.Captur
     async with serving(play.answer) as google, serving(apple.answer) as connect:
         file = _configured(tmp_path, google, connect)
         report = await _checked(file, capsys, "--live")
-        assert not [problem for problem in report["problems"] if "rollback" in problem["location"]]
+        assert not [finding for finding in report if "rollback" in finding["path"]]
         play.rights = {"view"}
         (tmp_path / "apple.p8").write_text("none")
         report = await _checked(file, capsys, "--live")
-        found = [problem["found"] for problem in report["problems"] if "services[0].rollback" in problem["location"]]
-        assert found[0].startswith("Google Play refuses ") and "(403)" in found[0]
+        found = [finding["message"] for finding in report if "services[0].rollback" in finding["path"]]
+        assert "Google Play refuses " in found[0] and "(403)" in found[0]
         assert "not a private key of App Store Connect" in found[1]
     assert len(play.commits) == len(apple.states) == 1
 
 
 async def test_missing_store_keys_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = await _checked(_configured(tmp_path, "http://x", "http://x", google_play=None), capsys)
-    assert [mistake.rpartition(": needs")[2] for mistake in report["mistakes"]] == [
-        " a key: configure stores.app_store",
-        " a key: configure stores.google_play",
+    assert [(finding["message"], finding["hint"]) for finding in report] == [
+        ("needs a key", "configure stores.app_store"),
+        ("needs a key", "configure stores.google_play"),
     ]
     both = {"google_play": {"key_file": "/a", "key": "b"}}
     report = await _checked(_configured(tmp_path, "http://x", "http://x", **both), capsys)
-    assert "needs exactly one of key, key_file" in report["mistakes"][0]
+    assert "needs exactly one of key, key_file" in report[0]["message"]
 
 
 def test_each_store_needs_its_client() -> None:

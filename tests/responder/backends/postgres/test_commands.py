@@ -71,7 +71,7 @@ async def test_an_unknown_database_is_reported(
     shop: AppDatabase, capsys: pytest.CaptureFixture[str], database: str, checked: str
 ) -> None:
     assert await run("check", *written(shop, database, checked)) == 2
-    assert "services[0]: no database shpo is configured; did you mean shop?" in capsys.readouterr().out
+    assert "services[0]: no database shpo is configured (did you mean shop?)" in capsys.readouterr().out
 
 
 async def test_check_live_reads_the_revision(

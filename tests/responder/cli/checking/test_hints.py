@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from foundation.configuration.findings import Finding
 from responder.cli.checking.check import check
 from responder.cli.checking.hints import SHIPPED
 
@@ -44,8 +45,9 @@ async def hints(
     fields = {"state": directory / "state.db", "root": directory, "match": match, "mode": mode, "more": more}
     file.write_text(CONFIG.format(**fields) + end)
     assert await check(file, live=False, output="json") == 0
-    found: list[str] = json.loads(capsys.readouterr().out)["hints"]
-    return [hint.removeprefix(f"{file}:") for hint in found]
+    found = [Finding(**finding) for finding in json.loads(capsys.readouterr().out)]
+    assert {finding.severity for finding in found} <= {"warning"}
+    return [str(finding).removeprefix(f"{file}:") for finding in found]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ async def test_alerts_of_other_rules_need_one_and_the_hint_names_the_line(
     match: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (hint,) = await hints(tmp_path, capsys, match=match)
-    assert hint.startswith("11 policies[0].expression: policy one has none")
+    assert hint.startswith("11 policies[0].expression: warning: policy one has none")
     assert "only while a health or traffic check of the service fails" in hint
     assert await hints(tmp_path, capsys, match=match, end="    expression: errors > 1\n") == []
 
@@ -90,7 +92,7 @@ async def test_a_matcher_that_newer_alertmanagers_read_otherwise_has_a_hint(
 ) -> None:
     found = await hints(tmp_path, capsys, match=r"""['rollback="true"', 'team=~"a\.b"']""")
     assert [hint.partition(":")[0] for hint in found] == ["12 policies[0].match"]
-    assert found[0].endswith(r'write it as team=~"a\\.b"'), found
+    assert found[0].endswith(r'(write it as team=~"a\\.b")'), found
 
 
 async def test_every_hint_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foundation.yaml_document import Path, UnreadableYaml, YamlDocument, expand, path_text
+from foundation.configuration.yaml_document import Path, UnreadableYaml, YamlDocument, expand, path_text
 
 TEXT = "a:\n  - b: 1\n    c: 2\nd: {e: 3}\n"
 
@@ -26,7 +26,7 @@ def test_a_path_is_written_as_people_write_it() -> None:
     ],
 )
 def test_a_path_has_a_line(path: Path, position: str) -> None:
-    assert YamlDocument(TEXT, "f.yml").locate(path) == position
+    assert str(YamlDocument(TEXT, "f.yml").finding(path, "")).removesuffix(": ") == position
 
 
 def test_an_empty_document_has_no_data() -> None:
@@ -36,8 +36,8 @@ def test_an_empty_document_has_no_data() -> None:
 def test_a_duplicate_key_is_found() -> None:
     document = YamlDocument("b:\n  c: 1\n  c: 2\na: 1\na: 2\n", "f.yml")
     assert document.duplicates == [
-        (("b", "c"), "duplicate key (first in line 2)"),
-        (("a",), "duplicate key (first in line 4)"),
+        (("b", "c"), "duplicate key, first in line 2; remove one"),
+        (("a",), "duplicate key, first in line 4; remove one"),
     ]
     assert document.data == {"a": 2, "b": {"c": 2}}
 
@@ -53,7 +53,7 @@ def test_a_text_that_is_not_yaml_is_unreadable(text: str) -> None:
 def test_a_syntax_error_has_a_line() -> None:
     with pytest.raises(UnreadableYaml, match=r"^f\.yml:2: invalid YAML: ") as caught:
         YamlDocument("a: 1\nb: [", "f.yml")
-    assert caught.value.line == 2
+    assert caught.value.finding.line == 2
 
 
 def test_references_are_expanded_with_their_path() -> None:
