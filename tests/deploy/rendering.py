@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from foundation.yaml_document import YamlDocument
+from foundation.configuration.yaml_document import YamlDocument
 
 from tests.parts import need
 
