@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from foundation.configuration.yaml_document import YamlDocument
 
+from foundation.configuration.yaml_document import YamlDocument
 from tests.parts import need
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
