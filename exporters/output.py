@@ -11,6 +11,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from foundation.exposition import with_units
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LONGEST_LINE = 500
 Labels = tuple[tuple[str, str], ...]
@@ -25,7 +27,7 @@ class Collected(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yields the families."""
-        yield from self._families
+        yield from with_units(self._families)
 
 
 class ProbeOutput(Collector):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client.core import Metric
 
+from foundation.exposition import with_units
 from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable
 from responder.journal import Database
@@ -36,7 +37,7 @@ class Families(NamedTuple):
 
     def collect(self) -> Iterator[Metric]:
         """See Collector.collect."""
-        return iter(self.metrics)
+        return with_units(self.metrics)
 
 
 Encode = Callable[[Any], bytes]

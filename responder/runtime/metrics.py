@@ -1,4 +1,7 @@
-"""The counters and histograms of this process. Labels are bounded: no execution ID, error text or digest."""
+"""The counters and histograms of this process.
+
+Labels are bounded: no execution ID, error text or digest. Exemplars name the execution.
+"""
 
 from __future__ import annotations
 
@@ -209,9 +212,10 @@ class Metrics:
 
     def _closed(self, execution: Execution, event: Closed) -> None:
         accepted = execution.accepted
-        self.executions.labels(accepted.service, accepted.strategy, event.outcome).inc()
+        exemplar = {"execution": execution.id}
+        self.executions.labels(accepted.service, accepted.strategy, event.outcome).inc(exemplar=exemplar)
         took = max((event.at - accepted.at).total_seconds(), 0)
-        self.duration.labels(accepted.service, accepted.strategy, event.outcome).observe(took)
+        self.duration.labels(accepted.service, accepted.strategy, event.outcome).observe(took, exemplar)
         began = self._began.pop(execution.id, None)
         if event.outcome in ("succeeded", "mitigated") and began:
             self.stages.labels("verified").observe(max((event.at - began[0]).total_seconds(), 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +12,7 @@ from itertools import chain
 from typing import Any, NamedTuple, get_args
 
 from aiohttp import web
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 from responder.config.permitted import EVERYTHING, Permitted
 from responder.decisions.policies import Policy
@@ -31,6 +33,9 @@ from responder.services.service import Service
 from responder.web.access.permission import demand_unlimited, narrowed, permitted
 from responder.web.http.routes import Handlers, Route, get
 from responder.web.reports import Reports, scope, services_of
+
+_FAST = 1
+"""The level of compression. A higher one takes longer, and saves little more."""
 
 _HEALTH_WITHIN = 3.0
 """Seconds that `health=now` waits for checks."""
@@ -91,7 +96,11 @@ class Status(Handlers):
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         of_replica = chain(self._metrics.registry.collect(), journal.of_replica())
         body = await self._state.exposition(encode, content_type, of_replica)
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+        if gzip_accepted(request.headers.get("Accept-Encoding", "")):
+            headers["Content-Encoding"] = "gzip"
+            body = await asyncio.to_thread(gzip.compress, body, _FAST, mtime=0)
+        return web.Response(body=body, headers=headers)
 
     async def status(self, request: web.Request) -> web.Response:
         """`GET /api/v1/status[?service=&environment=&health=now]`: armed or not, open rollbacks, services and policies.

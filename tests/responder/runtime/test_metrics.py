@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.core import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from responder.decisions.guards import decide
@@ -17,6 +19,7 @@ from responder.operations.decided import Decided
 from responder.rollback.events import Closed, Event, Outcome, Planned, StepCompleted, StepFailed, StepStarted
 from responder.rollback.execution import Execution, begin
 from responder.runtime.journal_metrics import JournalMetrics, JournalSnapshot, take_snapshot
+from responder.runtime.journal_state import Families
 from responder.runtime.metrics import Metrics
 from tests.responder.examples import NOW, accepted, ago, deployment, incident, make_facts, plan, policy_set
 
@@ -272,3 +275,17 @@ async def test_one_denial_per_service_pages_and_only_if_a_human_must_take_over(
     assert (await journal.read(take_snapshot, policy_set(), at(60 + 900 + 60))).denied == [], (
         "the cooldown ends after 15 minutes"
     )
+
+
+def test_openmetrics_has_units_and_the_execution_as_exemplar() -> None:
+    metrics = Metrics()
+    tell(metrics, *whole())
+    exposed = openmetrics_text(Families(metrics.registry.collect())).decode()
+    families = {family.name: family for family in parse_openmetrics(exposed)}
+    timed = [family.unit for name, family in families.items() if name.startswith("responder_") and "seconds" in name]
+    assert set(timed) == {"seconds"}
+    assert families["responder_evidence_bytes"].unit == "bytes"
+    assert families["responder_alerts"].unit == ""
+    for name in ("responder_executions", "responder_execution_duration_seconds"):
+        exemplars = [sample.exemplar.labels for sample in families[name].samples if sample.exemplar]
+        assert exemplars == [{"execution": "r1"}]

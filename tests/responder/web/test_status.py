@@ -244,6 +244,17 @@ async def test_the_exposition_has_the_requested_format(responder: ResponderServe
             assert body.endswith("# EOF\n") is (content_type != "text/plain")
 
 
+@pytest.mark.parametrize(
+    ("accepted", "encoding"), [("gzip", "gzip"), ("br, gzip;q=0.5", "gzip"), ("br", None), ("", None)]
+)
+async def test_metrics_are_compressed_if_the_client_accepts_it(
+    responder: ResponderServer, accepted: str, encoding: str | None
+) -> None:
+    async with responder.client.get("/metrics", headers={"Accept-Encoding": accepted}) as response:
+        assert response.headers.get("Content-Encoding") == encoding
+        assert "process_start_time_seconds" in await response.text()
+
+
 async def test_a_service_that_fails_under_a_silence_names_its_author(responder: ResponderServer) -> None:
     responder.prometheus.vectors[responder.policy_set.services[0].health_checks[0].model_dump()["promql"]] = [({}, "0")]
     muted = alert()
