@@ -1,4 +1,4 @@
-"""A signed webhook: posts each notification as JSON, with a signature and a delivery ID that retries keep."""
+"""A webhook: posts each notification as JSON, signed if it has a secret, with a delivery ID that retries keep."""
 
 from __future__ import annotations
 
@@ -60,13 +60,15 @@ class WebhookTemplates(StrictModel):
 
 
 class WebhookSettings(ChannelSettings):
-    """Signed webhooks."""
+    """Webhooks, signed if they have a secret."""
 
     every_message: ClassVar[bool] = True
 
     url: SecretStr | None = Field(default=None, description="URL to post to, such as ${HOOK_URL}")
     url_file: SecretFile | None = Field(default=None, description="File that holds the URL")
-    secret: SecretStr | None = Field(default=None, description="Key of the signature, at least 16 characters")
+    secret: SecretStr | None = Field(
+        default=None, description="Key of the signature, at least 16 characters; default: unsigned"
+    )
     secret_file: SecretFile | None = Field(default=None, description="File that holds the secret")
     headers: dict[str, SecretStr] = Field(default={}, description="Additional headers, such as Authorization")
     show_links: bool = Field(default=False, description="Include links to approve and stop")
@@ -78,6 +80,8 @@ class WebhookSettings(ChannelSettings):
         self._url = self.read_secret("url")
         if not self._url.startswith(("https://", "http://")):
             raise ValueError("url is not a URL")
+        if self.secret is None and self.secret_file is None:
+            return self
         self._credential = self.read_secret("secret")
         if len(self._credential) < _MIN_SECRET:
             raise ValueError(f"secret is too short: at least {_MIN_SECRET} characters")
@@ -93,7 +97,7 @@ class WebhookSettings(ChannelSettings):
 
     @property
     def target(self) -> tuple[str, bytes]:
-        """The URL, and the key of the signature."""
+        """The URL, and the key of the signature; empty if there is none."""
         return self._url, self._credential.encode()
 
     def open(self) -> Webhook:
@@ -127,8 +131,9 @@ class Webhook:
             "Content-Type": "application/json",
             "X-Responder-Delivery": f"{notification.subject}/{notification.occasion}",
             "X-Responder-Timestamp": timestamp,
-            "X-Responder-Signature": sign(self._key, timestamp, body),
         }
+        if self._key:
+            headers["X-Responder-Signature"] = sign(self._key, timestamp, body)
         await self._api.request("POST", self._url, ignore_body=True, data=body, headers=headers)
         return reference
 

@@ -262,6 +262,14 @@ async def test_a_webhook_is_signed_and_its_retries_have_one_id(sink: Sink) -> No
     assert [result["guard"] for result in body["guard_results"]] == ["cooldown"]
 
 
+async def test_a_webhook_without_a_secret_is_not_signed(sink: Sink) -> None:
+    async with OpenChannel(settings("webhook", url=f"{sink.url}/hook", timeout=1.0)) as opened:
+        await opened.deliver(notification())
+    ((headers, _),) = sink.taken
+    assert headers["X-Responder-Delivery"] == "e-1/0"
+    assert "X-Responder-Signature" not in headers
+
+
 async def test_a_webhook_body_from_a_template_stays_json(sink: Sink) -> None:
     shape = {"summary": "{{ title }}", "routing": ["{{ severity }}", 7], "why": "{{ reason }}", "fixed": True}
     async with OpenChannel(of(sink, templates={"body": shape})) as opened:

@@ -107,7 +107,7 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
         ({"slack": SLACK, "email": {**MAIL, "password": "x"}}, "a password needs a username"),
         ({"slack": SLACK, "email": {**MAIL, "ca_file": "/etc/hostname"}}, "holds no certificates"),
         ({"slack": SLACK, "webhook": {**HOOK, "secret": "short"}}, "secret is too short: at least 16 characters"),
-        ({"slack": SLACK, "webhook": {"url": "http://localhost"}}, "needs exactly one of secret, secret_file"),
+        ({"slack": SLACK, "webhook": {**HOOK, "secret_file": "/x"}}, "needs exactly one of secret, secret_file"),
         (
             {"slack": SLACK, "webhook": {**HOOK, "templates": {"body": {"a": [{"b": "{{ x }}"}]}}}},
             "notify.webhook.templates.body: a: [0]: b: unknown variable x in a template",
