@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,17 @@ from foundation.configuration.yaml_document import UnreadableYaml
 from responder.errors import ConfigError
 
 
+class _Texts(yaml.SafeLoader):
+    """Every scalar is text, as Prometheus reads labels: `rollback: true` is "true"."""
+
+    yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012 - as in the base
+
+
 def read_rules(file: Path) -> list[dict[str, Any]]:
     """The groups of a rule file, or of the PrometheusRule objects in it. Raises ConfigError."""
     try:
         text = read_text(file, "--rules")
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-        groups = list(_groups(documents))
+        groups = list(_groups(yaml.load_all(text, _Texts)))
     except UnreadableYaml as e:
         raise ConfigError([e.finding]) from None
     except yaml.MarkedYAMLError as e:
@@ -34,13 +39,13 @@ def read_rules(file: Path) -> list[dict[str, Any]]:
     return groups
 
 
-def _groups(documents: list[Any]) -> Iterator[dict[str, Any]]:
-    for document in documents:
+def _groups(documents: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for document in filter(None, documents):
         for group in document.get("groups") or (document.get("spec") or {}).get("groups") or ():
             yield {"name": group["name"], "rules": [_rule(rule, group) for rule in group.get("rules") or ()]}
 
 
 def _rule(rule: dict[str, Any], group: dict[str, Any]) -> dict[str, Any]:
     kind, name = ("alerting", rule["alert"]) if "alert" in rule else ("recording", rule["record"])
-    labels = {name: str(value) for name, value in {**(group.get("labels") or {}), **(rule.get("labels") or {})}.items()}
+    labels = {**(group.get("labels") or {}), **(rule.get("labels") or {})}
     return {"type": kind, "name": name, "labels": labels, "query": rule.get("expr", "")}

@@ -61,7 +61,7 @@ OFFER = {"alertname": "HighErrorRate", "rollback": "true"}
         (configuration({}, {"receiver": "nobody", "matchers": ['team="a"']}, US), True),
         (configuration({}, {"matchers": ['team="a"'], "routes": [US]}), True),
         (configuration({}, {**US, "routes": [{"receiver": "nobody", "matchers": ['alertname!="X"']}]}), False),
-        (configuration({}, {"receiver": "us", "match": {"rollback": True}}), False),
+        (configuration({}, {"receiver": "us", "match": {"rollback": "false"}}), False),
         (configuration({}, {"receiver": "us", "match": {"rollback": "true"}}), True),
         (configuration({}, {"receiver": "us", "match_re": {"alertname": "High"}}), False),
         (configuration({}, {"receiver": "us", "match_re": {"alertname": "High.*"}}), True),

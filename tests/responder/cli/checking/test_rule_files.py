@@ -54,7 +54,7 @@ def test_a_prometheus_rule_object_is_read_as_its_rule_file(tmp_path: Path) -> No
 def test_labels_of_the_group_apply_to_its_rules(tmp_path: Path) -> None:
     file = tmp_path / "rules.yml"
     rule: dict[str, Any] = {"alert": "A", "expr": "up", "labels": {"severity": "page"}}
-    group = {"name": "g", "labels": {"rollback": "true", "severity": "none"}, "rules": [rule]}
+    group = {"name": "g", "labels": {"rollback": True, "severity": "none"}, "rules": [rule]}
     file.write_text(yaml.safe_dump({"groups": [group]}))
     ((read,),) = [group["rules"] for group in read_rules(file)]
     assert read == {"type": "alerting", "name": "A", "labels": {"rollback": "true", "severity": "page"}, "query": "up"}
