@@ -12,12 +12,12 @@ Parts = tuple[str, str, str]
 """Name, operator and value of a matcher."""
 
 _BLANK = "\t\n\f\r "  # Go's \s
-_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # Go's unicode.IsSpace
+_WIDE = "".join(map(chr, range(0x2000, 0x200B)))
+_SPACE = f"\t\n\v\f\r \x85\xa0\u1680{_WIDE}\u2028\u2029\u202f\u205f\u3000"  # Go's unicode.IsSpace
 _RESERVED = rf"""{_SPACE}{{}}!=~,\\"'`"""
 PLAIN = rf"[^{_RESERVED}]+"
 """A name that needs no quotes in the UTF-8 grammar."""
 
-_EDGES = re.compile(rf"\A[{_SPACE}]+|[{_SPACE}]+\Z")
 _CLASSIC = re.compile(rf"[{_BLANK}]*([a-zA-Z_:][a-zA-Z0-9_:]*)[{_BLANK}]*(=~|=|!=|!~)")
 _CLASSIC_VALUE = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>(?:[^"\\]|\\.)*\\?)', re.DOTALL)
 _CLASSIC_ESCAPE = re.compile(r'\\([n"\\])|\\.', re.DOTALL)
@@ -48,7 +48,7 @@ def _classic_parts(text: str) -> list[str]:
         elif not quoted:
             parts.append(text[start:at])
             start = at + 1
-    last = _EDGES.sub("", text[start:])  # only the last one: the others keep a no-break space
+    last = text[start:].strip(_SPACE)  # only the last one: the others keep a no-break space
     return [*parts, last] if last else parts
 
 
