@@ -28,6 +28,7 @@ from responder.runtime.worker import Worker
 from responder.testing.resources import FixedConnections
 from responder.web.access.access import Access
 from responder.web.access.settings import WebSettings
+from responder.web.deployments.deployments import Deployments
 from responder.web.executions import Executions
 from responder.web.http.server import routes
 from responder.web.links.approve import ApprovalPage
@@ -38,7 +39,7 @@ from responder.web.receiver import Receiver
 from responder.web.reports import Reports
 from responder.web.rollbacks import Rollbacks
 from responder.web.status import Status
-from responder.web.versions import Registry
+from responder.web.versions import Versions
 from tests.journals import in_file
 from tests.scenarios.outside import (
     FakeAlertmanager,
@@ -106,7 +107,8 @@ class SimulatedRunner:
             executions,
             status,
             reports,
-            Registry(self._journal, self._policy_set),
+            Versions(self._journal, self._policy_set),
+            Deployments(self._journal, self._policy_set),
             ApprovalPage(self._journal, executions, lambda: links),
             StopPage(self._journal, lambda: links),
         )
