@@ -212,6 +212,9 @@ class Process:
             self._popen.kill()
             return await asyncio.to_thread(self._popen.wait)
 
+    def signal(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
     async def terminate(self) -> int:
         return await self.end(signal.SIGTERM)
 

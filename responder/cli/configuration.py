@@ -1,16 +1,18 @@
-"""Commands that need at most the configuration file: `serve`, `check`, `notify`, `assets`."""
+"""Commands that need at most the configuration file: `init`, `serve`, `check`, `notify`, `assets`."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import json
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
 
 import click
 
 from foundation import interrupt
-from foundation.commands.command import Args, Many
+from foundation.commands.command import Args, Many, OneOf
 from foundation.commands.completion import completion_of
 from foundation.commands.failure import OK
 from foundation.configuration.findings import FORMATS
@@ -19,6 +21,62 @@ from responder.cli.command import CONFIG, FILE, local
 from responder.cli.ids import CHANNEL
 
 completion = completion_of("responder")
+
+
+@local("init /etc/responder --service backend --health-url http://127.0.0.1:8080/health")
+@click.argument("directory", type=FILE, metavar="[DIR]", default=Path("/etc/responder"), help="where to write")
+@click.option("--from-compose", type=FILE, metavar="FILE", help="read services from a Compose file; - reads stdin")
+@click.option("--from-kubernetes", metavar="NAMESPACE", default="", help="read services from a namespace")
+@click.option(
+    "--service", "services", metavar="NAME", multiple=True, help="name of a service; repeatable with --from-…"
+)
+@click.option("--environment", metavar="NAME", default="", help="environment of the services (default: production)")
+@click.option("--health-url", metavar="URL", default="", help="URL that answers 2xx while the service is healthy")
+@click.option("--root", type=FILE, metavar="DIR", help="directory of `current` and `releases` (default: /srv/SERVICE)")
+@click.option(
+    "--restart", metavar="COMMAND", default="", help="restarts the service (default: systemctl restart SERVICE)"
+)
+@click.option(
+    "--channel",
+    default="",
+    help="where notifications go: slack:URL, webhook:URL, email:ADDRESS or console (default)",
+)
+@click.option("--mode", type=OneOf(("observe", "approve", "auto")), default="observe", help="mode of the policy")
+@click.option("--user", metavar="NAME", default="", help="user that runs the responder (default: owner of --root)")
+@click.option("--force", is_flag=True, help="overwrite files that have other content, except secrets")
+def init(args: Args) -> int:
+    """Asks for what is missing, if it runs in a terminal."""
+    return interrupt.run(_init(args))
+
+
+async def _init(args: Args) -> int:
+    from responder.app.setup.questions import Answers, setup_of, unattended  # slow to import
+    from responder.app.setup.render import SECRETS
+    from responder.assets.writing import write_files
+
+    answers = Answers(**{field.name: getattr(args, field.name) for field in fields(Answers)})
+    setup, found = await setup_of(answers, _answer if sys.stdin.isatty() else unattended)
+    files = setup.files()
+    contents = {name: text.encode() for name, text in files.items()}
+    secret = {name for name in files if name.startswith(SECRETS)}
+    written = write_files(setup.directory, contents, secret=secret, force=args.force)
+    if args.output == "json":
+        print(json.dumps({"directory": str(setup.directory), **asdict(written), "left_out": found.left_out}, indent=2))
+        return OK
+    for name in (*written.new, *written.overwritten):
+        print(setup.directory / name)
+    for name, reason in found.left_out.items():
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    print(f"\n{files['next-steps.md']}", end="")
+    return OK
+
+
+def _answer(option: str, question: str, default: str) -> str:
+    """The answer of a person."""
+    while True:
+        answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default
+        if answer:
+            return answer
 
 
 @local("assets /etc/prometheus/responder")

@@ -10,6 +10,7 @@ from responder.errors import ConfigError, ResponderError
 
 _COMMANDS = {
     "responder.cli.configuration": {
+        "init": "write a configuration that works, from a few answers",
         "serve": "run the responder",
         "check": "validate the configuration",
         "notify": "send a test notification",

@@ -58,7 +58,7 @@ def test_the_wheel_holds_all_modules_and_assets(wheel: Path) -> None:
     }
     for package in ("responder", "exporters", "foundation"):
         for path in (ROOT / package).rglob("*"):
-            if path.suffix in (".py", ".sql", ".html", ".typed"):
+            if path.suffix in (".py", ".sql", ".html", ".j2", ".typed"):
                 expected[path.relative_to(ROOT).as_posix()] = path
     assert {name for name in held if ".dist-info/" not in name} == set(expected)
     assert [name for name, path in expected.items() if path.read_bytes() != held[name]] == []
