@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
-from urllib.parse import quote
 
 from responder.errors import JournalUnavailable
 from responder.journal.database import load_statements
@@ -22,7 +21,7 @@ async def open_executions(state: str) -> frozenset[str]:
 
 def _of_file(file: Path, sql: str) -> frozenset[str]:
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=5.0)) as opened:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=5.0)) as opened:
             return frozenset(str(row[0]) for row in opened.execute(sql))
     except sqlite3.Error as e:
         raise JournalUnavailable(f"the journal {file} cannot be read: {e}") from e

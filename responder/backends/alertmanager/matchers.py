@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import re2
@@ -30,7 +30,7 @@ class Matcher:
     op: str
     value: str
     note: str = field(default="", compare=False, repr=False)
-    """Why newer Alertmanagers warn about its text, and how to write it; empty if they do not."""
+    """What is wrong with its text although it can be read, and how to write it; empty if nothing is."""
 
     def __post_init__(self) -> None:
         equal: Callable[[str], bool] = self.value.__eq__
@@ -71,15 +71,32 @@ def parse_matchers(text: str) -> tuple[Matcher, ...]:
     `classic-mode` and `utf8-strict-mode`.
     """
     old, new = _read(matcher_grammar.classic, text), _read(matcher_grammar.utf8, text)
-    if isinstance(old, ValueError):
-        if isinstance(new, ValueError):
-            raise ValueError(f"{text!r} is not a matcher: {old}; {_EXAMPLE}")
-        return new
+    if not isinstance(old, ValueError):
+        read, note = old, _suspicious(text, old) or _disputed(old, new)
+    elif not isinstance(new, ValueError):
+        read, note = new, _suspicious(text, new)
+    else:
+        raise ValueError(f"{text!r} is not a matcher: {old}; {_EXAMPLE}")
+    return tuple(replace(matcher, note=f"{text!r}: {note}") for matcher in read) if note else read
+
+
+def _suspicious(text: str, matchers: Iterable[Matcher]) -> str:
+    """Why the matchers probably never match; empty if nothing looks wrong."""
+    for matcher in matchers:
+        if not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", matcher.name) and _quoted(matcher.name) not in text:
+            return f"only Prometheus 3 has labels named {matcher.name}; for one of those, write the name in quotes"
+        if re.fullmatch("(['`]).*\\1", matcher.value, re.DOTALL) and _quoted(matcher.value) not in text:
+            meant = replace(matcher, value=matcher.value[1:-1])
+            return f"these quotes are part of the value; write it as {meant}, or as {matcher} if you mean them"
+    return ""
+
+
+def _disputed(old: tuple[Matcher, ...], new: tuple[Matcher, ...] | ValueError) -> str:
+    """Why newer Alertmanagers warn about a text; empty if they do not."""
     if old == new:
-        return old
+        return ""
     reading = "cannot read it" if isinstance(new, ValueError) else f"would read it as {_listed(new)}"
-    note = f"{text!r}: the UTF-8 mode of newer Alertmanagers {reading}; write it as {_listed(old)}"
-    return tuple(Matcher(m.name, m.op, m.value, note) for m in old)
+    return f"the UTF-8 mode of newer Alertmanagers {reading}; write it as {_listed(old)}"
 
 
 def _listed(matchers: Iterable[Matcher]) -> str:

@@ -51,7 +51,7 @@ def hints_for(config: Config) -> Iterator[Hint]:
 
 
 def _disputed_matchers(config: Config) -> Iterator[Hint]:
-    """Matchers whose text newer Alertmanagers read otherwise in a route or a silence."""
+    """Matchers that probably never match, or that newer Alertmanagers read otherwise in a route or a silence."""
     lists: list[tuple[tuple[int | str, ...], tuple[Matcher, ...]]] = []
     for n, policy in enumerate(config.policies):
         lists.append((("policies", n, "match"), policy.match))

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Concatenate, ParamSpec, Self, TypeVar
-from urllib.parse import quote
 
 from responder.config.private_files import make_directory, open_file
 from responder.errors import ConfigError
@@ -77,7 +76,7 @@ class Sqlite:
                 raise ConfigError.of("state", f"{file} cannot be used: {existing} is not writable by this user")
             if existing == file:
                 # `immutable`: reading creates no other files.
-                connection = sqlite3.connect(f"file:{quote(str(file))}?immutable=1", uri=True)
+                connection = sqlite3.connect(f"{file.as_uri()}?immutable=1", uri=True)
                 with contextlib.closing(connection):
                     refuse_newer(file, connection.execute("PRAGMA user_version").fetchone()[0])
         except (OSError, sqlite3.Error) as e:

@@ -11,6 +11,7 @@ import pytest
 from responder.errors import ConfigError
 from responder.journal import check_journal, open_journal
 from responder.journal.database import load_migrations
+from responder.journal.open_executions import open_executions
 from responder.journal.postgres import schema as postgres_schema
 from responder.journal.sqlite import schema as sqlite_schema
 
@@ -91,3 +92,12 @@ async def test_a_role_that_cannot_create_tables(postgres_server: object, monkeyp
 async def test_an_unreachable_server() -> None:
     with pytest.raises(ConfigError, match="cannot be used"):
         await check_journal("postgresql://nobody@127.0.0.1:1/none")
+
+
+async def test_an_address_with_four_slashes_is_the_same_file(tmp_path: Path) -> None:
+    """The form of SQLAlchemy."""
+    state = f"sqlite:///{tmp_path / 'a b?.db'}"
+    assert state.startswith("sqlite:////")
+    await (await open_journal(state)).close()
+    await check_journal(state)
+    assert await open_executions(state) == frozenset()

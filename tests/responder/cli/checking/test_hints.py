@@ -87,6 +87,14 @@ async def test_alerts_of_other_rules_need_one_and_the_hint_names_the_line(
     assert await hints(tmp_path, capsys, match=match, end="    expression: errors > 1\n") == []
 
 
+@pytest.mark.parametrize("matcher", ["alertname=''X''", 'alert-name="X"'])
+async def test_a_matcher_that_probably_never_matches_has_a_hint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], matcher: str
+) -> None:
+    (hint,) = await hints(tmp_path, capsys, match=f"""['rollback="true"', '{matcher}']""")
+    assert hint.partition(":")[0] == "12 policies[0].match"
+
+
 async def test_a_matcher_that_newer_alertmanagers_read_otherwise_has_a_hint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
