@@ -22,7 +22,7 @@ from exporters.serve import exit_if_lookups_hang
 from exporters.serve import serve as run_server
 from exporters.web.page import log_text
 from foundation import interrupt
-from foundation.commands.command import Args, Command, Names, OneOf, declare, wrong_use
+from foundation.commands.command import Args, Command, Names, OneOf, declare
 from foundation.commands.completion import completion_of
 from foundation.commands.failure import NO, OK, WRONG
 from foundation.configuration.findings import FORMATS, finding_of, rendered
@@ -67,7 +67,7 @@ def serve(args: Args) -> int:
         try:
             host_and_port(args.listen)
         except ValueError as e:
-            raise wrong_use(f"--listen {args.listen}: {e}") from None
+            raise click.BadParameter(f"{args.listen!r} {e}", param_hint="--listen") from None
     set_up("json", "info")
     asyncio.run(run_server(args.config, listen=args.listen))
     exit_if_lookups_hang(OK)

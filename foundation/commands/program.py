@@ -73,7 +73,7 @@ class Program(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed again at exit
             if isinstance(e, BrokenPipeError):
                 return _READER_IS_GONE
-            return self._show([Failure(e.strerror or str(e), "standard output")], WRONG, as_json=False)
+            return self._show([Failure(e.strerror or str(e))], WRONG, as_json=False)
         return code
 
     def _run(self, argv: Sequence[str]) -> int:
@@ -95,8 +95,11 @@ class Program(click.Group):
             ctx = getattr(e, "ctx", None) or self.make_context(str(self.name), ["x"], resilient_parsing=True)
             if not as_json:
                 print(ctx.get_usage(), file=sys.stderr)
-            error = legible(e.format_message()).removesuffix(".")
-            return self._show([Failure(error, ctx.command_path, f"see {ctx.command_path} --help")], WRONG, as_json)
+            return self._show([_wrong_use(e, ctx.command_path)], WRONG, as_json)
+        except OSError as e:
+            if e.filename is None:  # it may be the output
+                raise
+            return self._show([Failure(e.strerror or str(e), str(e.filename))], WRONG, as_json)
         except Exception as e:
             if (found := self._failures_of(e)) is None:
                 raise
@@ -116,3 +119,10 @@ class Program(click.Group):
         from click.shell_completion import shell_complete  # slow to import
 
         return shell_complete(self, {}, str(self.name), self.complete_variable, instruction)
+
+
+def _wrong_use(error: click.ClickException, command: str) -> Failure:
+    where, message = command, error.format_message()
+    if type(error) is click.BadParameter and isinstance(error.param, click.Option):
+        where, message = error.param.opts[-1], error.message
+    return Failure(legible(message).removesuffix("."), where, f"see {command} --help")

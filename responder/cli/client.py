@@ -1,4 +1,7 @@
-"""The HTTP client of the command line. It uses the public API."""
+"""The HTTP client of the command line. It uses the public API.
+
+Completion and help of a command import this module too, so what is slow to import is imported when it is used.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import aiohttp
-import yaml
-
-from foundation.secrets import read_secret
 from responder.cli.command import CONFIG, TLS_FILES, CommandError, Refused
 from responder.errors import ResponderError
 from responder.transport.http_client import Answer, HttpClient, NoAnswer, body_of
@@ -38,6 +37,8 @@ def address(url: str | None, config: Path) -> str:
     Raises CommandError for an invalid one, and for a file that cannot be read: the default address may be another
     responder.
     """
+    import yaml
+
     if url is not None:
         return _valid(url, "--url")
     if found := os.environ.get("RESPONDER_URL"):
@@ -59,6 +60,8 @@ _OR_URL = "set the address with --url"
 
 
 def _web(config: Path) -> tuple[str, str]:
+    import yaml
+
     web = (yaml.safe_load(config.read_text("utf-8")) or {}).get("web") or {}
     file = web.get("config_file")
     tls = file is not None and (yaml.safe_load(Path(file).read_text("utf-8")) or {}).get("tls_server_config")
@@ -101,6 +104,8 @@ def bearer(token_file: Path | None) -> str | None:
     if token_file is None:
         token, where = os.environ.get("RESPONDER_TOKEN", "").strip(), "RESPONDER_TOKEN"
     else:
+        from foundation.secrets import read_secret  # slow to import
+
         where = str(token_file)
         try:
             token = read_secret(token_file)
@@ -179,6 +184,8 @@ class ResponderClient:
 
     async def events(self, path: str, after: int) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Server-sent events after number `after`, each with its type, until the stream ends. Raises NoStream."""
+        import aiohttp
+
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": str(after)} if after >= 0 else {})}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=_SILENCE)
         try:

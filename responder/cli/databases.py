@@ -11,7 +11,7 @@ from foundation.commands.command import Args
 from foundation.commands.failure import NO, OK
 from responder.cli.command import connected
 from responder.cli.display.terminal import console
-from responder.cli.ids import DATABASE
+from responder.cli.ids import DATABASE, begins
 
 if TYPE_CHECKING:
     from responder.backends.postgres.schemas import Schemas
@@ -68,7 +68,9 @@ async def _list(args: Args, schemas: Schemas) -> int:
 @click.option("--overwrite", is_flag=True, help="also replace values that are not NULL")
 @click.option("--dry-run", is_flag=True, help="restore, count the rows, and undo it")
 async def _restore(args: Args, schemas: Schemas) -> int:
-    restored = await schemas.restore_preserved(args.database, args.id, overwrite=args.overwrite, dry_run=args.dry_run)
+    known = {record["execution"]: "" for record in await schemas.preserved_data(args.database)}
+    execution = begins(args.id, known)
+    restored = await schemas.restore_preserved(args.database, execution, overwrite=args.overwrite, dry_run=args.dry_run)
     if args.output == "json":
         print(json.dumps(restored, default=str, indent=2))
         return OK if restored else NO
@@ -80,5 +82,5 @@ async def _restore(args: Args, schemas: Schemas) -> int:
     if not args.overwrite and any(record["kind"] == "columns" and record["rows"] == 0 for record in restored):
         out.print("values that are not NULL were left unchanged; pass --overwrite to replace them")
     outcome = "dry run: nothing was changed" if args.dry_run else "restored"
-    out.print(outcome if restored else f"rollback {args.id} preserved no data")
+    out.print(outcome if restored else f"rollback {execution} preserved no data")
     return OK if restored else NO

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from foundation.commands.command import Args, Names, wrong_use
@@ -36,39 +36,44 @@ async def find_id(client: ResponderClient, given: str | None, lists: tuple[str, 
 
     A beginning of nothing is returned as it is: the responder answers that it does not exist. Raises CommandError.
     """
-    if given is None:
-        found = await _listed(client, lists)
-        if not found:
-            raise CommandError(f"no rollback {_MEANING[lists]}", hint="give an ID: responder history lists them")
-        return _only(found, f"more than one rollback {_MEANING[lists]}")
-    if not given or _WHOLE.fullmatch(given):
-        return given
-    found = await _beginning(client, given)
-    exact = [row for row in found if row["id"] == given]
-    return _only(exact or found, f"more than one rollback begins with {given!r}") if found else given
+    if given is not None:
+        return given if not given or _WHOLE.fullmatch(given) else begins(given, await _any(client, given))
+    found = await _listed(client, lists)
+    if not found:
+        raise CommandError(f"no rollback {_MEANING[lists]}", hint="give an ID: responder history lists them")
+    return _only(found, f"more than one rollback {_MEANING[lists]}")
 
 
-def _only(found: list[dict[str, Any]], problem: str) -> str:
+def begins(given: str, known: Mapping[str, str]) -> str:
+    """The name in `known` that is `given`, or else the only one that begins like this; `given` if there is none."""
+    found = [given] if given in known else [name for name in known if name.startswith(given)]
+    return _only({name: known[name] for name in found}, f"more than one begins with {given!r}") if found else given
+
+
+def _only(found: Mapping[str, str], problem: str) -> str:
     if len(found) == 1:
-        return str(found[0]["id"])
-    more = [", …"] if len(found) == _SHOWN else []
-    raise CommandError(
-        problem, hint="give the ID: " + ", ".join([f"{row['id']} ({_about(row)})" for row in found] + more)
-    )
+        return next(iter(found))
+    names = [f"{name} ({what})" if what else name for name, what in found.items()]
+    more = ["…"] if len(names) >= _SHOWN else []
+    raise CommandError(problem, hint=f"give one of {', '.join(names[:_SHOWN] + more)}")
 
 
 def _about(row: Mapping[str, Any]) -> str:
-    return f"{row['service']} {row['from_version']} → {row['to_version']}, {row['outcome'] or row['state']}"
+    return f"{row['service']} {row['from_version']} → {row['to_version']}, {row.get('outcome') or row['state']}"
 
 
-async def _listed(client: ResponderClient, lists: Iterable[str]) -> list[dict[str, Any]]:
+async def _listed(client: ResponderClient, lists: Iterable[str]) -> dict[str, str]:
     status = await client.get("/api/v1/status")
-    return [row for name in lists for row in status[name]]
+    return {row["id"]: _about(row) for name in lists for row in status[name]}
 
 
-async def _beginning(client: ResponderClient, beginning: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = (await client.get("/api/v1/executions", id=beginning, limit=_SHOWN))["executions"]
-    return rows
+async def _any(client: ResponderClient, beginning: str) -> dict[str, str]:
+    rows = (await client.get("/api/v1/executions", id=beginning or None, limit=_SHOWN))["executions"]
+    return {row["id"]: _about(row) for row in rows}
+
+
+async def _services(client: ResponderClient, _: str) -> dict[str, str]:
+    return {row["service"]: row["environment"] for row in (await client.get("/api/v1/status"))["services"]}
 
 
 def refuse_with_id(args: Args, *options: str) -> None:
@@ -77,34 +82,21 @@ def refuse_with_id(args: Args, *options: str) -> None:
         raise wrong_use(f"the ID of a rollback and {used[0]} exclude each other")
 
 
-def _from_responder(find: Callable[[ResponderClient, str], Any]) -> Names:
+def _from_responder(find: Callable[[ResponderClient, str], Awaitable[dict[str, str]]]) -> Names:
     """Completes with what a responder answers to the command line so far."""
 
-    async def ask(options: Mapping[str, Any], beginning: str) -> Mapping[str, str]:
+    async def ask(options: Mapping[str, Any], beginning: str) -> dict[str, str]:
         from responder.cli.client import connect  # slow to import
 
         async with asyncio.timeout(_WITHIN), connect({"config": CONFIG, **options}) as client:
-            found: Mapping[str, str] = await find(client, beginning)
-            return found
+            return await find(client, beginning)
 
     return Names(lambda options, beginning: asyncio.run(ask(options, beginning)))
 
 
 def id_in(lists: tuple[str, ...]) -> Names:
     """IDs of open rollbacks."""
-
-    async def find(client: ResponderClient, beginning: str) -> Mapping[str, str]:
-        return {row["id"]: _about(row) for row in await _listed(client, lists)}
-
-    return _from_responder(find)
-
-
-async def _any(client: ResponderClient, beginning: str) -> Mapping[str, str]:
-    return {row["id"]: _about(row) for row in await _beginning(client, beginning)}
-
-
-async def _services(client: ResponderClient, _: str) -> Mapping[str, str]:
-    return {row["service"]: row["environment"] for row in (await client.get("/api/v1/status"))["services"]}
+    return _from_responder(lambda client, _: _listed(client, lists))
 
 
 ANY_ID, SERVICE = _from_responder(_any), _from_responder(_services)

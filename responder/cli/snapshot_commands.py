@@ -25,7 +25,9 @@ from responder.backends.postgres.snapshots.restore import restore as restore_sna
 from responder.backends.postgres.snapshots.retention import removable
 from responder.backends.postgres.snapshots.store import SnapshotStore, StoredSnapshot
 from responder.backends.postgres.snapshots.verify import NOT_RESTORED, compare_restored, read_archives
+from responder.cli.command import CommandError
 from responder.cli.display.terminal import clean, clock, console, table
+from responder.cli.ids import begins
 from responder.errors import JournalUnavailable, ResponderError, StepFailed, Unavailable
 from responder.journal import open_executions
 
@@ -51,11 +53,13 @@ def _stores(args: Args, snapshots: Snapshots) -> list[SnapshotStore]:
 
 async def _find(args: Args, snapshots: Snapshots) -> tuple[SnapshotStore, SnapshotManifest]:
     if not re.fullmatch(r"[-\w.]+/[-\w.]+", args.key) or ".." in args.key:
-        raise ResponderError(
-            f"invalid key {args.key}: expected DATABASE/EXECUTION such as shop/20261123-231500-4f2a9c1b"
+        raise CommandError(
+            f"invalid key {args.key}", hint="expected DATABASE/EXECUTION such as shop/20261123-231500-4f2a9c1b"
         )
-    for store in _stores(args, snapshots):
-        if manifest := await store.find(args.key):
+    stores = _stores(args, snapshots)
+    key = begins(args.key, {stored.key: "" for store in stores for stored in await store.stored()})
+    for store in stores:
+        if manifest := await store.find(key):
             return store, manifest
     raise ResponderError(f"snapshot {args.key} does not exist: run `responder snapshots list`")
 

@@ -66,3 +66,32 @@ def test_every_help_text_has_an_example(command: list[str], capsys: Any) -> None
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["probe"], ["check", "--output", "xml"]])
 def test_wrong_usage_exits_with_2(argv: list[str]) -> None:
     assert main(argv) == 2
+
+
+@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1:99999", "127.0.0.1:0", ":9469", "127.0.0.1:x", "", "::1:80"])
+def test_an_invalid_address_to_listen_on(path: Path, capsys: Any, listen: str) -> None:
+    assert main(["serve", "--config", str(path), "--listen", listen]) == 2
+    assert "Traceback" not in (err := capsys.readouterr().err)
+    assert f"--listen: {listen!r} " in err
+    assert main(["serve", "--config", str(path), "--listen", listen, "--output", "json"]) == 2
+    assert list(json.loads(capsys.readouterr().out)) == ["error", "where", "hint"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["prob"], "Did you mean 'probe'?"),
+        (["check", "--confg", "x"], "Did you mean '--config'"),
+        (["check", "--output", "jsn"], "Did you mean 'json'?"),
+        (["probe", "gud"], "configured: good, bad"),
+        (["probe", "good", "--config", "none.yml"], "none.yml: cannot be read"),
+    ],
+)
+def test_errors(path: Path, capsys: Any, monkeypatch: Any, argv: list[str], says: str) -> None:
+    monkeypatch.chdir(path.parent)
+    path.rename("exporters.yml")
+    assert main(argv) == 2
+    assert says in capsys.readouterr().err
+    if "--output" not in argv:
+        main([*argv, "--output", "json"])
+        assert list(json.loads(capsys.readouterr().out)) == ["error", "where", "hint"]

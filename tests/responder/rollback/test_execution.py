@@ -162,6 +162,7 @@ def test_verification_has_not_failed_while_it_is_checked() -> None:
 def test_the_reason_is_always_the_latest_one() -> None:
     assert after(planned(), HELD).reason == "production"
     assert after(planned(), HELD, APPROVED).reason == "approved by alice"
+    assert after(planned(), HELD, APPROVED, closed("succeeded")).reason == "", "the alert is the reason"
     assert after(planned(), started(0), halted(0)).reason == "no"
     assert after(planned(), stopped()).reason == "stopped by alice: enough"
     assert after(planned(), stopped(), closed("cancelled")).reason == "stopped by alice: enough"

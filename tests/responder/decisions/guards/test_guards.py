@@ -167,6 +167,13 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         ),
         (
             incident(),
+            make_facts(tried_before=past(id="r0", from_version="2.1", outcome=None, state="running")),
+            "once_per_version",
+            "deny",
+            "r0, a rollback of 2.1, is running",
+        ),
+        (
+            incident(),
             make_facts(tried_before=past(id="r0", from_version="2.1", outcome="reverted")),
             "once_per_version",
             "deny",
