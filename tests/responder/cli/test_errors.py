@@ -101,7 +101,7 @@ async def test_a_url_that_is_none(run: Run, url: str, says: str, tmp_path: Path,
 @pytest.mark.parametrize(
     "content", [None, b"web: {listen: 'caf\xe9:1'}\n", b"web: [", b"- 1\n", b"web: 1\n", b"\0", "directory"]
 )
-async def test_another_responder_is_never_asked_if_the_configuration_cannot_be_read(
+async def test_an_unreadable_configuration_never_leads_to_another_responder(
     run: Run,  # noqa: F811
     command: tuple[str, ...],
     content: bytes | str | None,
