@@ -24,8 +24,8 @@ from aiohttp import web
 
 from responder.app.loading import parse
 from responder.cli.client import trust
-from responder.cli.command import TLS_FILES
-from responder.errors import ConfigError, ResponderError
+from responder.cli.command import TLS_FILES, CommandError
+from responder.errors import ConfigError
 from responder.web.access import web_config
 from responder.web.access.access import WHO, Access
 from responder.web.access.settings import WebSettings
@@ -383,7 +383,7 @@ async def test_prometheus_and_the_command_line_can_connect(tmp_path: Path, autho
         assert responder("status", **named).returncode == 0
         for wrong, message in (
             ([], "certificate verify failed"),
-            (["--ca-file", str(authority.ca_file)], f"cannot connect to the responder at https://127.0.0.1:{port}"),
+            (["--ca-file", str(authority.ca_file)], f"https://127.0.0.1:{port}: cannot connect to the responder"),
         ):
             result = responder("status", *wrong)
             assert (result.returncode, result.stdout) == (2, "")
@@ -402,10 +402,13 @@ def test_files_that_the_command_line_cannot_use(tmp_path: Path, monkeypatch: pyt
     for _, variable, _ in TLS_FILES:
         monkeypatch.delenv(variable, raising=False)
     assert trust(None, None, None) is True
-    with pytest.raises(ResponderError, match=r"nowhere\.crt cannot be used: No such file"):
-        trust(tmp_path / "nowhere.crt", None, None)
-    with pytest.raises(ResponderError, match="--key-file needs --cert-file"):
-        trust(None, None, tmp_path / "client.key")
+    for files, where, message in (
+        ((tmp_path / "nowhere.crt", None, None), str(tmp_path / "nowhere.crt"), "cannot be used: No such file"),
+        ((None, None, tmp_path / "client.key"), "--key-file", "needs --cert-file"),
+    ):
+        with pytest.raises(CommandError, match=message) as raised:
+            trust(*files)
+        assert raised.value.where == where
 
 
 async def _ready(url: str, tls: ssl.SSLContext) -> bool:
