@@ -19,11 +19,22 @@ _SHOWN = ("test_a_crash_at_every_call[sqlite-kubernetes_paused]", "_way_back[sql
 
 _LONG = (
     *(
+        f"{drill}[sqlite-docker_blue_green]"
+        for drill in (
+            "test_a_failing_gate_at_every_gate",
+            "test_drift_at_every_resource_freezes",
+            "test_a_revert_leaves_nothing_behind",
+        )
+    ),
+    *(
         f"test_a_crash_at_every_call[{stage}]"
         for stage in (
             "sqlite-kubernetes_rolling",
             "sqlite-kubernetes_blue_green",
+            "sqlite-kubernetes_immediate",
             "sqlite-docker_immediate",
+            "sqlite-frontend_origin_path",
+            "sqlite-frontend_key",
             "postgres-together",
             "postgres-blue_green",
         )
