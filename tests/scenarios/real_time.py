@@ -94,7 +94,7 @@ class RealTimeRunner(SimulatedRunner):
         self._alertmanager = await self._leaving.enter_async_context(
             parts.alertmanager(self._directory, self._routes(), port=ports[2])
         )
-        scraped: list[dict[str, Any]] = [{"job_name": "house"}]
+        scraped: list[dict[str, Any]] = [{"job_name": "house", "honor_labels": True}]
         if self._given.recorded:
             scraped.append({"job_name": "responder", "metrics_path": "/responder/metrics"})
         for job in scraped:
@@ -149,7 +149,7 @@ class RealTimeRunner(SimulatedRunner):
         for service in self._given.services:
             for sample in self._healthy({"service": service}, datetime.now(UTC)):
                 lines.append(f'healthy{{service="{service}"}} {sample.value}')
-                probe = f'service="{service}",environment="production",check_id="health"'
+                probe = f'job="probes",service="{service}",environment="production",check_id="health"'
                 lines.append(f"probe_success{{{probe}}} {sample.value}")
             lines.append(f'healthy{{service="{service}",part="idle"}} 1')
         return web.Response(text="\n".join([*lines, ""]))
