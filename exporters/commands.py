@@ -93,7 +93,7 @@ def check(args: Args) -> int:
         print(f"{check.id:<28} {check.type:<20} every {interval:<6} {target}")
     for warning in loaded.warnings:
         print(warning)
-    print(f"{args.config}: {len(loaded.config.checks)} checks, no errors")
+    print(f"{args.config}: no errors; checks: {len(loaded.config.checks)}")
     return OK
 
 

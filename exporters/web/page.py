@@ -35,7 +35,7 @@ def overview(checks: Iterable[Check], history: History, now: float) -> str:
     failing = sum(1 for _, result in latest if result is not None and not result.success)
     pending = sum(1 for _, result in latest if result is None)
     content = fill(
-        "<p>{total} checks, {failing} failing, {pending} not probed yet. Each scrape by Prometheus is one probe.</p>"
+        "<p>Checks: {total}, {failing} failing, {pending} not probed yet. Each scrape by Prometheus is one probe.</p>"
         '<nav><a href="/metrics">/metrics</a> <a href="/sd">/sd</a> <a href="/-/ready">/-/ready</a></nav>'
         '<div class="sheet"><table><tr><th>Last result<th>Check<th>Service<th>Environment<th>Type<th>Duration<th>Age'
         "<th>Reason<th></tr>{rows}</table></div>",

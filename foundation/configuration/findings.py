@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote as quoted
 
@@ -71,6 +70,8 @@ def rendered(findings: Sequence[Finding], output: Format, program: str) -> str:
 
 
 def _sarif(findings: Sequence[Finding], program: str) -> dict[str, Any]:
+    from importlib.metadata import version  # slow to import
+
     driver = {
         "name": f"{program} check",
         "version": version("rollback-responder"),

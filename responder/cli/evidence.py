@@ -20,6 +20,7 @@ from responder.cli.display import evidence as display
 from responder.cli.display.terminal import console
 from responder.cli.ids import ANY_ID, OPEN, find_id
 from responder.config.private_files import is_plain, make_directory, open_file
+from responder.config.text import counted
 
 
 @remote("evidence 20261123-231500-4f2a9c1b --fetch /tmp/evidence")
@@ -40,7 +41,7 @@ async def evidence(args: Args, client: ResponderClient) -> int:
     else:
         console().print(display.evidence(body), markup=False)
         if args.fetch:
-            console().print(f"{len(fetched)} files in {args.fetch}, all checksums match")
+            console().print(f"{counted(len(fetched), 'file')} in {args.fetch}, all checksums match")
     return OK if body["state"] == "kept" else NO
 
 

@@ -28,6 +28,7 @@ from responder.backends.postgres.snapshots.verify import NOT_RESTORED, compare_r
 from responder.cli.command import CommandError
 from responder.cli.display.terminal import clean, clock, console, table
 from responder.cli.ids import begins
+from responder.config.text import counted
 from responder.errors import JournalUnavailable, ResponderError, StepFailed, Unavailable
 from responder.journal import open_executions
 
@@ -106,7 +107,7 @@ async def verify(args: Args, snapshots: Snapshots) -> int:
         return NO
     how = f"{NOT_RESTORED}: pass --restore DATABASE to prove that it can be restored"
     if args.restore:
-        compared = f"{len(manifest.checksums)} checksums match" if manifest.checksums else _NOT_COMPARED
+        compared = counted(len(manifest.checksums), "matching checksum") if manifest.checksums else _NOT_COMPARED
         how = f"restored, {compared}"
     _print(args, {"key": manifest.key, "intact": True, "how": how}, f"{manifest.key} is intact: {how}")
     return OK

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns `1 service`, `2 services`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def one_line(text: object, most: int = 500) -> str:
     """Returns the text without line breaks and control characters, cut after `most` characters."""
     full = str(text)

@@ -8,6 +8,7 @@ from foundation.models import FrozenModel
 from responder.backends.alertmanager.alerts import Timestamp
 from responder.config.private_files import plain
 from responder.config.sizes import format_size
+from responder.config.text import counted
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 FORMAT: Literal["rollback-responder/evidence/1"] = "rollback-responder/evidence/1"
@@ -75,8 +76,8 @@ class EvidenceManifest(FrozenModel):
     def summary(self) -> str:
         """One line for the history."""
         redacted = sum(file.redacted for file in self.files)
-        parts = [f"{len(self.files)} files, {format_size(self.bytes)}, in {self.seconds:.1f} s"]
-        parts += [f"{redacted} secrets redacted"] if redacted else []
+        parts = [f"{counted(len(self.files), 'file')}, {format_size(self.bytes)}, in {self.seconds:.1f} s"]
+        parts += [f"{counted(redacted, 'secret')} redacted"] if redacted else []
         cut = [f"{file.origin} ({file.cut_off})" for file in self.files if file.cut_off]
         gone = [f"{gap.origin} ({gap.reason})" for gap in self.missing]
         for what, items in (("cut off", cut), ("missing", gone)):

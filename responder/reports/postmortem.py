@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from foundation.durations import format_duration
+from responder.config.text import counted
 from responder.reports.record import ExecutionRecord, Moment, PostMortem, ReportedChange, Stage, Window
 from responder.rollback.events import (
     Accepted,
@@ -147,7 +148,7 @@ def _detail(event: Event) -> str:
         case Accepted():
             return event.approval_reason or event.reason
         case Planned():
-            return f"{event.plan.hash}: {len(event.plan.steps)} steps"
+            return f"{event.plan.hash}: {counted(len(event.plan.steps), 'step')}"
         case Approved():
             return f"by {event.by}"
         case Resumed():
@@ -225,7 +226,7 @@ def _questions(record: ExecutionRecord, execution: Execution, window: Window) ->
             case StepFailed(drift=True):
                 yield f"Who changed the resource during the rollback, and why ({event.reason})?"
     if resumed := sum(isinstance(event, Resumed) for event in record.events):
-        yield f"Why was the responder interrupted ({resumed} times)?"
+        yield f"Why was the responder interrupted ({counted(resumed, 'time')})?"
 
 
 def _about_the_outcome(record: ExecutionRecord, execution: Execution) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from foundation.models import StrictModel
 from responder.backends.alertmanager.alerts import Alert, Timestamp
+from responder.config.text import counted
 from responder.rollback.plan import Plan
 from responder.rollback.version_change import VersionChange
 
@@ -174,7 +175,7 @@ def note_of(event: Event) -> str | None:
         case Accepted() | StepFailed() | RetriesExhausted():
             return event.reason
         case Planned():
-            return f"{len(event.plan.steps)} steps, plan {event.plan.hash}"
+            return f"{counted(len(event.plan.steps), 'step')}, plan {event.plan.hash}"
         case ApprovalRequested():
             return f"{event.reason}; waits until {event.until:%Y-%m-%d %H:%M:%S} UTC"
         case Approved():

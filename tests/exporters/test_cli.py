@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_check(path: Path, capsys: Any) -> None:
     assert main(["check", "--config", str(path)]) == 0
-    assert "2 checks, no errors" in capsys.readouterr().out
+    assert "no errors; checks: 2" in capsys.readouterr().out
     assert main(["check", "--config", str(path), "--output", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 

@@ -11,6 +11,7 @@ from responder.backends.host.access import user
 from responder.backends.host.logs_client import Host, LogFile
 from responder.backends.log_source import EVER, Chunks, Log, LogSource, Skipped
 from responder.backends.problems import Problem
+from responder.config.text import counted
 from responder.errors import StepFailed
 
 
@@ -35,7 +36,9 @@ class FileLogs(LogSource[Host]):
             raise StepFailed("no file matches")
         fresh = [file for file in found if file.problem or file.at >= since]
         if not fresh:
-            raise StepFailed(f"{len(found)} files match, none written since {since:%Y-%m-%d %H:%M:%S} UTC")
+            raise StepFailed(
+                f"{counted(len(found), 'matching file')}, none written since {since:%Y-%m-%d %H:%M:%S} UTC"
+            )
         return [Log(file.path.name.removesuffix(".gz"), str(file.path), self._reading(client, file)) for file in fresh]
 
     async def check_access(self, client: Host) -> list[Problem]:

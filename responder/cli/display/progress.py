@@ -14,6 +14,7 @@ from rich.text import Text
 
 from foundation.durations import format_duration
 from responder.cli.display.terminal import clean, clock, word
+from responder.config.text import counted
 
 _MARKS = {
     "todo": ("·", "dim"),
@@ -76,7 +77,7 @@ class Progress:
                 plan = event["plan"]
                 self.plan_hash = plan["hash"]
                 self._steps = [Step(title) for title in plan["steps"]]
-                return f"plan {plan['hash']} with {len(plan['steps'])} steps"
+                return f"plan {plan['hash']} with {counted(len(plan['steps']), 'step')}"
             case "step_started":
                 self._findings = []
                 return self._start(event["title"], at)

@@ -19,7 +19,7 @@ def status(body: dict[str, Any]) -> RenderableType:
     )
     if body["health_status"]:
         armed = Text.assemble(armed, "; health: ", word(body["health_status"]))
-        if body["health_status"] in ("degraded", "unhealthy"):
+        if body["health_status"] in ("degraded", "unhealthy", "unknown"):
             armed.append(" (details: responder report)")
     parts: list[RenderableType] = [armed]
     for key, title in (

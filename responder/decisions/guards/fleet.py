@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from foundation.durations import format_duration
+from responder.config.text import counted
 from responder.decisions.facts import Facts
 from responder.decisions.guards.guard import NOT_EVALUATED, Answer, guard
 from responder.decisions.incidents import Incident
@@ -18,7 +19,7 @@ def circuit_breaker(incident: Incident, facts: Facts, now: datetime) -> Answer:
         return "allow", NOT_EVALUATED
     others = sorted({*fleet.also_in_trouble, *(facts.live.also_in_trouble if facts.live else ())})
     if len(others) + 1 < limit.services:
-        return "allow", f"{len(others)} other services are in trouble"
+        return "allow", f"{counted(len(others), 'other service')} in trouble"
     named = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
     at_least = "at least " if len(others) >= limit.counted else ""
     return "deny", (

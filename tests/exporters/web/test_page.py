@@ -19,7 +19,7 @@ def test_failing_checks_are_first_with_their_reason(make: Any) -> None:
     checks = [make(id=name, type="tcp", address="h:1") for name in ("fine", "unseen", "sick")]
     text = page.overview(checks, history, 160.0)
     assert text.index("/?check=sick") < text.index("/?check=fine") < text.index("/?check=unseen")
-    assert "3 checks, 1 failing, 1 not probed yet" in text
+    assert "Checks: 3, 1 failing, 1 not probed yet" in text
     assert "status is 500" in text
     html.parser.HTMLParser().feed(text)
 

@@ -254,7 +254,7 @@ async def test_an_unusable_token_file(
 async def test_status(ask: Run, responder: ResponderServer) -> None:
     await responder.good_then_new()
     code, out, _ = await ask("status")
-    assert (code, out.splitlines()[0]) == (0, "armed; health: unknown")
+    assert (code, out.splitlines()[0]) == (0, "armed; health: unknown (details: responder report)")
     assert "2.1" in out
     assert json.loads((await ask("status", "--output", "json")).out)["armed"] is True
     await begin(responder, RetriesExhausted(at=datetime.now(UTC), reason="too often"))

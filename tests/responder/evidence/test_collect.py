@@ -171,7 +171,7 @@ async def test_a_missing_file_is_reported_as_a_gap(
     log = logs / "app.log"
     says = {
         "none": "no file matches",
-        "old": "1 files match, none written since 2026-11-23 21:49:00 UTC",
+        "old": "1 matching file, none written since 2026-11-23 21:49:00 UTC",
         "directory": "no file matches",
         "empty": "the log is empty",
         "fifo": "is not a file",

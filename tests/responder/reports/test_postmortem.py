@@ -173,7 +173,7 @@ def test_the_summary_states_the_outcome(events: list[Event], says: str) -> None:
             "Who changed the resource during the rollback",
         ),
         ([*MOVED, StopRequested(at=at(9), by="bob", reason="mine")], {}, "Why did bob stop it (mine)?"),
-        ([*MOVED, Resumed(at=at(9), worker="w")], {}, "Why was the responder interrupted (1 times)?"),
+        ([*MOVED, Resumed(at=at(9), worker="w")], {}, "Why was the responder interrupted (1 time)?"),
         (
             [
                 PLANNED,

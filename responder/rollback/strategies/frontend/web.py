@@ -18,6 +18,7 @@ from responder.backends.sites.live_prefix import LivePrefix
 from responder.backends.sites.pointer_object import PointerObject
 from responder.backends.sites.purge import Purge
 from responder.backends.sites.releases import File, ReleaseManifest, Releases, stored_unlike
+from responder.config.text import counted
 from responder.config.unions import union_by_key
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
@@ -150,8 +151,7 @@ class WebPlatform(Platform):
         files = ReleaseManifest.read(text, f"{directory}/manifest.json").files
         found = await gateway.ask(release, lambda local: local.digests(directory, tuple(files)))
         if wrong := sorted(path for path, file in files.items() if found[path] != file.sha256):
-            raise StepFailed(
-                f"{directory} differs from its build: {wrong[0]} is missing or different ({len(wrong)} files)"
-            )
+            count = counted(len(wrong), "file")
+            raise StepFailed(f"{directory} differs from its build: {wrong[0]} is missing or different ({count})")
 
         return files, ()

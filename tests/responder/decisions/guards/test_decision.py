@@ -127,7 +127,7 @@ def test_guards_without_their_facts_are_not_evaluated() -> None:
 @pytest.mark.parametrize(
     ("others", "reason"),
     [
-        (1, "1 other services are in trouble"),
+        (1, "1 other service in trouble"),
         (2, "3 services are in trouble within 2m (also s0, s1): a single deployment is not the cause"),
         (5, "6 services are in trouble within 2m (also s0, s1, s2, s3, s4): a"),
         (6, "7 services are in trouble within 2m (also s0, s1, s2, s3, s4 …): a"),

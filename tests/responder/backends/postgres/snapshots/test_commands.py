@@ -89,7 +89,7 @@ async def test_a_snapshot_is_taken_listed_verified_and_restored(shop: SourceData
     )
     assert (await run("verify", key, "--restore", "server"))[:2] == (
         0,
-        {"key": key, "intact": True, "how": "restored, 5 checksums match"},
+        {"key": key, "intact": True, "how": "restored, 5 matching checksums"},
     )
 
     code, body, _ = await run("restore", key, "--into", "shop")
