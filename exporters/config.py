@@ -22,6 +22,7 @@ from foundation.configuration.files import read_text
 from foundation.configuration.findings import Finding
 from foundation.configuration.mistakes import covered, mistakes_of
 from foundation.configuration.schema import Schema
+from foundation.configuration.suggestions import meant
 from foundation.configuration.yaml_document import Mistake, UnreadableYaml, YamlDocument, expand
 from foundation.configuration.yaml_document import Path as KeyPath
 from foundation.redaction import Redactor
@@ -38,7 +39,7 @@ SYNONYMS = {"check_id": "id", "endpoint_url": "url", "check_type": "type", "thre
 
 def _known(name: str) -> str:
     if name not in READERS:
-        raise ValueError(f"must be one of {', '.join(READERS)}")
+        raise ValueError(f"must be one of {', '.join(READERS)}{meant(name, READERS)}")
     return name
 
 
@@ -72,6 +73,7 @@ class Loaded:
 
 
 _EMPTY = "is empty; write checks, or resources to publish only those of the host"
+_NO_CHECKS = "only resources are published; add checks, or write checks: []"
 _UNEXPANDED = "unexpanded reference; write ${NAME}, which is replaced by an environment variable"
 _NO_CHECK = (
     "system_resource is not a check: resources are always published on /metrics, and compared with limits by alert "
@@ -91,6 +93,7 @@ class _Loading:
     data: Any = None
     mistakes: list[Mistake] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
+    warnings: list[Finding] = field(default_factory=list)
 
     def load(self) -> Loaded:
         self.mistakes += self.document.duplicates
@@ -110,7 +113,8 @@ class _Loading:
             self._add(mistakes_of(error, from_json(values), self.document, _schema(), SYNONYMS))
         if config is None or self.mistakes:
             raise ConfigError(self._findings())
-        return Loaded(config, Redactor(self.secrets | {text for check in config.checks for text in check.secrets()}))
+        secrets = self.secrets | {text for check in config.checks for text in check.secrets()}
+        return Loaded(config, Redactor(secrets), tuple(self.warnings))
 
     def _add(self, later: list[Mistake]) -> None:
         """Adds mistakes. Those about a value that could not be filled in only follow from that."""
@@ -150,7 +154,9 @@ class _Loading:
         return value
 
     def _visit_checks(self) -> None:
-        checks = self.data.get("checks") if isinstance(self.data, dict) else None
+        checks = self.data.get("checks", ()) if isinstance(self.data, dict) else None
+        if checks == ():
+            self.warnings.append(self.document.finding((), _NO_CHECKS, "warning"))
         first: dict[str, int] = {}
         for index, check in enumerate(checks if isinstance(checks, list) else ()):
             if not isinstance(check, dict):
@@ -161,10 +167,12 @@ class _Loading:
                 self._read_secret_files(basic_auth, (*path, "basic_auth"))
             if isinstance(tls := check.get("tls"), dict):
                 tls |= {key: str(self.file.parent / tls[key]) for key in _TLS_FILES if isinstance(tls.get(key), str)}
+            misread = self.document.misread((*path, "json_equals"))
+            self.warnings += (self.document.finding(at, text, "warning") for at, text in misread)
             if check.get("type") == "system_resource":
                 self._mistake((*path, "type"), _NO_CHECK)
             if isinstance(name := check.get("id"), str) and first.setdefault(name, index) != index:
-                self._mistake((*path, "id"), f"{name!r} is already the ID of checks[{first[name]}]")
+                self._mistake((*path, "id"), f"{name!r} is already the ID of checks[{first[name]}]; give each its own")
 
     def _read_secret_files(self, values: dict[str, Any], path: KeyPath) -> None:
         for key in SECRETS_IN_FILES:
@@ -174,14 +182,14 @@ class _Loading:
                 continue
             written, file_path = values.pop(file_key), (*path, file_key)
             if key in values:
-                self._mistake(file_path, f"needs exactly one of {key}, {file_key}")
+                self._mistake(file_path, f"needs exactly one of {key}, {file_key}; remove one")
                 continue
             # A placeholder, so that "dsn is required" is not reported as well.
             values[key] = self._secret_in(written, file_path) or ("postgresql://" if key == "dsn" else "")
 
     def _secret_in(self, written: object, path: KeyPath) -> str:
         if not isinstance(written, str):
-            self._mistake(path, "must be the path of a file")
+            self._mistake(path, "must be the path of a file; write it as text")
             return ""
         try:
             secret = read_secret(must_be_secret(self.file.parent / written))
@@ -189,7 +197,7 @@ class _Loading:
             self._mistake(path, str(error))
         else:
             if not secret:
-                self._mistake(path, f"{written} is empty")
+                self._mistake(path, f"{written} is empty; write the secret into it")
             self.secrets.add(secret)
             return secret
         return ""

@@ -22,13 +22,13 @@ def parse_duration(text: object) -> float:
     if text == "0" or (type(text) is int and text == 0):
         return 0.0
     if not isinstance(text, str):
-        raise ValueError(f"a duration needs a unit, such as 30s or 5m, not {text!r}")
+        raise ValueError(f"a duration needs a unit, such as 30s or 5m, not {text!r}; add the unit")
     match = _DURATION.fullmatch(text)
     if not match or not any(match.groups()):
-        raise ValueError(f"{text!r} is not a duration such as 30s, 5m or 1h30m")
+        raise ValueError(f"{text!r} is not a duration such as 30s, 5m or 1h30m; the units are ms, s, m, h, d, w and y")
     milliseconds = sum(int(n) * size for n, size in zip(match.groups(), _UNITS.values(), strict=True) if n)
     if milliseconds > _MOST_MILLISECONDS:
-        raise ValueError(f"{text!r} is longer than about 292 years, the longest duration of Prometheus")
+        raise ValueError(f"{text!r} is longer than about 292 years, the longest of Prometheus; shorten it")
     return milliseconds / 1000
 
 

@@ -30,7 +30,7 @@ def must_be_secret(file: Path) -> Path:
         if file.is_file():
             refuse_public(file)
             if is_reference(file.read_text(errors="replace")):
-                raise ValueError(f"{file} holds an unexpanded reference: replace it with the secret itself")
+                raise ValueError(f"{file} holds an unexpanded reference; replace it with the secret itself")
     except OSError:
         pass
     return file
@@ -85,7 +85,7 @@ def refuse_public(secret: Path) -> None:
     is_open = file.stat().st_mode & _OTHERS_READ and all(up.stat().st_mode & _OTHERS_ENTER for up in file.parents)
     is_mounted = file.is_relative_to("/run/secrets") or os.statvfs(file).f_flag & os.ST_RDONLY
     if is_open and not is_mounted:
-        raise ValueError(f"{secret} can be read by every user of this host: chmod o= {secret}")
+        raise ValueError(f"{secret} can be read by every user of this host; chmod o= {secret}")
 
 
 def is_reference(text: str) -> bool:

@@ -12,9 +12,9 @@ def host_and_port(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     if not colon or not bare or (":" in bare) != host.startswith("[") or not port.isascii() or not port.isdigit():
-        raise ValueError("must be written host:port, or [address]:port for IPv6")
+        raise ValueError("must be written host:port, or [address]:port for IPv6; write it as 127.0.0.1:9469")
     if not 0 < int(port) < 65536:
-        raise ValueError("the port must be between 1 and 65535")
+        raise ValueError("the port must be between 1 and 65535; write it as host:port")
     return bare, int(port)
 
 

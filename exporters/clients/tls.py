@@ -28,17 +28,17 @@ class Tls(BaseModel):
         try:
             client.wrap_bio(empty, empty, server_hostname=None if name is None else name.rstrip("."))
         except (ValueError, TypeError):
-            raise ValueError(f"{name!r} is not a host name") from None
+            raise ValueError(f"{name!r} is not a host name; write it as shop.example") from None
         return name
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
         if self.key_file and not self.cert_file:
-            raise ValueError("key_file needs cert_file")
+            raise ValueError("key_file needs cert_file; add it")
         for name in ("ca_file", "cert_file", "key_file"):
             path = getattr(self, name)
             if path and not Path(path).is_file():
-                raise ValueError(f"{name} {path} is not a file")
+                raise ValueError(f"{name} {path} is not a file; correct the path")
         if not (self.ca_file or self.cert_file):
             return self
         try:

@@ -33,7 +33,7 @@ class Pattern:
             self._compiled = re2.compile(text.encode(), options)
         except re2.error as error:
             why = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
-            raise ValueError(f"is not a valid RE2 regular expression: {why}") from error
+            raise ValueError(f"is not a valid RE2 regular expression: {why}; correct the expression") from error
 
     def found_in(self, text: bytes) -> bool:
         """Returns whether it matches anywhere in the text."""
@@ -44,7 +44,7 @@ def _compiled(value: object) -> Pattern:
     if isinstance(value, Pattern):
         return value
     if not isinstance(value, str):
-        raise ValueError("must be a regular expression, written as a string")
+        raise ValueError("must be a regular expression; put it in quotes")
     return Pattern(value)
 
 
@@ -96,21 +96,21 @@ class Check(BaseModel, ABC):
         interval = format_duration(self.interval)
         if self.timeout and self.timeout > self.interval:
             raise ValueError(
-                f"timeout {format_duration(self.timeout)} is longer than interval {interval}: "
-                "Prometheus rejects such a target"
+                f"timeout {format_duration(self.timeout)} is longer than interval {interval}, "
+                "and Prometheus rejects such a target; make the timeout shorter"
             )
         if self.interval > LONGEST_INTERVAL:
             raise ValueError(
                 f"interval {interval} is longer than {format_duration(LONGEST_INTERVAL)}: the alert rules look back "
-                "five minutes and need several samples"
+                "five minutes and need several samples; make the interval shorter"
             )
         for name in self.labels:
             if not LABEL_NAME.fullmatch(name) or name.startswith("__"):
-                raise ValueError(f"label {name!r} is not a valid Prometheus label name")
+                raise ValueError(f"label {name!r} is not a valid label name of Prometheus; use letters, digits and _")
             if name in RESERVED_LABELS:
-                raise ValueError(f"label {name!r} is set by the exporter or by Prometheus")
+                raise ValueError(f"label {name!r} is set by the exporter or by Prometheus; use another name")
             if name in ALERT_LABELS:
-                raise ValueError(f"label {name!r} belongs to alert rules, which decide what may be rolled back")
+                raise ValueError(f"label {name!r} belongs to alert rules, which decide on rollbacks; remove it")
         return self
 
 

@@ -51,25 +51,25 @@ class Custom(Check):
     @classmethod
     def _is_argv(cls, command: object) -> object:
         if isinstance(command, str):
-            raise ValueError("must be a list with one item per argument: there is no shell")
+            raise ValueError("must be a list with one item per argument: there is no shell; write it as [sh, -c, …]")
         return command
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.value == "json") != (self.json_path is not None):
-            raise ValueError("json_path and value: json must be set together")
+            raise ValueError("json_path and value: json must be set together; add the missing one")
         if (self.value == "prometheus") != (self.sample is not None):
-            raise ValueError("sample and value: prometheus must be set together")
+            raise ValueError("sample and value: prometheus must be set together; add the missing one")
         if self.sample is not None:
             _selector(self.sample)
         if self.value is None and (self.at_least is not None or self.at_most is not None):
-            raise ValueError("at_least and at_most need value, which sets how to read the output")
+            raise ValueError("at_least and at_most need value; add value: number, json or prometheus")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError("at_least is above at_most, so the check could never succeed")
+            raise ValueError("at_least is above at_most, so the check could never succeed; exchange them")
         if not Path(self.cwd).is_dir():
-            raise ValueError(f"cwd {self.cwd} is not a directory")
+            raise ValueError(f"cwd {self.cwd} is not a directory; create it, or correct the path")
         if self._executable is None:
-            raise ValueError(f"command {self.command[0]!r} is not an executable file")
+            raise ValueError(f"command {self.command[0]!r} is not an executable file; install it, or correct the path")
         return self
 
     @property
@@ -207,9 +207,9 @@ def _selector(text: str) -> tuple[str, dict[str, str]]:
     try:
         samples = [sample for family in text_string_to_metric_families(f"{text} 0\n") for sample in family.samples]
     except ValueError as error:
-        raise ValueError(f'sample {text!r} is not a series such as queue_depth{{queue="mail"}}') from error
+        raise ValueError(f'sample {text!r} is not a series; write it as queue_depth{{queue="mail"}}') from error
     if len(samples) != 1:
-        raise ValueError(f'sample {text!r} is not a series such as queue_depth{{queue="mail"}}')
+        raise ValueError(f'sample {text!r} is not a series; write it as queue_depth{{queue="mail"}}')
     return samples[0].name, samples[0].labels
 
 

@@ -79,26 +79,26 @@ class HttpResponse(Check):
             parsed = URL(url)
             _ = parsed.port
         except ValueError:
-            raise ValueError("is not a URL") from None
+            raise ValueError("is not a URL; write it as http://host/path") from None
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise ValueError("must be an http:// or https:// URL with a host")
+            raise ValueError("must be an http:// or https:// URL with a host; write it as http://host/path")
         if parsed.user is not None or parsed.password is not None:
-            raise ValueError("must not contain a user or password: use basic_auth")
+            raise ValueError("must not contain a user or password; use basic_auth")
         return url
 
     @model_validator(mode="after")
     def _valid_request(self) -> Self:
         for name in self.headers:
             if not name or not all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name) or not name.isascii():
-                raise ValueError(f"header {name!r} is not a valid HTTP header name")
+                raise ValueError(f"header {name!r} is not a valid HTTP header name; remove spaces and colons")
         for name, value in self._headers.items():
             if any(c in value for c in "\r\n\0"):
-                raise ValueError(f"header {name} has a line break in its value")
+                raise ValueError(f"header {name} has a line break in its value; write it in one line")
         has_header = any(name.lower() == "authorization" for name in self.headers)
         if (self.bearer_token is not None) + (self.basic_auth is not None) + has_header > 1:
-            raise ValueError("give only one of bearer_token, basic_auth and an Authorization header")
+            raise ValueError("give only one of bearer_token, basic_auth and an Authorization header; remove the others")
         if self.certificate_valid_for is not None and not self.url.startswith("https:"):
-            raise ValueError("certificate_valid_for needs an https:// URL")
+            raise ValueError("certificate_valid_for needs an https:// URL; remove it, or correct the url")
         return self
 
     @property

@@ -14,10 +14,10 @@ def _statuses(value: object) -> object:
     for item in value if isinstance(value, list) else [value]:
         text = str(item)
         if len(text) != 3 or text[0] not in "12345" or not (text[1:].isdigit() or text[1:] == "xx"):
-            raise ValueError(f"{item!r} is not a status such as 200 or a class such as 2xx")
+            raise ValueError(f"{item!r} is not a status; write it as 200, or a class as 2xx")
         patterns.append(text)
     if not patterns:
-        raise ValueError("names no status, so the check could never succeed")
+        raise ValueError("names no status, so the check could never succeed; name one, such as 200")
     return tuple(patterns)
 
 

@@ -22,8 +22,6 @@ def read_text(file: Path, option: str = "--config") -> str:
             content = opened.read(_LARGEST + 1)
     except OSError as error:
         raise wrong(f"{error.strerror}; set its path with {option}") from None
-    except ValueError:  # a NUL in the path
-        raise wrong(f"the path is invalid; correct {option}") from None
     if len(content) > _LARGEST:
         raise wrong(f"more than {_LARGEST // 1024**2} MiB; name another file with {option}")
     try:

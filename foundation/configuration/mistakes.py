@@ -114,8 +114,19 @@ class _Explanation:
         if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
             path = (*path, error["ctx"]["discriminator"].strip("'"))
         text = self._sentence(path, error)
+        if error["type"] == "value_error":
+            path, text = self._below(path, text)
         about = self._schema.about(path)
         return path, f"{text}; {about}" if about and "; " not in text else text
+
+    def _below(self, path: Path, text: str) -> tuple[Path, str]:
+        """The path of the key that the text of an error begins with, as in `token: is too short`, or `timeout 5s`."""
+        keys, separator, rest = text.partition(": ")
+        below = (*path, *(keys.split(".")))
+        if separator and re.fullmatch(r"[a-z_.]+", keys) and keys.split(".")[0] in self._schema.keys(path):
+            return below, rest
+        first, written = text.partition(" ")[0], value_at(self._document.data, path)
+        return ((*path, first), text) if isinstance(written, dict) and first in written else (path, text)
 
     def _sentence(self, path: Path, error: ErrorDetails) -> str:
         kind, context = error["type"], error.get("ctx", {})
@@ -143,14 +154,15 @@ class _Explanation:
                 return f"{self._shown(path)} does not match {context['pattern']}"
             case kind if kind in _LIMITS and _is_duration(value):
                 (limit,) = context.values()
-                return f"{_LIMITS[kind]} {format_duration(limit)}, not {value!r:.80}"
+                return f"{_LIMITS[kind]} {format_duration(limit)}, not {value!r:.80}; {_direction(kind)}"
         return self._wrong_type(path, error)
 
     def _wrong_type(self, path: Path, error: ErrorDetails) -> str:
         expected = _EXPECTED.get(kind := error["type"].partition("_")[0])
         if expected is None or error["type"].endswith(("too_long", "too_short")):
             message = re.sub(r"^Input should (be|have)", r"must \1", error["msg"])
-            return f"{message[0].lower()}{message[1:]}, not {self._shown(path)}"
+            hint = f"; {_direction(error['type'])}" if error["type"] in _LIMITS else ""
+            return f"{message[0].lower()}{message[1:]}, not {self._shown(path)}{hint}"
         value = value_at(self._document.data, path)
         return f"{expected}, not {self._shown(path)}{_remedy(kind, value, self._document.source(path))}"
 
@@ -187,6 +199,10 @@ def _remedy(kind: str, value: Any, written: str | None) -> str:
     if kind in ("dict", "model"):
         return "; write it as key: value, indented below"
     return ""
+
+
+def _direction(limit: str) -> str:
+    return f"write a {'larger' if limit.startswith('greater') else 'smaller'} value"
 
 
 def _names(expected: str) -> list[str]:

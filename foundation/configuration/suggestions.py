@@ -10,7 +10,8 @@ def nearest(word: str, known: Collection[str], *, cutoff: float = 0.6) -> str:
     """Returns the most similar known word other than the word itself; empty if none is similar."""
     candidates = {str(candidate).lower(): str(candidate) for candidate in known if candidate != word}
     near = get_close_matches(word.lower(), candidates, n=1, cutoff=cutoff)
-    return candidates[near[0]] if near else ""
+    begun = (name for lower, name in candidates.items() if len(word) > 2 and lower.startswith(word.lower()))
+    return candidates[near[0]] if near else next(begun, "")
 
 
 def meant(word: str, known: Collection[str]) -> str:

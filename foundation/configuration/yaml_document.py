@@ -55,6 +55,8 @@ class YamlDocument:
                 if self._root is not None:
                     self._check_size(text)
                     self.data = _without_extensions(loader.construct_document(self._root))
+        except UnreadableYaml:
+            raise
         except yaml.MarkedYAMLError as error:
             line, problem = explain(error, text)
             raise self._unreadable(problem, line) from None
@@ -81,6 +83,14 @@ class YamlDocument:
     def finding(self, path: Path, text: str, severity: Severity = "error") -> Finding:
         """Returns a finding at the position of a value."""
         return finding_of(text, path=path_text(path), file=self.name, line=self.line(path), severity=severity)
+
+    def misread(self, path: Path) -> Iterator[Mistake]:
+        """The values of a mapping that YAML reads as another number than the text: 2.10 becomes 2.1."""
+        values = value_at(self.data, path)
+        for key, value in values.items() if isinstance(values, dict) else ():
+            written = self.source((*path, key))
+            if isinstance(value, int | float) and not isinstance(value, bool) and written != str(value):
+                yield (*path, key), f'{written} is read as the number {value}; quote it: "{written}"'
 
     def _unreadable(self, problem: str, line: int | None = None) -> UnreadableYaml:
         return UnreadableYaml(finding_of(f"invalid YAML: {problem}", file=self.name, line=line))

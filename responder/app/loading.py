@@ -99,9 +99,10 @@ def _names_in(path: KeyPath, data: Any) -> Iterator[str]:
 
 
 def _add(mistakes: list[Mistake], later: list[Mistake]) -> None:
-    """Adds mistakes. Those about a part that already has one may only follow from it."""
+    """Adds mistakes. Those about a part, or a list with a part, that already has one may only follow from it."""
     known = {path for path, _ in mistakes}
-    mistakes.extend(mistake for mistake in later if not covered(mistake[0], known))
+    containing = {path[:end] for path in known for end in range(1, len(path)) if isinstance(path[end], int)}
+    mistakes.extend((path, text) for path, text in later if path not in containing and not covered(path, known))
 
 
 def _contradictions(config: Config, *, sound: bool) -> Iterator[Mistake]:

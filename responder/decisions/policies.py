@@ -126,7 +126,7 @@ class Policy(StrictModel):
     @classmethod
     def _names_something(cls, value: Services | None) -> Services | None:
         if value == ():
-            raise ValueError("is empty: name at least one service")
+            raise ValueError("is empty; name at least one service")
         return value
 
     @model_validator(mode="after")

@@ -36,6 +36,8 @@ def contradictions(
 
 def _dependencies(service: Service, beside: Mapping[str, Collection[str]]) -> Iterator[Mistake]:
     """`beside`: the dependencies of each service of the environment."""
+    if not service.environment:  # it is wrong, and reported as such
+        return
     named: list[Mistake] = [
         *((("depends_on", j), name) for j, name in enumerate(service.depends_on)),
         *((("requires", name), name) for name in service.requires),

@@ -43,12 +43,12 @@ MISTAKES = [
         "f.yml:2 checks[0].timeout: a duration needs a unit",
     ),
     (f"checks:\n- {{{HTTP}, timeout: 0s}}", "f.yml:2 checks[0].timeout: must be greater than 0"),
-    (f"checks:\n- {{{HTTP}, timeout: 20s}}", "f.yml:2 checks[0]: timeout 20s is longer than interval 15s"),
+    (f"checks:\n- {{{HTTP}, timeout: 20s}}", "f.yml:2 checks[0].timeout: timeout 20s is longer than interval 15s"),
     (f"checks:\n- {{{HTTP}, expect: 1}}", "f.yml:2 checks[0].expect: unknown key"),
     (f"checks:\n- {{{HTTP}, header: {{}}}}", "f.yml:2 checks[0].header: unknown key (did you mean headers?)"),
     (f"checks:\n- {{{HTTP}, endpoint_url: x}}", "f.yml:2 checks[0].endpoint_url: unknown key (did you mean url?)"),
     (f"checks:\n- {{{HTTP}, tls: {{verify: no}}}}", "f.yml:2 checks[0].tls.verify: unknown key"),
-    (f"checks:\n- {{{HTTP}, tls: {{ca_file: gone}}}}", "f.yml:2 checks[0].tls: ca_file "),
+    (f"checks:\n- {{{HTTP}, tls: {{ca_file: gone}}}}", "f.yml:2 checks[0].tls.ca_file: ca_file "),
     (f"checks:\n- {{{HTTP}, body_matches: '('}}", "f.yml:2 checks[0].body_matches: is not a valid RE2"),
     (f"checks:\n- {{{HTTP}, body_matches: '(?=x)'}}", "f.yml:2 checks[0].body_matches: is not a valid RE2"),
     (f"checks:\n- {{{HTTP}, expected_status: 20}}", "f.yml:2 checks[0].expected_status: 20 is not a status"),
@@ -58,7 +58,7 @@ MISTAKES = [
     (f"checks:\n- {{{HTTP}, method: get}}", "f.yml:2 checks[0].method: 'get' does not match ^[A-Z]+$"),
     (
         f"checks:\n- {{{HTTP}, certificate_valid_for: 1d}}",
-        "f.yml:2 checks[0]: certificate_valid_for needs an https://",
+        "f.yml:2 checks[0].certificate_valid_for: certificate_valid_for needs an https://",
     ),
     (f"checks:\n- {{{HTTP}, labels: {{service: x}}}}", "f.yml:2 checks[0]: label 'service' is set by the exporter"),
     (
@@ -98,7 +98,7 @@ MISTAKES = [
     ),
     (
         f"checks:\n- {{{HTTP}, bearer_token_file: reference}}",
-        "f.yml:2 checks[0].bearer_token_file: {folder}/reference holds an unexpanded reference: replace it",
+        "f.yml:2 checks[0].bearer_token_file: {folder}/reference holds an unexpanded reference (replace it",
     ),
     (
         f"checks:\n- {{{HTTP}, bearer_token: $SHOP_TOKEN}}",
@@ -119,16 +119,19 @@ MISTAKES = [
     ),
     (
         "checks:\n- {id: a, service: s, environment: e, type: custom, command: [no-such-thing]}",
-        "f.yml:2 checks[0]: command 'no-such-thing' is not an executable file",
+        "f.yml:2 checks[0].command: command 'no-such-thing' is not an executable file",
     ),
     (f"checks:\n- {{{CUSTOM}, value: json}}", "f.yml:2 checks[0]: json_path and value: json must be set together"),
-    (f"checks:\n- {{{CUSTOM}, at_most: 5}}", "f.yml:2 checks[0]: at_least and at_most need value"),
+    (f"checks:\n- {{{CUSTOM}, at_most: 5}}", "f.yml:2 checks[0].at_least: at_least and at_most need value"),
     (
         f"checks:\n- {{{CUSTOM}, value: number, at_least: 5, at_most: 1}}",
-        "f.yml:2 checks[0]: at_least is above at_most",
+        "f.yml:2 checks[0].at_least: at_least is above at_most",
     ),
-    (f"checks:\n- {{{CUSTOM}, value: prometheus, sample: 'x{{'}}", "f.yml:2 checks[0]: sample 'x{' is not a series"),
-    (f"checks:\n- {{{HTTP}, interval: 3m}}", "f.yml:2 checks[0]: interval 3m is longer than 2m"),
+    (
+        f"checks:\n- {{{CUSTOM}, value: prometheus, sample: 'x{{'}}",
+        "f.yml:2 checks[0].sample: sample 'x{' is not a series",
+    ),
+    (f"checks:\n- {{{HTTP}, interval: 3m}}", "f.yml:2 checks[0].interval: interval 3m is longer than 2m"),
     (
         f"checks:\n- {{{HTTP}, labels: {{rollback: 'true'}}}}",
         "f.yml:2 checks[0]: label 'rollback' belongs to",

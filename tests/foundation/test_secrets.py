@@ -74,7 +74,7 @@ def test_each_file_with_a_placeholder_is_rejected(name: str, tmp_path: Path) -> 
     assert accepts(value) == value
     file.write_text("$SESAME\n")
     with pytest.raises(
-        ValidationError, match=f"{file} holds an unexpanded reference: replace it with the secret itself"
+        ValidationError, match=f"{file} holds an unexpanded reference; replace it with the secret itself"
     ):
         accepts(value)
 
@@ -130,7 +130,7 @@ def test_a_world_readable_secret_is_rejected(open_directory: Path, file: int, di
     if not refused:
         assert must_be_secret(secret) == secret
         return
-    with pytest.raises(ValueError, match=f"{secret} can be read by every user of this host: chmod o= {secret}"):
+    with pytest.raises(ValueError, match=f"{secret} can be read by every user of this host; chmod o= {secret}"):
         must_be_secret(secret)
 
 

@@ -16,6 +16,7 @@ from responder.cli.checking.alert_chain import unmatched_rules, unrecorded_rules
 from responder.cli.checking.hints import hints_for
 from responder.cli.checking.live import Found, preflight
 from responder.cli.checking.rule_files import read_rules
+from responder.cli.checking.suspicions import suspicions
 from responder.cli.display.terminal import console
 from responder.errors import ConfigError
 from responder.journal import check_journal
@@ -43,7 +44,8 @@ async def check(file: Path, *, live: bool, output: Format, rules: Sequence[Path]
     problems = [Found(("policies",), problem) for problem in offered]
     problems += await preflight(config) if live else []
     found = [document.finding(path, str(problem)) for path, problem in problems]
-    risks = [document.finding(path, text, "warning") for path, text in hints_for(config)]
+    found_risks = [*suspicions(config, document), *hints_for(config)]
+    risks = [document.finding(path, text, "warning") for path, text in found_risks]
     if live and os.geteuid() == 0:
         risks.append(document.finding((), _AS_ROOT, "warning"))
     _print([*found, *risks], output)

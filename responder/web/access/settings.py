@@ -82,9 +82,7 @@ class Token(Bearer):
         secret = secret_of(self, "token", file_key="file")
         # An unexpanded reference is reported as one, not for its length.
         if len(secret) < _SHORTEST_TOKEN and not is_reference(secret):
-            raise ValueError(
-                f"a token needs at least {_SHORTEST_TOKEN} characters (generate one: openssl rand -hex 32)"
-            )
+            raise ValueError(f"a token needs at least {_SHORTEST_TOKEN} characters; generate one: openssl rand -hex 32")
         self._secret = secret
         return self
 
@@ -147,21 +145,27 @@ class WebSettings(StrictModel):
     ) -> Iterator[tuple[tuple[int | str, ...], str]]:
         """Mistakes that no token or user can see alone, with their path below `web`."""
         if not self.tokens and not self.users and not self.loopback:
-            yield ("tokens",), f"{self.listen} can be reached from other hosts: tokens are required"
+            yield (
+                ("tokens",),
+                f"{self.listen} can be reached from other hosts: tokens are required; add them, or listen on 127.0.0.1",
+            )
         secrets: dict[str, int] = {}
         for i, token in enumerate(self.tokens):
             first = secrets.setdefault(token.secret, i)
             if first != i:
-                problem = f"has the same secret as tokens[{first}] ({self.tokens[first].name}): use a different one"
-                yield ("tokens", i), f"{problem} (openssl rand -hex 32)"
+                problem = f"has the same secret as tokens[{first}] ({self.tokens[first].name})"
+                yield ("tokens", i), f"{problem}; use a different one: openssl rand -hex 32"
         logins = self._served.basic_auth_users
         for i, user in enumerate(self.users):
             if user.name not in logins:
-                yield ("users", i, "name"), f"{user.name} has no password in basic_auth_users of web.config_file"
+                yield (
+                    ("users", i, "name"),
+                    f"{user.name} has no password in basic_auth_users of web.config_file; add it",
+                )
             if any(user.name == earlier.name for earlier in self.users[:i]):
                 yield ("users", i, "name"), f"duplicate name {user.name}"
         for name in sorted(logins.keys() - {user.name for user in self.users}):
-            yield ("config_file",), f"{name} has a password but no scopes: add it to web.users"
+            yield ("config_file",), f"{name} has a password but no scopes; add it to web.users"
         every: list[tuple[str, int, Bearer]] = [
             *(("tokens", i, token) for i, token in enumerate(self.tokens)),
             *(("users", i, user) for i, user in enumerate(self.users)),
@@ -169,7 +173,7 @@ class WebSettings(StrictModel):
         for key, i, bearer in every:
             yield from (((key, i, *path), wrong) for path, wrong in bearer.unknown_limits(services))
         if watchdog and every and not any("alerts" in bearer.scopes and not bearer.limited for _, _, bearer in every):
-            yield ("tokens",), "the watchdog needs a token with scope alerts and without limits"
+            yield ("tokens",), "the watchdog needs a token with scope alerts and without limits; add one"
 
     @property
     def served(self) -> WebConfig:

@@ -62,7 +62,7 @@ SERVICE = """services:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (SERVICE + "    logs: [{system: true}]\n", "services[0].logs: no store for the logs: configure"),
+        (SERVICE + "    logs: [{system: true}]\n", "services[0].logs: no store for the logs (configure"),
         (
             SERVICE + "policies: [{name: p, match: [a=b], preserve_logs: [backend]}]\nevidence: {s3: 's3://bucket'}\n",
             "policies[0].preserve_logs[0]: service backend has no `logs` to preserve",

@@ -209,8 +209,8 @@ def test_a_policy_only_observes_by_default() -> None:
     [
         ({"match": []}, "at least 1 item"),
         ({"match": ["nonsense"]}, "is not a matcher"),
-        ({"roll_back": ()}, "is empty: name at least one service"),
-        ({"preserve_logs": ()}, "is empty: name at least one service"),
+        ({"roll_back": ()}, "is empty; name at least one service"),
+        ({"preserve_logs": ()}, "is empty; name at least one service"),
         ({"roll_back": None, "mode": "auto"}, "has no effect: set one of roll_back, preserve_logs"),
         ({"roll_back": None, "preserve_logs": ("backend",)}, "has no `roll_back`, so mode would have no effect"),
         ({"roll_back": {"label": ""}}, "at least 1 character"),

@@ -99,7 +99,7 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
         ),
         (
             {"slack": SLACK, "email": {**MAIL, "security": "none"}},
-            "notify.email: security: none is only for a server on a loop",
+            "notify.email.security: none is only for a server on a loop",
         ),
         ({"slack": SLACK, "email": {**MAIL, "to": ["a@b.test\r\nBcc: e@f.test"]}}, "notify.email.to[0]: "),
         ({"slack": SLACK, "email": {**MAIL, "to": []}}, "notify.email.to"),

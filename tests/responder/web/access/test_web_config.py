@@ -206,8 +206,8 @@ def test_an_invalid_file(tmp_path: Path, text: str | None, mistake: str) -> None
 @pytest.mark.parametrize(
     ("users", "mistake"),
     [
-        ([], "web.config_file: alice has a password but no scopes: add it to web.users"),
-        (["alice", "bob"], "web.users[1].name: bob has no password in basic_auth_users of web.config_file"),
+        ([], "web.config_file: alice has a password but no scopes (add it to web.users)"),
+        (["alice", "bob"], "web.users[1].name: bob has no password in basic_auth_users of web.config_file (add it)"),
         (["alice", "alice"], "web.users[1].name: duplicate name alice"),
     ],
 )
