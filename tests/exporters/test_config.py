@@ -122,7 +122,7 @@ MISTAKES = [
         "f.yml:2 checks[0].command: command 'no-such-thing' is not an executable file",
     ),
     (f"checks:\n- {{{CUSTOM}, value: json}}", "f.yml:2 checks[0]: json_path and value: json must be set together"),
-    (f"checks:\n- {{{CUSTOM}, at_most: 5}}", "f.yml:2 checks[0].at_least: at_least and at_most need value"),
+    (f"checks:\n- {{{CUSTOM}, at_most: 5}}", "f.yml:2 checks[0]: at_least and at_most need value"),
     (
         f"checks:\n- {{{CUSTOM}, value: number, at_least: 5, at_most: 1}}",
         "f.yml:2 checks[0].at_least: at_least is above at_most",
