@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from foundation.configuration.suggestions import nearest
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -60,8 +61,8 @@ class OneOf(click.Choice[str]):
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
         """As click.Choice.get_invalid_choice_message."""
-        near = difflib.get_close_matches(str(value), self.choices, n=1)
-        return super().get_invalid_choice_message(value, ctx) + (f" Did you mean {near[0]!r}?" if near else "")
+        near = nearest(str(value), self.choices)
+        return super().get_invalid_choice_message(value, ctx) + (f" Did you mean {near!r}?" if near else "")
 
 
 class Names(click.ParamType[str]):

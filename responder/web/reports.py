@@ -17,7 +17,7 @@ from responder.reports import health, health_text, picture, postmortem, postmort
 from responder.reports.inspection import inspect
 from responder.services.service import Service
 from responder.web.access.access import error
-from responder.web.access.permission import demand, demand_execution, narrowed, permitted
+from responder.web.access.permission import demand, demand_execution, narrowed, permitted, similar
 from responder.web.http.requests import answer, since
 from responder.web.http.routes import EXECUTION, Route, get
 from responder.web.process import Process, ProcessHandlers
@@ -114,7 +114,8 @@ def services_of(policy_set: PolicySet, name: str | None, environment: str | None
     found = [s for s in policy_set.services if name in (None, s.name) and environment in (None, s.environment)]
     if not found and (name or environment):
         where = f" in {environment}" if environment else ""
-        raise Unknown(f"{f'no service {name!r}' if name else 'no service'} is configured{where}")
+        missing = f"{f'no service {name!r}' if name else 'no service'} is configured{where}"
+        raise Unknown(missing + similar(policy_set, name, environment))
     return found
 
 

@@ -14,7 +14,7 @@ from responder.journal import Database, Row, Transaction, deployments
 from responder.journal.deployments import Status
 from responder.operations.versions import mark_version, version_row
 from responder.web.access.access import who_asks
-from responder.web.access.permission import demand, narrowed, permitted, service_of
+from responder.web.access.permission import demand, narrowed, permitted, service_of, similar
 from responder.web.http.requests import (
     ApiRequest,
     answer,
@@ -66,10 +66,10 @@ class Versions(Handlers):
             return found
 
         found = await self._journal.read(find)
-        if not found["versions"] and all(
-            service.name != name for service in narrowed(request, self._policy_set()).services
-        ):
-            raise Unknown(f"no service {name!r} is configured, and no deployment of it was reported")
+        visible = narrowed(request, self._policy_set())
+        if not found["versions"] and all(service.name != name for service in visible.services):
+            known = similar(visible, name, None)
+            raise Unknown(f"no service {name!r} is configured, and no deployment of it was reported{known}")
         return _tagged(request, found)
 
     async def platform(self, request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from foundation.configuration.suggestions import meant
 from responder.config.permitted import Permitted
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Forbidden, Unknown
@@ -50,14 +51,27 @@ def narrowed(request: web.Request, policy_set: PolicySet) -> PolicySet:
     )
 
 
+def similar(policy_set: PolicySet, name: str | None, environment: str | None) -> str:
+    """The most similar name for a service or environment that does not exist, as `meant`.
+
+    Only for requests of people: it compares with every service, which a storm of alerts must not.
+    """
+    names = {service.name for service in policy_set.services}
+    if name and name not in names:
+        return meant(name, names)
+    environments = {service.environment for service in policy_set.services if name in (None, service.name)}
+    return meant(environment, environments) if environment else ""
+
+
 def service_of(request: web.Request, policy_set: PolicySet, name: str, environment: str | None) -> Service:
     """The configured service. Raises Forbidden if it is not permitted, Unknown if it does not exist."""
     demand(request, name, environment)
-    service, problem = narrowed(request, policy_set).service(name, environment or "")
+    visible = narrowed(request, policy_set)
+    service, problem = visible.service(name, environment or "")
     if service is None and permitted(request).limited and any(s.name == name for s in policy_set.services):
         raise Forbidden(f"{request[WHO].name} is not permitted for service {name!r} where it is configured")
     if service is None:
-        raise Unknown(problem)
+        raise Unknown(problem + similar(visible, name, environment))
     return service
 
 

@@ -183,6 +183,20 @@ async def test_a_wrong_name_or_value_exits_2(ask: Run) -> None:  # noqa: F811
         assert (code, err, list(json.loads(out))) == (2, "", ["error", "where", "hint"]), argv
 
 
+async def test_the_most_similar_service_or_environment_is_suggested(ask: Run) -> None:  # noqa: F811
+    for argv, suggestion in (
+        (("status", "--service", "bakend"), "backend"),
+        (("report", "--environment", "prodution"), "production"),
+        (("versions", "bakend"), "backend"),
+        (("deployed", "bakend", "1"), "backend"),
+        (("deployed", "backend", "1", "--environment", "prodction"), "production"),
+        (("mark", "bakend", "1", "good"), "backend"),
+        (("rollback", "bakend", "--reason", "x"), "backend"),
+    ):
+        code, _, err = await ask(*argv)
+        assert (code, err.endswith(f"; did you mean {suggestion}?\n")) == (2, True), (argv, err)
+
+
 async def test_a_name_stays_one_segment_of_the_path(run: Run) -> None:  # noqa: F811
     segments = ["../../metrics", "a b", "%2e%2e", "é", "x?y#z"]
     paths = []
