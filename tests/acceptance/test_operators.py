@@ -172,7 +172,7 @@ async def test_an_invalid_file_keeps_the_running_configuration(stage: Installati
         push(at_once, alert()),
         expect(soon, refused("mode", "would have acted"), no_rollback()),
         _write(limits={"lease": "9s"}),
-        _reload(400, "limits cannot change without a restart"),
+        _reload(400, "limits: cannot change without a restart"),
         expect(soon, metric(RELOADED, 0)),
         _write(),
         _reload(200),

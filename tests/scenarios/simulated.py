@@ -180,7 +180,7 @@ class SimulatedRunner:
 
     def _configured(self, **changed: Any) -> Config:
         config = Config.model_validate_json(json.dumps(self._configuration(**changed)))
-        assert not list(config.contradictions()), list(config.contradictions())
+        assert [mistake for found in config.contradictions() for mistake in found()] == []
         return config
 
     def _configuration(self, **changed: Any) -> dict[str, Any]:
