@@ -67,7 +67,8 @@ CONFIGURATION = """\
 # Configuration: responder.yml
 
 The responder reads one YAML file at startup and at each reload. [examples/responder.yml](../../examples/responder.yml)
-is a commented example. `responder check` reports every error with its line and path.
+is a commented example. `responder check` reports every mistake with line, path and
+fix, also as `--output json` or `sarif`. Top-level keys `x-…` are ignored: they hold YAML anchors.
 
 - Unknown and duplicate keys are errors.
 - **duration**: as in Prometheus, such as `500ms`, `30s`, `5m` or `1h30m`. Only `0` needs no unit.

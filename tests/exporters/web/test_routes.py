@@ -262,7 +262,7 @@ async def test_reload(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "exporters.yml").write_text("checks: 5")
     response = await client.post("/-/reload")
     assert response.status == 400
-    assert "exporters.yml:1: checks: must be a list" in (await response.json())["error"]
+    assert "exporters.yml:1 checks: must be a list" in (await response.json())["error"]
     assert (await client.get("/-/reload")).status == 405
 
 

@@ -507,3 +507,59 @@ def test_an_archive_is_a_directory_or_a_bucket() -> None:
         for archive in ("/srv/archive", "s3://bucket", "s3://bucket/a/b")
     ]
     assert found == [None, ("bucket", ""), ("bucket", "a/b")]
+
+
+# --- mistakes beside others ---
+WRONG_PARTS = {
+    "an unknown key": ("release:", "relase:"),
+    "an empty list": ("health_checks:\n      - {promql: up, at_least: 1}", "health_checks: []"),
+    "a wrong value": ("at_least: 1", "at_least: one"),
+    "a variable that is not set": ("promql: up", "promql: '${QUERY}'"),
+    "a duplicate key": ("    rollback:", "    soak: 5m\n    soak: 6m\n    rollback:"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_PARTS.values(), ids=WRONG_PARTS)
+def test_references_are_checked_beside_mistakes_in_fields(wrong: tuple[str, str]) -> None:
+    database = DATABASE.replace("    rollback", "    depends_on: [backend, cach]\n    rollback")
+    services = put("    rollback", "    depends_on: [database]\n    rollback", SERVICES)
+    text = HEAD + put(*wrong, within=services) + database + POLICIES.replace("[backend]", "[backend, backnd]")
+    found = [mistake.partition(" ")[2] for mistake in mistakes_in(text)]
+    assert len(found) == 5, found
+    assert {
+        "services[0].depends_on: cycle: backend → database → backend",
+        "services[1].depends_on: cycle: database → backend → database",
+        "services[1].depends_on[1]: no service cach is configured in production",
+        "policies[0].roll_back[1]: no service backnd is configured",
+    } < set(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        put("name: backend", "name: Backend"),
+        put("environment: production", "environment: no"),
+        put("  - name: backend", "  - nam: backend"),
+        put("services:\n", "services: 5\nx-services:\n"),
+        HEAD + "web: {listen: x}\n",
+    ],
+)
+def test_what_only_follows_from_a_mistake_is_not_reported(text: str) -> None:
+    assert len([mistake for mistake in mistakes_in(text) if "no service backend" not in mistake]) == 1
+
+
+def test_keys_for_anchors_are_ignored() -> None:
+    text = HEAD + (
+        "x-release: &release {strategy: immediate, release: {root: '/srv/${NAME}'}}\n"
+        "x-note: '${NOT_SET}'\n"
+        + SERVICES.replace("{strategy: immediate, release: {root: /srv/shop}}", "*release")
+        + DATABASE.replace("{strategy: immediate, release: {root: /srv/db}}", "{<<: *release, strategy: immediate}")
+    )
+    first, second = parse(text, "r.yml", {"NAME": "shop"}).services
+    assert first.rollback == second.rollback
+
+
+def test_a_mistake_in_an_anchor_is_reported_where_it_is_written() -> None:
+    text = HEAD + "x-release: &release\n  relase: {root: /srv/shop}\n" + SERVICES
+    text = text.replace("{strategy: immediate, release: {root: /srv/shop}}", "{<<: *release, strategy: immediate}")
+    assert mistakes_in(text) == ["r.yml:5 services[0].rollback.relase: unknown key"]

@@ -267,5 +267,5 @@ def test_a_cdn_needs_a_token() -> None:
         "services": [service],
     }
     text = json.dumps(config)  # which is YAML as well
-    with pytest.raises(ConfigError, match=r"services\[0\]: needs a token: configure cdn\.cloudflare"):
+    with pytest.raises(ConfigError, match=r"services\[0\]: needs a token \(configure cdn\.cloudflare"):
         parse(text, "r.yml", {})
