@@ -75,7 +75,7 @@ class Registry(Generic[T]):
                 "a {kind} has one of the keys {names}",
                 {"kind": self.kind, "names": ", ".join(self.names)},
             )
-        if name not in self._builtin and name not in self._others:
+        if not isinstance(name, str) or (name not in self._builtin and name not in self._others):
             names = ", ".join(map(repr, self.names))
             raise PydanticKnownError(
                 "union_tag_invalid", {"discriminator": repr(self.tag), "tag": str(name), "expected_tags": names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote as quoted
@@ -12,6 +13,9 @@ Format = Literal["text", "json", "sarif"]
 
 FORMATS: tuple[Format, ...] = ("text", "json", "sarif")
 """The values of `--output` of the commands that check a configuration."""
+
+_QUOTES = re.compile(r"\"|(?<!\w)'|'(?!\w)")
+"""Quotes, which are no apostrophes."""
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -50,7 +54,7 @@ def finding_of(
 ) -> Finding:
     """A finding from `message; hint`, the form of all errors. A semicolon in quotes does not begin a hint."""
     message, _, hint = text.rpartition("; ")
-    if not message or any(hint.count(quote) % 2 for quote in "'\""):
+    if not message or len(_QUOTES.findall(hint)) % 2:
         message, hint = text, ""
     return Finding(file, line, path, message, hint, severity)
 

@@ -25,6 +25,7 @@ _EXPECTED = {
     "dict": "must be a mapping",
     "model": "must be a mapping",
     "string": "must be text",
+    "path": "must be the path of a file",
 }
 """The expected type in YAML terms, instead of pydantic's arrays, objects and parsers, by the begin of its error."""
 
@@ -100,13 +101,13 @@ class _Explanation:
         tag, names = self._schema.variants_with(parent, key)
         if names:
             others = " or ".join(f'"{name}"' for name in names[:4])
-            own = f'option of {tag} "{value_at(self._document.data, parent).get(tag)}"' if tag else "option here"
+            own = f'option of {tag} "{self._mapping(parent).get(tag)}"' if tag else "option here"
             return f"not an {own}; it belongs to {others}"
         if near := nearest(key, missing) or nearest(key, known, cutoff=_CLOSE):
             return f"unknown key; did you mean {near}?"
         if homes := self._schema.homes(key, parent):
             return f"unknown key; it belongs to {' or '.join(homes[:2])}"
-        free = [name for name in known if name not in (value_at(self._document.data, parent) or {})]
+        free = [name for name in known if name not in self._mapping(parent)]
         suggestion = meant(key, free) or f"; remove it, or use one of {', '.join(free[:20])}"
         return f"unknown key{suggestion}"
 
@@ -116,8 +117,7 @@ class _Explanation:
         text = self._sentence(path, error)
         if error["type"] == "value_error":
             path, text = self._below(path, text)
-        about = self._schema.about(path)
-        return path, f"{text}; {about}" if about and "; " not in text else text
+        return path, text if "; " in text else f"{text}; {self._schema.about(path) or 'correct the value'}"
 
     def _below(self, path: Path, text: str) -> tuple[Path, str]:
         """The path of the key that the text of an error begins with, as in `token: is too short`, or `timeout 5s`."""
@@ -125,8 +125,12 @@ class _Explanation:
         below = (*path, *(keys.split(".")))
         if separator and re.fullmatch(r"[a-z_.]+", keys) and keys.split(".")[0] in self._schema.keys(path):
             return below, rest
-        first, written = text.partition(" ")[0], value_at(self._document.data, path)
-        return ((*path, first), text) if isinstance(written, dict) and first in written else (path, text)
+        first = text.partition(" ")[0]
+        return ((*path, first), text) if first in self._mapping(path) else (path, text)
+
+    def _mapping(self, path: Path) -> dict[str, Any]:
+        value = value_at(self._document.data, path)
+        return value if isinstance(value, dict) else {}
 
     def _sentence(self, path: Path, error: ErrorDetails) -> str:
         kind, context = error["type"], error.get("ctx", {})
@@ -151,7 +155,7 @@ class _Explanation:
                 near = next(filter(None, (meant(key, names) for key in value)), "; add one of these keys")
                 return f"{error['msg']}{near}"
             case "string_pattern_mismatch":
-                return f"{self._shown(path)} does not match {context['pattern']}"
+                return f"{self._shown(path)} does not match {context['pattern']}; use what this pattern allows"
             case kind if kind in _LIMITS and _is_duration(value):
                 (limit,) = context.values()
                 return f"{_LIMITS[kind]} {format_duration(limit)}, not {value!r:.80}; {_direction(kind)}"
@@ -182,9 +186,11 @@ class _Explanation:
 
 def _remedy(kind: str, value: Any, written: str | None) -> str:
     """What to write instead."""
+    if value is None:
+        return ""
     if kind == "string" and isinstance(value, dict | list):
         return "; put quotes around text that begins with { or ["
-    if kind == "string" and value is not None:
+    if kind == "string":
         return f"; quote it: {json.dumps(written)}"
     if kind == "url" and isinstance(value, str):
         has_scheme = re.match(r"[a-z]+:/*(?=.)", value, re.I) and not re.match(r"[\w.-]+:\d+", value)
@@ -192,6 +198,8 @@ def _remedy(kind: str, value: Any, written: str | None) -> str:
         return f"; write http://{address} or https://{address}"
     if kind in ("list", "tuple") and isinstance(value, str | int | float):
         return f"; write [{written}]"
+    if kind in ("list", "tuple"):
+        return "; begin each item with -"
     if kind in ("int", "float") and isinstance(value, str):
         return "; write the number without quotes and units"
     if kind == "bool":

@@ -83,7 +83,10 @@ def _parse(document: YamlDocument, environment: Mapping[str, str]) -> Config:
 
 @cache
 def _schema() -> dict[str, Any]:
-    return Config.model_json_schema()
+    try:
+        return Config.model_json_schema()
+    except Exception:  # of a plugin that cannot be imported: without suggestions, its mistakes are reported
+        return {}
 
 
 def _text_at(path: KeyPath, data: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -22,6 +22,10 @@ from responder.services.service import Name
 
 _SEVERITIES = ("critical", "page", "error", "warning", "info", "none")
 Path = tuple[int | str, ...]
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    return f"no channel {name} is configured{meant(name, known) or '; add it to notify'}"
 
 
 def _as_list(value: Any) -> Any:
@@ -107,13 +111,13 @@ class Notify(channels_model(CHANNELS)):  # type: ignore[misc]  # its other field
         for i, rule in enumerate(self.escalate):
             for j, name in enumerate(rule.to):
                 if name not in known:
-                    yield ("notify", "escalate", i, "to", j), f"no channel {name} is configured{meant(name, known)}"
+                    yield ("notify", "escalate", i, "to", j), _unknown(name, known)
         for i, policy in enumerate(policies):
             for j, name in enumerate(policy.notify or ()):
                 if name not in known:
-                    yield ("policies", i, "notify", j), f"no channel {name} is configured{meant(name, known)}"
+                    yield ("policies", i, "notify", j), _unknown(name, known)
                 elif not policy.actions and "alert" not in self.channels[name].selected_stages:
-                    problem = f"channel {name} does not deliver alerts: add alert to its stages"
+                    problem = f"channel {name} does not deliver alerts; add alert to its stages"
                     yield ("policies", i, "notify", j), problem
 
     def overdue(self, wait: HumanWait, now: datetime) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -36,7 +37,7 @@ from responder.rollback.stages import CALLS, ENDS, Stage
 def _address(text: str) -> str:
     try:
         address = Address(addr_spec=text)
-    except (ValueError, IndexError, TypeError):
+    except (ValueError, IndexError, TypeError, MessageError):
         address = Address()
     if not address.username or not address.domain or not text.isascii() or not text.isprintable():
         raise ValueError(f"{text!r} is not an address such as oncall@example.com")
