@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from foundation.configuration.suggestions import meant
 from foundation.configuration.yaml_document import Mistake, YamlDocument
 from foundation.durations import format_duration
 from responder.app.settings import Config
 from responder.backends.alertmanager.matchers import Matcher
 from responder.decisions.policies import Policy
-
-_LABELS = ("alertname", "service", "environment", "severity", "rollback", "instance", "job")
-"""Labels of the shipped rules, to suggest one in place of a name that no classic Prometheus has."""
 
 _ALWAYS = ((".*", "=~"), (".+", "=~"), ("", "!="))
 """Expressions that match every alert if the label is `alertname`, which no alert lacks."""
@@ -23,8 +18,6 @@ def suspicions(config: Config, document: YamlDocument) -> Iterator[Mistake]:
     """All of them, each with its path."""
     yield from _unreachable(config.policies)
     for n, policy in enumerate(config.policies):
-        for i, matcher in enumerate(policy.match):
-            yield from ((("policies", n, "match", i), text) for text in _odd(matcher))
         if policy.mode == "auto" and not policy.force and policy.cooldown == 0:
             after = format_duration(Policy.model_fields["cooldown"].default)
             yield ("policies", n, "cooldown"), f"no pause between automatic rollbacks; set it, for example to {after}"
@@ -32,16 +25,6 @@ def suspicions(config: Config, document: YamlDocument) -> Iterator[Mistake]:
         for key in ("health_checks", "traffic_checks"):
             for j in range(len(getattr(service, key))):
                 yield from document.misread(("services", i, key, j, "fields"))
-
-
-def _odd(matcher: Matcher) -> Iterator[str]:
-    if len(matcher.value) > 1 and matcher.value[0] == matcher.value[-1] == "'":
-        fixed = Matcher(matcher.name, matcher.op, matcher.value[1:-1])
-        yield f"matches only a value in single quotes; write it as {fixed}"
-    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", matcher.name):
-        plain = re.sub(r"\W", "", matcher.name)
-        fix = meant(matcher.name, _LABELS) or f"; write {plain}, unless your Prometheus uses such names"
-        yield f"{matcher.name!r} is no label name of a classic Prometheus, so it may never match{fix}"
 
 
 def _unreachable(policies: Sequence[Policy]) -> Iterator[Mistake]:
