@@ -44,7 +44,7 @@ class Docker:
             "DOCKER_BUILDKIT": "0",  # the classic builder: this engine has no other
             **environment,
         }
-        self._directory = directory
+        self.directory = directory
         if directory == ROOT:
             here = (ROOT / "docker-compose.yml", *files)
             self._environment["COMPOSE_FILE"] = os.pathsep.join(str(file) for file in here)
@@ -56,7 +56,7 @@ class Docker:
         """A command that uses this engine, such as a script of the repository."""
         given: dict[str, Any] = {"stdin": stdin} if stdin else {"input": text.encode()}
         done = subprocess.run(
-            argv, cwd=self._directory, env=self._environment, capture_output=True, check=False, **given
+            argv, cwd=self.directory, env=self._environment, capture_output=True, check=False, **given
         )
         output, errors = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
         assert done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{output}\n{errors}"

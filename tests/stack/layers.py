@@ -44,7 +44,7 @@ class Layer:
             self._add(name or str(source), mode, content, source.stat().st_size, at=int(source.stat().st_mtime))
 
     def tree(self, source: Path, name: str = "", *, without: Container[str] = ()) -> None:
-        for directory, below, files in os.walk(source):
+        for directory, below, files in os.walk(source, followlinks=True):
             below[:] = sorted(name for name in below if name not in without)
             for file in sorted(files):
                 path = Path(directory, file)

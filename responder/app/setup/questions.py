@@ -70,7 +70,7 @@ async def setup_of(answers: Answers, ask: Ask) -> tuple[Setup, FoundServices]:
         mode=answers.mode,
         user=answers.user or _owner(root),
         project=project,
-        compose_file=answers.from_compose.name if answers.from_compose else "",
+        compose_file="compose.yaml" if answers.from_compose in (None, Path("-")) else answers.from_compose.name,
     )
     return setup, found
 
