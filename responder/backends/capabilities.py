@@ -50,6 +50,17 @@ class Versioned(Protocol):
 
 
 @runtime_checkable
+class Observable(Protocol):
+    """A value that was found shows its version. Without it, this is known only if the version itself is the value."""
+
+    async def version_of(self, client: Any, found: Any) -> tuple[str, str]:
+        """Returns version and artifact of a value that was found. An empty version: it does not show it.
+
+        Law: `runs` is True for them. It changes nothing.
+        """
+
+
+@runtime_checkable
 class Preflight(Protocol):
     """Obstacles to a write can be detected before it."""
 

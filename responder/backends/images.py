@@ -14,6 +14,14 @@ def tag_of(image: str) -> str:
     return image.partition("@")[0].rpartition("/")[2].partition(":")[2]
 
 
+def references_of(repository: str, version: str, artifact: str) -> list[str]:
+    """The references to try for a version, the most reliable first."""
+    names = [artifact] if artifact else []
+    if artifact.startswith("sha256:") and repository:
+        names.append(f"{repository}@{artifact}")
+    return [*names, f"{repository}:{version}"] if repository else names
+
+
 def repository_of(image: str) -> str:
     """`registry:5000/shop` of `registry:5000/shop:2.1`; empty for a bare image ID."""
     if image.startswith("sha256:"):

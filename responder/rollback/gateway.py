@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from foundation.durations import format_duration
 from responder.backends.accessible import Accessible
-from responder.backends.capabilities import Assisted, Attributed, Converges, Preflight, Versioned
+from responder.backends.capabilities import Assisted, Attributed, Converges, Observable, Preflight, Versioned
 from responder.backends.check import Finding
 from responder.backends.connections import Connections
 from responder.backends.problems import Problem
@@ -99,6 +99,12 @@ class Gateway:
         if not isinstance(resource, Versioned):
             return found == version
         return await self.ask(resource, lambda client: resource.runs(client, found, version, artifact))
+
+    async def version_of(self, resource: Resource, found: JsonValue) -> tuple[str, str]:
+        """The version and the artifact of a value that was found; empty if the value does not show them."""
+        if isinstance(resource, Observable):
+            return await self.ask(resource, lambda client: resource.version_of(client, found))
+        return (found, "") if isinstance(found, str) and not isinstance(resource, Versioned) else ("", "")
 
     async def preflight(self, resource: Resource, value: JsonValue) -> tuple[str, ...]:
         """Notes for people. Raises StepFailed if the value cannot be set. Changes nothing."""

@@ -33,6 +33,7 @@ from responder.runtime.retention import Retention
 from responder.runtime.runner import Listener, Runner
 from responder.runtime.stop_signal import stop_request_of
 from responder.runtime.waiting import WaitingIncidents
+from responder.services.observation import observe
 from responder.transport.background import OnError, run_loop
 
 log = logging.getLogger("responder.worker")
@@ -46,6 +47,9 @@ _CLAIM_REST = 0.05
 _LEFTOVERS_EVERY = 60.0
 """Seconds between two searches for leftovers of a replica that lost its lease."""
 
+
+_OBSERVED_EVERY = 10
+"""Polls between two looks at the running versions. `reporting_delay` is longer, so the trouble is not older."""
 
 _RETENTION_EVERY = 60.0
 """Seconds until a reload that configures `journal.retention` takes effect."""
@@ -82,6 +86,7 @@ class Worker:
         self._on_decided = on_decided
         self.disarmed = ""  # why, if the watchdog alert is silenced; shown to people and in `responder_armed`
         self._lease: Lease | None = None
+        self._unobserved: dict[tuple[str, str], str] = {}  # by service: the reason that was logged last
         self._runner = Runner(journal, policy_set, connections, listeners, evidence_collector)
         self._closing = False
 
@@ -170,6 +175,7 @@ class Worker:
         yield run_loop("expiry", self._expire, every=poll, on_error=on_error)
         yield run_loop("waiting", revisit, every=poll * 2, on_error=on_error)
         yield run_loop("promotion", self._promote, every=poll, on_error=on_error)
+        yield run_loop("observation", self._observe, every=poll * _OBSERVED_EVERY, on_error=on_error)
         yield run_loop("collateral", silence, every=poll * 2, on_error=on_error)
         yield run_loop("watchdog", self._watch, every=poll * 2, on_error=on_error)
         yield run_loop("leftovers", partial(self._remove_leftovers, lease), every=_LEFTOVERS_EVERY, on_error=on_error)
@@ -246,6 +252,15 @@ class Worker:
         gateway = Gateway(self._connections())
         for deployment in await promote(self._journal, self._policy_set(), gateway, self._journal.now()):
             say(log, "version promoted", service=deployment.service, version=deployment.version)
+
+    async def _observe(self) -> None:
+        found = await observe(self._policy_set().services, self._journal, Gateway(self._connections()))
+        for deployment in found.new:
+            say(log, "deployment observed", service=deployment.service, version=deployment.version)
+        for (service, environment), reason in found.failed.items():
+            if self._unobserved.get((service, environment)) != reason:
+                say(log, "deployments not observed", level=logging.WARNING, service=service, reason=reason)
+        self._unobserved = found.failed
 
     async def _silence_collateral(self, silences: CollateralSilences) -> None:
         await silences.maintain(tuple(self._runner), self._policy_set(), self._connections())

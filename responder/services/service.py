@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from foundation.durations import Duration
 from foundation.models import StrictModel
+from responder.backends.capabilities import Observable, Versioned
 from responder.backends.kubernetes.pod_logs import PodLogs
 from responder.backends.log_source import LogSource
 from responder.backends.registries import AnyCheck, AnyLogSource
@@ -17,7 +18,7 @@ from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import StrategyPlan
 from responder.rollback.strategies import AnyStrategy, resources_of
-from responder.rollback.strategies.strategy import Strategy
+from responder.rollback.strategies.strategy import OneResource, Strategy
 from responder.rollback.version_change import VersionChange
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$")]
@@ -54,6 +55,11 @@ class Service(StrictModel):
         default=30.0,
         description="Maximum time from the start of a deployment to its report. Older trouble has another cause",
     )
+    deployments: Literal["reported", "observed"] = Field(
+        default="reported",
+        description="Who notices deployments: whoever reports them, or also the responder, which looks every 10s which "
+        "release, image tag or app.kubernetes.io/version runs. For immediate and rolling",
+    )
     soak: Duration = Field(default=600.0, description="Time without trouble after which a version is known good")
 
     @model_validator(mode="after")
@@ -61,6 +67,13 @@ class Service(StrictModel):
         names = [strategy.strategy for strategy in self._strategies]
         if len(set(names)) < len(names):
             raise ValueError("alternatives: a strategy is configured twice; configure each once")
+        return self
+
+    @model_validator(mode="after")
+    def _shows_its_version(self) -> Service:
+        if self.deployments == "observed" and self.observed is None:
+            what = "immediate or rolling, with release, kubernetes or docker"
+            raise ValueError(f"deployments: observed needs a rollback of strategy {what}; report deployments instead")
         return self
 
     @model_validator(mode="after")
@@ -82,6 +95,12 @@ class Service(StrictModel):
             source.in_namespace(self._namespace) if isinstance(source, PodLogs) and self._namespace else source
             for source in self.logs
         )
+
+    @property
+    def observed(self) -> Resource[Any] | None:
+        """The resource that shows which version runs; None if none does."""
+        found = self.rollback.chosen if isinstance(self.rollback, OneResource) else None
+        return None if isinstance(found, Versioned) and not isinstance(found, Observable) else found
 
     @property
     def _namespace(self) -> str | None:

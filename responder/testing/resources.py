@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
 
-from responder.backends.capabilities import Assisted, Attributed, Preflight
+from responder.backends.capabilities import Assisted, Attributed, Observable, Preflight, Versioned
 from responder.backends.connections import Connections
 from responder.backends.registries import AnyResource
 from responder.backends.resource import Resource
@@ -127,6 +127,11 @@ async def _expect_capabilities(case: ResourceCase, value: JsonValue) -> None:
     if isinstance(resource, Preflight) and not (case.one_way and other == case.before):
         await resource.preflight(client, other)
         await expect_same("after preflight")
+    if isinstance(resource, Observable) and isinstance(resource, Versioned):
+        version, artifact = await resource.version_of(client, value)
+        shown = not version or await resource.runs(client, value, version, artifact)
+        expect(shown, f"version_of shows {version!r} {artifact!r}, but runs is False for them")
+        await expect_same("after version_of")
     if isinstance(resource, Attributed):
         await resource.last_modified_by(client)
         await expect_same("after last_modified_by")

@@ -27,7 +27,7 @@ from responder.backends.docker.kept_containers import create_next, injected, put
 from responder.backends.docker.rights import rights_problems
 from responder.backends.docker.shared_namespaces import Sharer, require_hosts
 from responder.backends.docker.slots import COMPOSE, Slot, slots_of
-from responder.backends.images import digest_of, repository_of, tag_of
+from responder.backends.images import digest_of, references_of, repository_of, tag_of
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.errors import StepFailed
@@ -218,7 +218,7 @@ class ServiceImage(Resource[Docker, Any]):
 
     async def value_of(self, docker: Docker, version: str, artifact: str) -> JsonValue:
         repository = repository_of(image_name_of((await self._slot(docker)).pattern))
-        names, why = _names(repository, version, artifact), ""
+        names, why = references_of(repository, version, artifact), ""
         if found := await _find(docker, names, artifact):
             return found
         for name in names:
@@ -239,8 +239,11 @@ class ServiceImage(Resource[Docker, Any]):
     async def runs(self, docker: Docker, found: Any, version: str, artifact: str) -> bool:
         if tag_of(found["name"]) == version and not digest_of(artifact):
             return True
-        known = await _find(docker, _names(repository_of(found["name"]), version, artifact), artifact)
+        known = await _find(docker, references_of(repository_of(found["name"]), version, artifact), artifact)
         return known is not None and self.same(found, known)
+
+    async def version_of(self, docker: Docker, found: Any) -> tuple[str, str]:
+        return (tag_of(found["name"]), found["image"]) if repository_of(found["name"]) else ("", "")
 
     async def lasting(self, docker: Docker, value: Any) -> str:
         """The most stable reference of the image for a file: its digest, else its tag, else its ID.
@@ -277,14 +280,6 @@ class ServiceImage(Resource[Docker, Any]):
 
 def _value(slot: Slot) -> dict[str, JsonValue]:
     return {"image": image_of(slot.pattern), "name": image_name_of(slot.pattern)}
-
-
-def _names(repository: str, version: str, artifact: str) -> list[str]:
-    """The references to try for a version, the most reliable first."""
-    names = [artifact] if artifact else []
-    if artifact.startswith("sha256:") and repository:
-        names.append(f"{repository}@{artifact}")
-    return [*names, f"{repository}:{version}"] if repository else names
 
 
 async def _find(docker: Docker, names: list[str], artifact: str) -> dict[str, JsonValue] | None:

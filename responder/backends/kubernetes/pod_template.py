@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from foundation.durations import Duration
-from responder.backends.images import digest_of
+from responder.backends.images import digest_of, tag_of
 from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.gitops import owners_of
@@ -230,6 +230,12 @@ class PodTemplate(Workload[Any]):
             return isinstance(found, dict) and found["revision"] == name
         return runs((await self.object(kube))["spec"]["template"], version, artifact, self.container)
 
+    async def version_of(self, kube: Kubernetes, found: Any) -> tuple[str, str]:
+        template = (await self.object(kube))["spec"]["template"]
+        image = main_image(template, self.container)
+        label = (template["metadata"].get("labels") or {}).get("app.kubernetes.io/version", "")
+        return tag_of(image) or label, image if digest_of(image) else ""
+
     async def preflight(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
         found = await self.object(kube)
         self._may_roll_out(found)
@@ -283,9 +289,8 @@ class PodTemplate(Workload[Any]):
             raise StepFailed(f"{self.what} is paused, with a template that was never rolled out ({images})")
 
     def describe(self, value: Any) -> str:
-        if value is None:
-            return "none"
-        return _revision(value) + (f", {describe_settings(value['settings'])}" if "settings" in value else "")
+        settings = f", {describe_settings(value['settings'])}" if value and "settings" in value else ""
+        return _revision(value) + settings if value else "none"
 
     def __str__(self) -> str:
         return f"pod template of {self.what}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from responder.backends.http.client import Http
 from responder.decisions.limits import Watchdog
 from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable
-from responder.journal import Database, decisions, executions
+from responder.journal import Database, decisions, deployments, executions
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Approved, Event
 from responder.rollback.execution import Execution
@@ -226,6 +228,7 @@ ALWAYS = 1 << 30
         ("expiry", worker_module, "_awaiting_approval"),
         ("promotion", worker_module, "promote"),
         ("collateral", worker_module.CollateralSilences, "maintain"),
+        ("observation", worker_module, "observe"),
         ("watchdog", worker_module, "query_watchdog"),
     ],
 )
@@ -250,6 +253,20 @@ async def test_a_bug_in_a_background_loop_is_counted_and_affects_no_rollback(
     assert set(pool.on_error) == {loop}
     (record, *_) = [record for record in caplog.records if getattr(record, "fields", {}).get("loop") == loop]
     assert record.exc_info
+
+
+async def test_it_records_the_version_that_runs(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "responder.worker")
+    observed = pool.drill.stage.service.model_copy(update={"deployments": "observed"})
+    pool.drill.stage = replace(pool.drill.stage, service=observed)
+    pool.worker()
+    async with asyncio.timeout(60):
+        while not (newest := await pool.drill.journal.read(deployments.newest, "shop", "test")):
+            await asyncio.sleep(0.01)
+    assert (newest.version, newest.recorded_by) == ("2", "observed")
+    assert [record.fields for record in caplog.records if record.message == "deployment observed"] == [
+        {"service": "shop", "version": "2"}
+    ]
 
 
 async def test_a_bug_while_evidence_is_kept_affects_no_rollback(pool: WorkerPool) -> None:
