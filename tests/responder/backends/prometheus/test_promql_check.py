@@ -109,5 +109,5 @@ async def test_a_promql_check_without_prometheus_reports_the_missing_setting() -
     finding = await Gateway(Connections()).holds(PromqlCheck(promql="up", at_least=1.0))
     assert (finding.holds, finding.reason) == (
         False,
-        "Prometheus needs the URL of a server: configure prometheus",
+        "Prometheus needs the URL of a server; configure prometheus",
     )

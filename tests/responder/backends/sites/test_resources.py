@@ -633,7 +633,7 @@ async def test_a_fastly_cache_is_purged(fastly: tuple[FakeFastly, Fastly]) -> No
 
 @pytest.mark.parametrize("kind", [Cloudflare, Fastly])
 async def test_a_missing_token_is_reported(kind: Any) -> None:
-    with pytest.raises(StepFailed, match=f"{kind.name} needs a token: configure {kind.setting}"):
+    with pytest.raises(StepFailed, match=f"{kind.name} needs a token; configure {kind.setting}"):
         await Connections().to(kind)
 
 
