@@ -16,6 +16,7 @@ Loop: TypeAlias = Literal[
     "lease",
     "expiry",
     "promotion",
+    "observation",
     "waiting",
     "collateral",
     "watchdog",

@@ -44,6 +44,8 @@ _LONG = (
         f"test_a_crash_at_some_calls_and_again_in_the_resumed_run[postgres-{stage}]"
         for stage in ("together", "blue_green")
     ),
+    "test_a_crash_at_some_calls_and_again_in_the_resumed_run[sqlite-kubernetes_rolling]",
+    "test_a_failing_gate_and_a_crash_at_every_call_of_the_revert[sqlite-kubernetes_autoscaled]",
 )
 """They take minutes together. A crash at some calls of the same stages is in every suite."""
 
