@@ -68,7 +68,7 @@ async def test_a_reported_version_is_not_recorded_again(shop: Shop) -> None:
     assert await shop.new() == []
 
 
-async def test_a_service_whose_deployments_are_reported_is_left_alone(shop: Shop) -> None:
+async def test_reported_deployments_are_not_observed(shop: Shop) -> None:
     shop.service = service(rollback=_rollback(shop.root))
     assert await shop.new() == []
 
