@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 # Most tests wait for real processes: more workers than cores pay off.
-WORKERS ?= 5
+WORKERS ?= 4
 
 help:  ## list targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10

@@ -19,7 +19,8 @@ _SHOWN = ("test_a_crash_at_every_call[sqlite-kubernetes_paused]", "_way_back[sql
 
 _LONG = (
     *(
-        f"{drill}[sqlite-docker_blue_green]"
+        f"{drill}[sqlite-docker_{strategy}]"
+        for strategy in ("blue_green", "rolling")
         for drill in (
             "test_a_failing_gate_at_every_gate",
             "test_drift_at_every_resource_freezes",
@@ -32,6 +33,8 @@ _LONG = (
             "sqlite-kubernetes_rolling",
             "sqlite-kubernetes_blue_green",
             "sqlite-kubernetes_immediate",
+            "sqlite-kubernetes_partitioned",
+            "sqlite-frontend_copied",
             "sqlite-docker_immediate",
             "sqlite-frontend_origin_path",
             "sqlite-frontend_key",
