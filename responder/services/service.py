@@ -57,7 +57,7 @@ class Service(StrictModel):
     )
     deployments: Literal["reported", "observed"] = Field(
         default="reported",
-        description="Who notices deployments: whoever reports them, or also the responder, which looks every 10s which "
+        description="Source of deployments: only reports, or also observation: every 10s the responder reads which "
         "release, image tag or app.kubernetes.io/version runs. For immediate and rolling",
     )
     soak: Duration = Field(default=600.0, description="Time without trouble after which a version is known good")
