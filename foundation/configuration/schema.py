@@ -32,7 +32,7 @@ class ConfigurationSchema:
     def variants_with(self, path: Path, key: str) -> tuple[str, list[str]]:
         """The tag of the mapping, such as `strategy`, and the values of the tag with which it takes the key.
 
-        Mappings without a tag, such as checks, are distinguished by the first key that they need: then the tag is empty.
+        The first key that it needs distinguishes a mapping without a tag, such as a check: then the tag is empty.
         """
         tag, names = "", list[str]()
         for variant in self._variants(path):

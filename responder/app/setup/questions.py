@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def unattended(option: str, question: str, default: str) -> str:
 
 async def setup_of(answers: Answers, ask: Ask) -> tuple[Setup, FoundServices]:
     """The setup, and the services that were found. Raises Invalid, and what the Kubernetes client raises."""
-    directory = answers.directory.absolute()
+    directory = _plain("DIR", answers.directory.absolute())
     where, project, found = await _found(answers, directory, ask)
     environment = _name("--environment", answers.environment or ask("--environment", "Environment", "production"))
     services = with_health_url(found.services, answers.health_url)
@@ -68,7 +69,7 @@ async def setup_of(answers: Answers, ask: Ask) -> tuple[Setup, FoundServices]:
         services,
         channel=channel,
         mode=answers.mode,
-        user=answers.user or _owner(root),
+        user=_user(answers.user or _owner(root)),
         project=project,
         compose_file="compose.yaml" if answers.from_compose in (None, Path("-")) else answers.from_compose.name,
     )
@@ -98,7 +99,21 @@ def _host(answers: Answers, ask: Ask) -> FoundService:
     name = _name("--service", next(iter(answers.services), "") or ask("--service", "Name of the service", ""))
     root = answers.root or Path(ask("--root", "Directory with `current` and `releases`", f"/srv/{name}"))
     restart = answers.restart or ask("--restart", "Command that restarts it", f"systemctl restart {name}")
-    return host_service(name, root, restart)
+    return host_service(name, _plain("--root", root), restart)
+
+
+def _plain(option: str, path: Path) -> Path:
+    """The path, which becomes part of systemd units, YAML and commands. Raises Invalid."""
+    if not re.fullmatch(r"[\w./@+-]+", str(path), re.ASCII):
+        raise Invalid(f"{option} {path}: expected a path of letters, digits and ./_@+-, such as /etc/responder")
+    return path
+
+
+def _user(name: str) -> str:
+    """The name, which becomes part of units and of a polkit rule. Raises Invalid."""
+    if not re.fullmatch(r"[a-zA-Z_][\w.-]*\$?", name, re.ASCII):
+        raise Invalid(f"--user {name}: expected the name of a user, such as responder")
+    return name
 
 
 def _owner(root: Path | None) -> str:

@@ -122,6 +122,8 @@ def test_a_compose_file(tmp_path: Path, compose: Path, capsys: pytest.CaptureFix
         (("--health-url", URL), "--service is missing"),
         (("--service", "Back End", "--health-url", URL), "--service Back End: expected lower-case letters"),
         ((*HOST, "--environment", "über"), "--environment über: expected"),
+        ((*HOST, "--user", 'a"; x'), '--user a"; x: expected the name of a user'),
+        ((*HOST, "--root", "/srv/my shop"), "--root /srv/my shop: expected a path of letters"),
         ((*HOST, "--root", "srv"), "--root srv: expected an absolute path, such as /srv/backend"),
         ((*HOST, "--restart", "sh -c 'x"), "--restart sh -c 'x: No closing quotation"),
         (("--service", "backend", "--health-url", "localhost:8080"), "expected a URL such as http://"),
